@@ -1,0 +1,42 @@
+//! States what every participant must agree on, byte for byte.
+//!
+//! A second implementation of Assay needs this crate's rules and nothing else of ours: identities,
+//! the signed words (offer, order, receipt) with their EIP-712 digests, the commitments inside
+//! them, and the rules that need no model to be judged. No clock, disk, socket or randomness:
+//! what a rule needs arrives as an argument.
+
+mod amount;
+mod answer;
+mod assurance;
+mod eip712;
+mod finish;
+mod id;
+mod key;
+mod leaf;
+mod manifest;
+mod merkle;
+mod offer;
+mod order;
+mod receipt;
+mod rng;
+mod sampler;
+mod state;
+pub mod wire;
+
+pub use alloy_primitives::{Address, B256, U256, hex, keccak256};
+pub use amount::{Amount, price};
+pub use answer::{Answer, AnswerError, Blame};
+pub use assurance::Assurance;
+pub use eip712::{ChainId, LOCAL_CHAIN};
+pub use finish::{Ending, Finish};
+pub use id::{ChannelId, ModelId, OrderHash};
+pub use key::{Key, KeyError, Signature, SignatureError};
+pub use leaf::{LEAF_COLUMNS, LEAF_VALUES, TensorKind, activation_leaf, fixed_leaf, weight_leaf};
+pub use manifest::{Arithmetic, Manifest, ManifestError, Parts, Shape, Tensor, part_hash};
+pub use merkle::{Tree, depth, leaf_hash, root};
+pub use offer::Offer;
+pub use order::{Audit, Order, OrderError, Terms, token_root};
+pub use receipt::{Receipt, ReceiptError};
+pub use rng::Draws;
+pub use sampler::{NEUTRAL_Q16, Sampler, SamplerError, bias_hash, stops_hash};
+pub use state::{State, hidden_hash};

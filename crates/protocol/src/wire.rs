@@ -1,0 +1,176 @@
+//! What a gateway and a provider say to each other, as JSON over HTTP.
+//!
+//! | Request | Answer |
+//! |---|---|
+//! | `GET /v1/offers` | [`Offers`] |
+//! | `POST /v1/orders` with a [`Submission`] | 200 and one [`Frame`] a line, or a [`Refusal`] |
+//! | `DELETE /v1/orders/{hash}` | 204; the order's stream ends with its receipt |
+//! | `GET /v1/orders/{hash}` | the [`Sealed`] answer, 404 while there is none |
+
+use alloy_primitives::{Address, B256};
+use serde::{Deserialize, Serialize};
+
+use crate::{Amount, ChainId, Offer, Order, OrderError, OrderHash, Receipt, Signature, Terms};
+
+/// A provider's offers and how busy it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offers {
+    /// Who offers.
+    pub provider: Address,
+    /// Chain that the signatures are for.
+    pub chain_id: ChainId,
+    /// One per model.
+    pub offers: Vec<SignedOffer>,
+    /// Orders running now.
+    pub running: u32,
+    /// Orders that can run at once; the next one is refused as [`Refusal::Busy`].
+    pub running_max: u32,
+}
+
+/// An offer and its provider's signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedOffer {
+    /// The offer.
+    pub offer: Offer,
+    /// The provider's signature.
+    pub signature: Signature,
+}
+
+/// An order as a buyer hands it in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Submission {
+    /// Chain that the signature is for.
+    pub chain_id: ChainId,
+    /// The order.
+    pub order: Order,
+    /// The buyer's signature.
+    pub signature: Signature,
+    /// What the order's hashes stand for.
+    pub terms: Terms,
+}
+
+/// One line of an answer's stream. The last line is always `Sealed` or `Failed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Frame {
+    /// The next output tokens.
+    Tokens(Vec<u32>),
+    /// The end: what the provider can be held to.
+    Sealed(Box<Sealed>),
+    /// The end without a receipt: nothing is owed.
+    Failed(Refusal),
+}
+
+/// A finished answer as its provider keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sealed {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// The provider's signature.
+    pub signature: Signature,
+    /// Output token ids.
+    pub output: Vec<u32>,
+    /// The state after each output token.
+    pub states: Vec<B256>,
+}
+
+/// Why a provider does not answer an order. A buyer chooses what to do by the variant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "code")]
+pub enum Refusal {
+    /// Not an order: malformed, unsigned, or not about its terms.
+    #[error("{reason}")]
+    Invalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Signed for another chain.
+    #[error("the order is for chain {found}, this provider serves chain {expected}")]
+    #[serde(rename_all = "camelCase")]
+    WrongChain {
+        /// Chain of the order.
+        found: ChainId,
+        /// Chain of the provider.
+        expected: ChainId,
+    },
+    /// A model that this provider does not serve.
+    #[error("model {model} is not served here")]
+    UnknownModel {
+        /// The model asked for.
+        model: crate::ModelId,
+    },
+    /// An assurance, or an asset, that this provider does not sell.
+    #[error("the order's {what} is not offered here")]
+    NotOffered {
+        /// Which term.
+        what: String,
+    },
+    /// Its deadline has passed.
+    #[error("the order's deadline {deadline} has passed, it is {now}")]
+    Expired {
+        /// Unix seconds.
+        deadline: u64,
+        /// Unix seconds.
+        now: u64,
+    },
+    /// Prompt and answer do not fit the context.
+    #[error("{prompt} prompt tokens leave no room for an answer in a context of {context}")]
+    Context {
+        /// Prompt tokens.
+        prompt: u32,
+        /// Tokens that fit.
+        context: u32,
+    },
+    /// The order does not allow what the answer may cost.
+    #[error("the answer may cost {asked}, the order allows {max}")]
+    Price {
+        /// Highest price the answer can reach.
+        asked: Amount,
+        /// What the order allows.
+        max: Amount,
+    },
+    /// Every slot is taken.
+    #[error("all {running_max} slots are taken")]
+    #[serde(rename_all = "camelCase")]
+    Busy {
+        /// Slots there are.
+        running_max: u32,
+    },
+    /// The same order is being answered right now.
+    #[error("order {order} is being answered already")]
+    Running {
+        /// The order.
+        order: OrderHash,
+    },
+    /// The provider is shutting down.
+    #[error("the provider is shutting down")]
+    Closing,
+    /// The receipt could not be stored, so none was given.
+    #[error("the provider could not store the receipt: {reason}")]
+    Storage {
+        /// What went wrong.
+        reason: String,
+    },
+    /// The engine failed; the provider's fault.
+    #[error("the provider failed: {reason}")]
+    Internal {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl Refusal {
+    /// Whether another provider may well accept the same order.
+    pub fn is_the_providers(&self) -> bool {
+        !matches!(self, Self::Invalid { .. } | Self::Context { .. } | Self::Expired { .. })
+    }
+}
+
+impl From<OrderError> for Refusal {
+    fn from(error: OrderError) -> Self {
+        Self::Invalid { reason: error.to_string() }
+    }
+}
