@@ -1,0 +1,36 @@
+//! Turns messages into tokens, and tokens into text.
+//!
+//! A line belongs here if it is about tokenizers or chat templates. The crate touches
+//! nothing: no disk, no clock, no network. Vocabularies and templates come from model
+//! files that strangers wrote, so both are read with bounds and refused with typed errors.
+//!
+//! The way of a request, in reading order:
+//!
+//! 1. [`Chat`] renders a [`Conversation`] into the text its model was trained on;
+//! 2. [`Tokenizer::encode`] cuts that text into token ids;
+//! 3. [`Stream`] turns the ids that come back into text, one complete character at a time.
+
+mod vocabulary;
+
+mod error;
+mod tokenizer;
+
+mod alphabet;
+mod bpe;
+mod canonical;
+mod json;
+mod pretokenize;
+mod spelled;
+
+mod stream;
+
+mod chat;
+mod pyjson;
+mod tags;
+
+pub use chat::{Chat, ChatError, Conversation, Message};
+pub use error::TokenizerError;
+pub use pretokenize::PreTokenizer;
+pub use stream::Stream;
+pub use tokenizer::Tokenizer;
+pub use vocabulary::{TokenKind, Vocabulary};

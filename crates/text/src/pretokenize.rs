@@ -1,0 +1,290 @@
+//! Cuts text into words before merging, as each model family did in training.
+//!
+//! The families state the cut as a regular expression with Unicode classes and a lookahead.
+//! These scanners are the same expressions by hand: one pass, no backtracking, so no text
+//! can make them slow. Each states its expression; alternatives are tried in that order.
+//!
+//! `\p{L}` and `\p{N}` are the Unicode general categories (not `char::is_alphabetic`, which
+//! also takes some marks); `\s` is the `White_Space` property.
+
+use crate::TokenizerError;
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
+
+/// How text is cut into words before merging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum PreTokenizer {
+    /// GPT-2: words, numbers and punctuation, each with the space before it.
+    Gpt2 = 1,
+    /// SmolLM, StarCoder: every digit alone, then as GPT-2.
+    Smollm = 2,
+    /// Llama 3: up to three digits together; a whole word that is a token stays one.
+    Llama3 = 3,
+    /// Qwen 2 and 3: every digit alone, text brought to Unicode form NFC first.
+    Qwen2 = 4,
+}
+
+/// Names that GGUF files give in `tokenizer.ggml.pre`.
+const NAMES: [(&str, PreTokenizer); 10] = [
+    ("gpt-2", PreTokenizer::Gpt2),
+    ("phi-2", PreTokenizer::Gpt2),
+    ("smollm", PreTokenizer::Smollm),
+    ("starcoder", PreTokenizer::Smollm),
+    ("refact", PreTokenizer::Smollm),
+    ("codeshell", PreTokenizer::Smollm),
+    ("llama-bpe", PreTokenizer::Llama3),
+    ("llama3", PreTokenizer::Llama3),
+    ("llama-v3", PreTokenizer::Llama3),
+    ("qwen2", PreTokenizer::Qwen2),
+];
+
+impl TryFrom<&str> for PreTokenizer {
+    type Error = TokenizerError;
+
+    /// Reads a GGUF `tokenizer.ggml.pre` name.
+    fn try_from(name: &str) -> Result<Self, Self::Error> {
+        let found = NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, pre)| *pre).ok_or_else(|| TokenizerError::UnknownPreTokenizer {
+            found: name.to_owned(),
+            known: NAMES.map(|(known, _)| known).join(", "),
+        })
+    }
+}
+
+impl PreTokenizer {
+    /// Cuts `text` into words; joined they are `text` again, and none is empty.
+    pub(crate) fn words(self, text: &str) -> impl Iterator<Item = &str> {
+        let mut rest = text;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let (word, after) = rest.split_at(self.word_length(rest));
+            rest = after;
+            Some(word)
+        })
+    }
+
+    /// Bytes in the first word of `text`, which is not empty.
+    fn word_length(self, text: &str) -> usize {
+        match self {
+            Self::Gpt2 => gpt2(text, Digits::Together),
+            Self::Smollm => gpt2(text, Digits::Alone),
+            Self::Llama3 => llama3(text, 3),
+            Self::Qwen2 => llama3(text, 1),
+        }
+    }
+}
+
+/// Whether GPT-2's expression sees numbers, or they were cut out one by one before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Digits {
+    Together,
+    Alone,
+}
+
+/// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+///
+/// With [`Digits::Alone`], `\p{N}` is cut out first, and the expression runs on what lies
+/// between: there a number ends the text.
+fn gpt2(text: &str, digits: Digits) -> usize {
+    if let Some(length) = contraction(text, Case::Lower) {
+        return length;
+    }
+    let body = text.strip_prefix(' ').unwrap_or(text);
+    let space = text.len() - body.len();
+    match first_class(body) {
+        Some(Class::Number) if digits == Digits::Alone => {
+            if space > 0 {
+                space
+            } else {
+                first_length(text)
+            }
+        }
+        Some(class) if class != Class::Space => space + run(body, class, usize::MAX),
+        _ => blank(text, digits),
+    }
+}
+
+/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|`
+/// ` ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`, with `digits` for the 3.
+fn llama3(text: &str, digits: usize) -> usize {
+    if let Some(length) = contraction(text, Case::Any) {
+        return length;
+    }
+    let first = first_length(text);
+    let class = first_class(text);
+    match class {
+        Some(Class::Letter) => return run(text, Class::Letter, usize::MAX),
+        Some(Class::Number) => return run(text, Class::Number, digits),
+        _ => {}
+    }
+    if !text.starts_with(is_newline) && first_class(&text[first..]) == Some(Class::Letter) {
+        return first + run(&text[first..], Class::Letter, usize::MAX);
+    }
+    let body = text.strip_prefix(' ').unwrap_or(text);
+    if first_class(body) == Some(Class::Other) {
+        let end = text.len() - body.len() + run(body, Class::Other, usize::MAX);
+        let newlines = text[end..].trim_start_matches(is_newline);
+        return text.len() - newlines.len();
+    }
+    let spaces = run(text, Class::Space, usize::MAX);
+    match text[..spaces].rfind(is_newline) {
+        Some(newline) => newline + 1,
+        None => blank(text, Digits::Together),
+    }
+}
+
+/// `\s+(?!\S)|\s+`: white space, leaving its last character to the word that follows.
+fn blank(text: &str, digits: Digits) -> usize {
+    let length = run(text, Class::Space, usize::MAX);
+    match first_class(&text[length..]) {
+        None => length,
+        Some(Class::Number) if digits == Digits::Alone => length,
+        Some(_) => {
+            let last = text[..length].chars().next_back().map_or(0, char::len_utf8);
+            if length > last { length - last } else { length }
+        }
+    }
+}
+
+/// Which spellings of the contractions count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Case {
+    Lower,
+    Any,
+}
+
+/// `'s|'t|'re|'ve|'m|'ll|'d`
+fn contraction(text: &str, case: Case) -> Option<usize> {
+    let body = text.strip_prefix('\'')?;
+    let fold = |letter: char| match (case, letter) {
+        // Unicode folds the long s to s.
+        (Case::Any, 'ſ') => 's',
+        (Case::Any, _) => letter.to_ascii_lowercase(),
+        (Case::Lower, _) => letter,
+    };
+    let mut letters = body.chars();
+    let (first, second) = (letters.next()?, letters.next());
+    let length = match (fold(first), second.map(fold)) {
+        ('s' | 't' | 'm' | 'd', _) => first.len_utf8(),
+        ('r' | 'v', Some('e')) | ('l', Some('l')) => 2,
+        _ => return None,
+    };
+    Some(1 + length)
+}
+
+/// What the expressions distinguish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Letter,
+    Number,
+    Space,
+    Other,
+}
+
+fn class(letter: char) -> Class {
+    if letter.is_ascii() {
+        return match letter {
+            'a'..='z' | 'A'..='Z' => Class::Letter,
+            '0'..='9' => Class::Number,
+            '\t'..='\r' | ' ' => Class::Space,
+            _ => Class::Other,
+        };
+    }
+    match letter.general_category_group() {
+        GeneralCategoryGroup::Letter => Class::Letter,
+        GeneralCategoryGroup::Number => Class::Number,
+        _ if letter.is_whitespace() => Class::Space,
+        _ => Class::Other,
+    }
+}
+
+fn first_class(text: &str) -> Option<Class> {
+    text.chars().next().map(class)
+}
+
+/// Bytes in the first character of `text`.
+fn first_length(text: &str) -> usize {
+    text.chars().next().map_or(0, char::len_utf8)
+}
+
+/// Bytes in the run of `wanted` that `text` begins with, at most `max` characters.
+fn run(text: &str, wanted: Class, max: usize) -> usize {
+    text.chars().take(max).take_while(|&letter| class(letter) == wanted).map(char::len_utf8).sum()
+}
+
+fn is_newline(letter: char) -> bool {
+    matches!(letter, '\r' | '\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Words of `text`, with `|` between them.
+    fn check(pre: PreTokenizer, text: &str, expected: &str) {
+        assert_eq!(pre.words(text).collect::<Vec<_>>().join("|"), expected, "{pre:?}");
+    }
+
+    #[test]
+    fn gpt2_words() {
+        check(PreTokenizer::Gpt2, "it's 2024, y'ALL", "it|'s| 2024|,| y|'|ALL");
+        check(PreTokenizer::Gpt2, "a  b \n c  ", "a| | b| \n| c|  ");
+    }
+
+    #[test]
+    fn smollm_words() {
+        check(PreTokenizer::Smollm, "a 12  3", "a| |1|2|  |3");
+        check(PreTokenizer::Smollm, "9+3=½", "9|+|3|=|½");
+    }
+
+    #[test]
+    fn llama3_words() {
+        check(PreTokenizer::Llama3, "IT'S 12345 ok.\n\nx", "IT|'S| |123|45| ok|.\n\n|x");
+        check(PreTokenizer::Llama3, " \n \n  a\tb", " \n \n| | a|\tb");
+    }
+
+    #[test]
+    fn qwen2_words() {
+        check(PreTokenizer::Qwen2, "x 123 «y»", "x| |1|2|3| «|y|»");
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_those_known() {
+        assert_eq!(PreTokenizer::try_from("llama-bpe"), Ok(PreTokenizer::Llama3));
+        let error = PreTokenizer::try_from("tekken").unwrap_err().to_string();
+        assert!(error.contains("tekken") && error.contains("smollm, starcoder"), "{error}");
+    }
+
+    /// `tests/vectors/pretokenize.json`: `{"pre", "text", "words"}`, made by running the
+    /// families' expressions through an independent engine.
+    #[test]
+    fn words_match_the_expressions() {
+        #[derive(serde::Deserialize)]
+        struct Case {
+            pre: String,
+            text: String,
+            words: Vec<String>,
+        }
+        let cases: Vec<Case> =
+            serde_json::from_str(include_str!("../../../tests/vectors/pretokenize.json")).unwrap();
+        assert!(cases.len() > 100);
+        for case in cases {
+            let pre = PreTokenizer::try_from(case.pre.as_str()).unwrap();
+            let words: Vec<&str> = pre.words(&case.text).collect();
+            assert_eq!(words, case.words, "{pre:?} {:?}", case.text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn words_join_to_the_text(text in "\\PC*|[ \\n\\r\\ta1'sß½\u{3000}]*") {
+            for (_, pre) in NAMES {
+                prop_assert!(pre.words(&text).all(|word| !word.is_empty()));
+                prop_assert_eq!(pre.words(&text).collect::<String>(), text.as_str());
+            }
+        }
+    }
+}

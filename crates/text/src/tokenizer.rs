@@ -1,0 +1,559 @@
+//! Byte-level BPE: the tokenizer of GPT-2, Llama 3, Qwen and most open models since.
+//!
+//! Text is cut into words ([`PreTokenizer`]), each word into one token per byte, and those
+//! are merged in the order the vocabulary states. Any text has an encoding, and the tokens
+//! of a text joined give back its bytes (after Unicode form NFC where the model asks for it).
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
+use crate::bpe::{Merge, Merges};
+use crate::pretokenize::PreTokenizer;
+use crate::spelled::{Part, SPELLED_BYTES_MAX, Spelled};
+use crate::vocabulary::{MERGES_MAX, SPELLING_BYTES_MAX, TOKENS_MAX, TokenKind, Vocabulary};
+use crate::{TokenizerError, alphabet, canonical, json};
+
+/// Cuts text into token ids and joins ids to text, for one model.
+#[derive(Debug)]
+pub struct Tokenizer {
+    tokens: Vec<String>,
+    kinds: Vec<TokenKind>,
+    merges: Merges,
+    pre: PreTokenizer,
+    bos: Option<u32>,
+    /// Ascending, each once.
+    eos: Vec<u32>,
+    add_bos: bool,
+
+    ids: HashMap<String, u32>,
+    /// What all tokens add to text, one after the other; token `id` ends at `ends[id]`.
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    /// The token of each byte; `None` where the vocabulary has none.
+    letters: [Option<u32>; 256],
+    /// Control and user tokens, and user tokens alone.
+    spelled: Spelled,
+    visible: Spelled,
+}
+
+impl Tokenizer {
+    /// Checks a vocabulary and indexes it.
+    ///
+    /// # Errors
+    /// Every [`TokenizerError`] but those of the formats: sizes out of bounds, a token twice,
+    /// a merge of or into tokens that do not exist, ids outside the vocabulary.
+    pub fn new(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
+        let Vocabulary { tokens, kinds, merges, pre, bos, eos, add_bos } = vocabulary;
+        check_sizes(&tokens, &kinds, &merges)?;
+        let ids = index(&tokens)?;
+        let merges = Merges::new(read_merges(&merges, &ids, &kinds)?);
+
+        let mut text = Vec::new();
+        let mut ends = Vec::with_capacity(tokens.len());
+        for (spelling, &kind) in tokens.iter().zip(&kinds) {
+            text.extend(meaning(spelling, kind));
+            ends.push(text.len());
+        }
+        let letters = std::array::from_fn(|byte| {
+            let id = *ids.get(alphabet::letter(byte as u8).to_string().as_str())?;
+            is_word(kinds[id as usize]).then_some(id)
+        });
+        let spelled = spelled_tokens(&tokens, &kinds, |kind| {
+            matches!(kind, TokenKind::Control | TokenKind::User | TokenKind::Unknown)
+        })?;
+        let visible = spelled_tokens(&tokens, &kinds, |kind| kind == TokenKind::User)?;
+
+        let tokenizer = Self {
+            tokens,
+            kinds,
+            merges,
+            pre,
+            bos: None,
+            eos: Vec::new(),
+            add_bos: false,
+            ids,
+            text,
+            ends,
+            letters,
+            spelled,
+            visible,
+        };
+        tokenizer.with_bos(bos, add_bos)?.with_eos(eos)
+    }
+
+    /// Reads a `tokenizer.json` of the `tokenizers` library.
+    ///
+    /// That file does not say which token ends an answer: see [`Self::with_eos`]. A token
+    /// that its post-processor puts first becomes `bos`.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Json`] if it is not such a file, [`TokenizerError::Unsupported`] if
+    /// it asks for anything but byte-level BPE with a known [`PreTokenizer`], and those of
+    /// [`Self::new`].
+    pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
+        json::read(bytes)
+    }
+
+    /// This tokenizer with other tokens that end an answer.
+    ///
+    /// # Errors
+    /// [`TokenizerError::IdOutOfRange`] for an id outside the vocabulary.
+    pub fn with_eos(mut self, mut eos: Vec<u32>) -> Result<Self, TokenizerError> {
+        eos.sort_unstable();
+        eos.dedup();
+        for &id in &eos {
+            self.check_id("eos", id)?;
+        }
+        self.eos = eos;
+        Ok(self)
+    }
+
+    /// This tokenizer with another token that begins a text, and whether prompts need it.
+    ///
+    /// # Errors
+    /// [`TokenizerError::IdOutOfRange`] for an id outside the vocabulary,
+    /// [`TokenizerError::NoBos`] if prompts are to begin with a token that there is not.
+    pub fn with_bos(mut self, bos: Option<u32>, add_bos: bool) -> Result<Self, TokenizerError> {
+        match bos {
+            Some(id) => self.check_id("bos", id)?,
+            None if add_bos => return Err(TokenizerError::NoBos),
+            None => {}
+        }
+        self.bos = bos;
+        self.add_bos = add_bos;
+        Ok(self)
+    }
+
+    fn check_id(&self, role: &'static str, id: u32) -> Result<(), TokenizerError> {
+        if id as usize >= self.len() {
+            return Err(TokenizerError::IdOutOfRange { role, found: id, tokens: self.len() });
+        }
+        Ok(())
+    }
+
+    /// The one byte string that stands for this vocabulary.
+    ///
+    /// Equal vocabularies give equal bytes, however they were read, so a hash of them can
+    /// stand in a manifest. All integers are big-endian:
+    ///
+    /// ```text
+    /// "tokenizer", 1                      ten bytes: format and version
+    /// pre: u8                             1 gpt2, 2 smollm, 3 llama3, 4 qwen2
+    /// add_bos: u8                         0 or 1
+    /// bos: u32                            2^32 - 1 for none
+    /// count: u32, then eos: u32 each      ascending, each once
+    /// count: u32, then tokens, in the order of their ids:
+    ///     kind: u8                        1 normal … 6 byte, as in GGUF
+    ///     length: u32, spelling           UTF-8
+    /// count: u32, then merges, the earliest first:
+    ///     left: u32, right: u32           ids
+    /// ```
+    pub fn canonical(&self) -> Vec<u8> {
+        canonical::write(self)
+    }
+
+    /// Reads what [`Self::canonical`] wrote.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Canonical`] if `bytes` are anything but such an encoding, and those
+    /// of [`Self::new`].
+    pub fn from_canonical(bytes: &[u8]) -> Result<Self, TokenizerError> {
+        canonical::read(bytes)
+    }
+
+    /// The tokens of a rendered template: control tokens spelled in `text` become their ids.
+    ///
+    /// Of spelled tokens that begin at one place, the longest wins. No token is added: a
+    /// template writes its own `bos`. A byte without a token in the vocabulary is left out, as
+    /// other implementations do; vocabularies in use have all that text can contain.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        self.encode_parts(&self.spelled, text)
+    }
+
+    /// The tokens of text from outside, in which a spelled control token is only text.
+    ///
+    /// The result never holds a control token. User tokens are words of the language and are
+    /// found here too.
+    pub fn encode_plain(&self, text: &str) -> Vec<u32> {
+        self.encode_parts(&self.visible, text)
+    }
+
+    fn encode_parts(&self, spelled: &Spelled, text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        for part in spelled.parts(text) {
+            match part {
+                Part::Token(id) => ids.push(id),
+                Part::Text(text) => self.encode_text(text, &mut ids),
+            }
+        }
+        ids
+    }
+
+    fn encode_text(&self, text: &str, ids: &mut Vec<u32>) {
+        let text = match self.pre {
+            PreTokenizer::Qwen2 => compose(text),
+            PreTokenizer::Gpt2 | PreTokenizer::Smollm | PreTokenizer::Llama3 => text.into(),
+        };
+        let mut bytes = Vec::new();
+        for word in self.pre.words(&text) {
+            if let Some(id) = self.whole_word(word) {
+                ids.push(id);
+                continue;
+            }
+            bytes.clear();
+            bytes.extend(word.bytes().filter_map(|byte| self.letters[usize::from(byte)]));
+            self.merges.apply(&bytes, ids);
+        }
+    }
+
+    /// The token of a whole word, for models that look there before merging.
+    fn whole_word(&self, word: &str) -> Option<u32> {
+        if self.pre != PreTokenizer::Llama3 || word.len() > SPELLING_BYTES_MAX {
+            return None;
+        }
+        let id = self.id_of(&alphabet::spell(word.as_bytes()))?;
+        is_word(self.kinds[id as usize]).then_some(id)
+    }
+
+    /// What a token adds to text; empty for control tokens and for ids there are not.
+    ///
+    /// A character of several bytes may be spread over tokens: see [`Stream`](crate::Stream).
+    pub fn bytes(&self, id: u32) -> &[u8] {
+        let id = id as usize;
+        let Some(&end) = self.ends.get(id) else { return &[] };
+        let start = id.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..end]
+    }
+
+    /// The text of `ids`: their bytes joined, and read as UTF-8.
+    ///
+    /// What is not UTF-8 becomes U+FFFD, one for each longest piece that could have begun a
+    /// character, as in [`String::from_utf8_lossy`].
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.bytes(id)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Tokens in the vocabulary; ids are below this.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether the vocabulary is empty.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// The token a text begins with, if the model has one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The tokens that end an answer, ascending.
+    pub fn eos(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// Whether the model expects [`Self::bos`] before a prompt that no template wrote.
+    pub fn add_bos(&self) -> bool {
+        self.add_bos
+    }
+
+    /// How text is cut into words.
+    pub fn pre(&self) -> PreTokenizer {
+        self.pre
+    }
+
+    /// A token as the vocabulary spells it.
+    pub fn spelling(&self, id: u32) -> Option<&str> {
+        self.tokens.get(id as usize).map(String::as_str)
+    }
+
+    /// What a token is for.
+    pub fn kind(&self, id: u32) -> Option<TokenKind> {
+        self.kinds.get(id as usize).copied()
+    }
+
+    /// The token that the vocabulary spells so.
+    pub fn id_of(&self, spelling: &str) -> Option<u32> {
+        self.ids.get(spelling).copied()
+    }
+
+    /// The merge list, earliest first.
+    pub(crate) fn merges(&self) -> &[Merge] {
+        self.merges.list()
+    }
+
+    /// The first byte that can occur in UTF-8 and has no token.
+    pub(crate) fn missing_byte(&self) -> Option<u8> {
+        // UTF-8 never holds C0, C1, or F5 and above.
+        (0..0xc0).chain(0xc2..0xf5).find(|&byte| self.letters[usize::from(byte)].is_none())
+    }
+}
+
+fn check_sizes(
+    tokens: &[String],
+    kinds: &[TokenKind],
+    merges: &[String],
+) -> Result<(), TokenizerError> {
+    if tokens.len() > TOKENS_MAX {
+        return Err(TokenizerError::TooManyTokens { found: tokens.len(), max: TOKENS_MAX });
+    }
+    if merges.len() > MERGES_MAX {
+        return Err(TokenizerError::TooManyMerges { found: merges.len(), max: MERGES_MAX });
+    }
+    if kinds.len() != tokens.len() {
+        return Err(TokenizerError::Kinds { found: kinds.len(), expected: tokens.len() });
+    }
+    for (id, spelling) in (0u32..).zip(tokens) {
+        if spelling.len() > SPELLING_BYTES_MAX {
+            let (found, max) = (spelling.len(), SPELLING_BYTES_MAX);
+            return Err(TokenizerError::LongToken { found, max, id });
+        }
+    }
+    Ok(())
+}
+
+fn index(tokens: &[String]) -> Result<HashMap<String, u32>, TokenizerError> {
+    let mut ids = HashMap::with_capacity(tokens.len());
+    for (id, spelling) in (0u32..).zip(tokens) {
+        if let Some(first) = ids.insert(spelling.clone(), id) {
+            let spelling = spelling.clone();
+            return Err(TokenizerError::DuplicateToken { spelling, first, second: id });
+        }
+    }
+    Ok(ids)
+}
+
+fn read_merges(
+    merges: &[String],
+    ids: &HashMap<String, u32>,
+    kinds: &[TokenKind],
+) -> Result<Vec<Merge>, TokenizerError> {
+    let mut list = Vec::with_capacity(merges.len());
+    let mut seen = HashMap::with_capacity(merges.len());
+    for (rank, merge) in merges.iter().enumerate() {
+        let read = read_merge(rank, merge, ids)?;
+        if kinds[read.into as usize] == TokenKind::Control {
+            return Err(TokenizerError::MergeIntoControl { rank, id: read.into });
+        }
+        if let Some(first) = seen.insert((read.left, read.right), rank) {
+            return Err(TokenizerError::DuplicateMerge { first, second: rank });
+        }
+        list.push(read);
+    }
+    Ok(list)
+}
+
+fn read_merge(
+    rank: usize,
+    merge: &str,
+    ids: &HashMap<String, u32>,
+) -> Result<Merge, TokenizerError> {
+    let (left, right) = merge
+        .split_once(' ')
+        .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
+        .ok_or_else(|| TokenizerError::MergeForm { rank, found: merge.to_owned() })?;
+    let id = |spelling: &str| {
+        let missing = || TokenizerError::MergeToken { rank, missing: spelling.to_owned() };
+        ids.get(spelling).copied().ok_or_else(missing)
+    };
+    Ok(Merge { left: id(left)?, right: id(right)?, into: id(&format!("{left}{right}"))? })
+}
+
+/// Whether words are made of tokens of this kind.
+fn is_word(kind: TokenKind) -> bool {
+    matches!(kind, TokenKind::Normal | TokenKind::Byte)
+}
+
+/// What a token adds to text.
+fn meaning(spelling: &str, kind: TokenKind) -> Vec<u8> {
+    match kind {
+        TokenKind::Normal | TokenKind::Byte | TokenKind::Unused => alphabet::read(spelling),
+        TokenKind::User => spelling.as_bytes().to_vec(),
+        TokenKind::Control | TokenKind::Unknown => Vec::new(),
+    }
+}
+
+fn spelled_tokens(
+    tokens: &[String],
+    kinds: &[TokenKind],
+    wanted: impl Fn(TokenKind) -> bool,
+) -> Result<Spelled, TokenizerError> {
+    let tokens = (0u32..).zip(tokens).zip(kinds);
+    let chosen: Vec<_> =
+        tokens.filter(|(_, kind)| wanted(**kind)).map(|(token, _)| token).collect();
+    for &(id, spelling) in &chosen {
+        if spelling.len() > SPELLED_BYTES_MAX {
+            let (found, max) = (spelling.len(), SPELLED_BYTES_MAX);
+            return Err(TokenizerError::LongToken { found, max, id });
+        }
+    }
+    Ok(Spelled::new(chosen.into_iter().map(|(id, spelling)| (spelling.as_str(), id))))
+}
+
+/// Brings text to Unicode form NFC.
+fn compose(text: &str) -> Cow<'_, str> {
+    match is_nfc_quick(text.chars()) {
+        IsNormalized::Yes => text.into(),
+        IsNormalized::No | IsNormalized::Maybe => text.nfc().collect::<String>().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    /// The tokenizer of the small model that ships.
+    static NANO: LazyLock<Tokenizer> = LazyLock::new(|| {
+        let file = include_bytes!("../../../assets/nano/tokenizer.json");
+        Tokenizer::from_json(file).unwrap().with_eos(vec![2]).unwrap()
+    });
+
+    /// A vocabulary of all bytes and, after them, of `more`; without merges.
+    fn bytes_and(pre: PreTokenizer, more: &[(&str, TokenKind)]) -> Vocabulary {
+        let letters = (0..=255).map(|byte| (alphabet::letter(byte).to_string(), TokenKind::Normal));
+        let more = more.iter().map(|&(spelling, kind)| (spelling.to_owned(), kind));
+        let (tokens, kinds) = letters.chain(more).unzip();
+        let (merges, bos, eos) = (Vec::new(), None, Vec::new());
+        Vocabulary { tokens, kinds, merges, pre, bos, eos, add_bos: false }
+    }
+
+    /// `tests/vectors/tokenizer.json`: `{"text", "ids"}`, made by the `tokenizers` library.
+    #[test]
+    fn ids_match_the_vectors() {
+        #[derive(serde::Deserialize)]
+        struct Case {
+            text: String,
+            ids: Vec<u32>,
+        }
+        let cases: Vec<Case> =
+            serde_json::from_str(include_str!("../../../tests/vectors/tokenizer.json")).unwrap();
+        assert!(cases.len() > 100);
+        for case in cases {
+            assert_eq!(NANO.encode(&case.text), case.ids, "{:?}", case.text);
+        }
+    }
+
+    #[test]
+    fn control_tokens_are_made_by_encode_alone() {
+        assert_eq!(NANO.encode("<|user|>a<eos>").len(), 3);
+        assert_eq!(NANO.encode("<|user|>a<eos>")[0], NANO.id_of("<|user|>").unwrap());
+        let plain = NANO.encode_plain("<|user|>a<eos>");
+        assert!(plain.iter().all(|&id| NANO.kind(id) == Some(TokenKind::Normal)));
+        assert_eq!(NANO.decode(&plain), "<|user|>a<eos>");
+        assert_eq!(NANO.decode(&NANO.encode("<|user|>a<eos>")), "a");
+    }
+
+    #[test]
+    fn user_tokens_are_found_everywhere_and_visible() {
+        let more = [("<tool>", TokenKind::User), ("<unk>", TokenKind::Unknown)];
+        let tokenizer = Tokenizer::new(bytes_and(PreTokenizer::Gpt2, &more)).unwrap();
+        assert_eq!(tokenizer.encode("<tool><unk>"), [256, 257]);
+        assert_eq!(tokenizer.encode_plain("<tool>"), [256]);
+        assert_eq!(tokenizer.decode(&[256, 257]), "<tool>");
+    }
+
+    #[test]
+    fn ids_there_are_not_have_no_bytes() {
+        assert_eq!(NANO.bytes(u32::MAX), b"");
+        assert_eq!(NANO.bytes(NANO.len() as u32), b"");
+        assert_eq!(NANO.bytes(0), b"");
+        assert_eq!(NANO.spelling(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_llama3_word_that_is_a_token_needs_no_merges() {
+        let more = [("Ġhello", TokenKind::Normal), ("world", TokenKind::Control)];
+        let llama3 = Tokenizer::new(bytes_and(PreTokenizer::Llama3, &more)).unwrap();
+        assert_eq!(llama3.encode_plain(" hello"), [256]);
+        assert_eq!(llama3.encode_plain("world").len(), 5);
+        let qwen2 = Tokenizer::new(bytes_and(PreTokenizer::Qwen2, &more)).unwrap();
+        assert_eq!(qwen2.encode_plain(" hello").len(), 6);
+    }
+
+    #[test]
+    fn qwen2_composes_text() {
+        let tokenizer = Tokenizer::new(bytes_and(PreTokenizer::Qwen2, &[])).unwrap();
+        assert_eq!(tokenizer.decode(&tokenizer.encode("e\u{301}")), "é");
+    }
+
+    #[test]
+    fn both_ways_to_read_give_one_vocabulary() {
+        let tokenizer = NANO.canonical();
+        assert_eq!(Tokenizer::from_canonical(&tokenizer).unwrap().canonical(), tokenizer);
+    }
+
+    /// Every level of merging touches the whole word: `a a`, then `aa aa`, and so on.
+    #[test]
+    fn a_long_word_takes_no_longer_than_long_text() {
+        let levels: Vec<String> = (0..12).map(|level| "a".repeat(1 << level)).collect();
+        let mut vocabulary = bytes_and(PreTokenizer::Gpt2, &[]);
+        vocabulary.tokens.extend(levels.iter().skip(1).cloned());
+        vocabulary.kinds.resize(vocabulary.tokens.len(), TokenKind::Normal);
+        vocabulary.merges = levels.iter().take(11).map(|half| format!("{half} {half}")).collect();
+        let tokenizer = Tokenizer::new(vocabulary).unwrap();
+        let longest = tokenizer.id_of(&levels[11]).unwrap();
+        assert_eq!(tokenizer.encode(&"a".repeat(100 << 11)), [longest; 100]);
+    }
+
+    /// Changes a sound vocabulary, and reads what is said about it.
+    fn refused(change: impl FnOnce(&mut Vocabulary), expected: &str) {
+        let more = [("ab", TokenKind::Normal), ("<e>", TokenKind::Control)];
+        let mut vocabulary = bytes_and(PreTokenizer::Gpt2, &more);
+        vocabulary.merges.push("a b".to_owned());
+        change(&mut vocabulary);
+        assert_eq!(Tokenizer::new(vocabulary).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn unsound_vocabularies_are_refused() {
+        refused(|v| v.kinds.truncate(3), "vocabulary has 3 token kinds for 258 tokens");
+        refused(|v| v.tokens[257] = "ab".into(), "tokens 256 and 257 are both spelled \"ab\"");
+        refused(
+            |v| v.merges.push("a z!".into()),
+            "merge 1 needs a token that the vocabulary lacks: \"z!\"",
+        );
+        refused(
+            |v| v.merges.push("b a".into()),
+            "merge 1 needs a token that the vocabulary lacks: \"ba\"",
+        );
+        refused(|v| v.merges.push("ab".into()), "merge 1 is not a pair: \"ab\"");
+        refused(|v| v.merges.push("a b a".into()), "merge 1 is not a pair: \"a b a\"");
+        refused(|v| v.merges.push("a b".into()), "merges 0 and 1 join the same pair");
+        refused(|v| v.kinds[256] = TokenKind::Control, "merge 0 makes a control token: 256");
+        refused(|v| v.bos = Some(258), "bos is token 258, but there are 258 tokens");
+        refused(|v| v.eos = vec![0, u32::MAX], "eos is token 4294967295, but there are 258 tokens");
+        refused(
+            |v| v.add_bos = true,
+            "prompts are to begin with bos, but the vocabulary names none",
+        );
+        refused(
+            |v| v.tokens[257] = "<".repeat(257),
+            "token is spelled with 257 bytes, at most 256 are read: token 257",
+        );
+        refused(
+            |v| {
+                v.tokens.resize(TOKENS_MAX + 1, String::new());
+            },
+            "vocabulary has 1048577 tokens, at most 1048576 are read",
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn text_comes_back(text in any::<String>()) {
+            prop_assert_eq!(NANO.decode(&NANO.encode_plain(&text)), text);
+        }
+
+        #[test]
+        fn plain_text_makes_no_control_token(text in "(<\\|?(user|eos|pad)?\\|?>|a| )*") {
+            let ids = NANO.encode_plain(&text);
+            prop_assert!(ids.iter().all(|&id| NANO.kind(id) == Some(TokenKind::Normal)));
+        }
+    }
+}
