@@ -1,0 +1,105 @@
+//! Measures matrix products on one thread: `cargo run --release -p assay-kernels --example gmacs`.
+//!
+//! Prints one row per instruction set and shape; with `--json`, one object per instruction set
+//! and quantity instead. Times are medians of processor time where the system tells it (Linux),
+//! else of wall time; the memory bandwidth of one row is honest only on an idle machine.
+
+#![allow(clippy::print_stdout, reason = "an example that reports figures")]
+
+use std::num::NonZeroUsize;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use assay_kernels::{Cpu, GROUP, Isa, Quantised, Weights};
+
+/// Output rows and columns of the matrices: a square one, and those of a model of 0.5 billion
+/// parameters.
+const SHAPES: [(usize, usize); 3] = [(4096, 4096), (4864, 896), (896, 4864)];
+/// Rows of a batch that stands for a prompt.
+const BATCH: usize = 96;
+/// Samples that a median is taken of.
+const SAMPLES: usize = 9;
+/// Work of one sample, so that the clock's resolution, a few milliseconds, hardly matters.
+const SAMPLE: Duration = Duration::from_millis(120);
+
+fn main() {
+    let json = std::env::args().any(|argument| argument == "--json");
+    if !json {
+        println!("{:<8} {:>12} {:>12} {:>12} {:>12}", "path", "matrix", "batch", "one row", "");
+    }
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
+        let cpu = Cpu::new(isa, NonZeroUsize::MIN).expect("a supported path needs no threads");
+        let rates = SHAPES.map(|shape| measure(&cpu, shape));
+        if json {
+            let (batch, single, bytes) = mean(&rates);
+            println!("{}", row("kernel.gmacs", isa, batch, "GMAC/s"));
+            println!("{}", row("kernel.gmacs_single", isa, single, "GMAC/s"));
+            println!("{}", row("kernel.weights_read", isa, bytes, "GB/s"));
+            continue;
+        }
+        for ((rows, columns), (batch, single, bytes)) in SHAPES.into_iter().zip(rates) {
+            let matrix = format!("{rows}×{columns}");
+            println!(
+                "{isa:<8} {matrix:>12} {batch:>5.1} GMAC/s {single:>5.1} GMAC/s {bytes:>7.1} GB/s"
+            );
+        }
+    }
+}
+
+/// Products per nanosecond of a batch and of one row, and the bytes per nanosecond of the latter.
+fn measure(cpu: &Cpu, (rows, columns): (usize, usize)) -> (f64, f64, f64) {
+    let w = weights(rows, columns);
+    let products = (rows * columns) as f64;
+    let batch = time(cpu, &w, BATCH);
+    let single = time(cpu, &w, 1);
+    let bytes = (w.quants().len() + 2 * w.scales().len()) as f64;
+    (products * BATCH as f64 / batch, products / single, bytes / single)
+}
+
+/// Median time of a product, in nanoseconds.
+fn time(cpu: &Cpu, w: &Weights, rows: usize) -> f64 {
+    let x: Vec<i32> =
+        (0..rows * w.columns()).map(|i| (i as i32).wrapping_mul(40_503) >> 12).collect();
+    let mut quantised = Quantised::new();
+    cpu.quantise(&x, w.columns(), w.columns(), &mut quantised);
+    let mut y = vec![0; rows * w.rows()];
+    let mut samples = [0.0; SAMPLES];
+    for sample in &mut samples {
+        let (start, mut times) = (now(), 0);
+        while now() - start < SAMPLE {
+            cpu.matmul(w, std::hint::black_box(&quantised), 12, 12, &mut y);
+            times += 1;
+        }
+        *sample = (now() - start).as_nanos() as f64 / f64::from(times);
+    }
+    samples.sort_by(f64::total_cmp);
+    samples[SAMPLES / 2]
+}
+
+/// Time that this thread has spent on a processor; time since the first call if that is unknown.
+fn now() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    std::fs::read_to_string("/proc/thread-self/schedstat")
+        .ok()
+        .and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .map_or_else(|| START.elapsed(), Duration::from_nanos)
+}
+
+fn weights(rows: usize, columns: usize) -> Weights {
+    let q: Vec<i8> =
+        (0..rows * columns).map(|i| ((i * 104_729) % 255) as i8).map(|q| q.max(-127)).collect();
+    let scales: Vec<u16> =
+        (0..rows * columns.div_ceil(GROUP)).map(|i| (i * 7_919) as u16 | 1).collect();
+    Weights::from_rows(rows, columns, &q, &scales, &vec![30; rows]).expect("a valid matrix")
+}
+
+/// Mean over the shapes.
+fn mean(rates: &[(f64, f64, f64)]) -> (f64, f64, f64) {
+    let sum = rates.iter().fold((0.0, 0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
+    let shapes = rates.len() as f64;
+    (sum.0 / shapes, sum.1 / shapes, sum.2 / shapes)
+}
+
+fn row(name: &str, isa: Isa, value: f64, unit: &str) -> String {
+    format!("{{\"name\":\"{name}.{isa}\",\"value\":{value:.2},\"unit\":\"{unit}\"}}")
+}

@@ -1,0 +1,527 @@
+//! A matrix of quantised weights, laid out so that one SIMD lane is one output row.
+//!
+//! Sixteen rows form a panel. Within it, four neighbouring columns of all sixteen rows lie in one
+//! cache line, so a product walks memory once, in order, and never adds across lanes. Numbers
+//! are stored with their sign bit flipped, which is the unsigned form that VNNI wants.
+
+use std::ops::Range;
+
+use crate::GROUP;
+use crate::aligned::Aligned;
+use crate::reference;
+
+/// Rows of a panel: the 32-bit lanes of the widest registers in use.
+pub(crate) const LANES: usize = 16;
+/// Columns of a cache line of a panel.
+pub(crate) const QUAD: usize = 4;
+/// Columns are filled up to a multiple of this.
+pub const COLUMNS_STEP: usize = 128;
+/// Most columns a matrix may have, so that no sum of products leaves 64 bits.
+pub const COLUMNS_MAX: usize = 1 << 17;
+/// What flips the sign bit of a number.
+pub(crate) const SIGN: u8 = 0x80;
+
+/// A matrix in the W8 format: `weight = q · scale · 2^-exponent`.
+///
+/// `q` is in -127..=127, one scale in 1..=65535 serves [`GROUP`] columns of a row, and a row has
+/// one exponent. Columns are padded to a multiple of [`COLUMNS_STEP`] and rows to whole panels of
+/// sixteen, with `q = 0`, `scale = 1` and, for rows, `exponent = 0`.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    rows: usize,
+    columns: usize,
+    /// One per padded row.
+    exponents: Vec<i8>,
+    /// (panels, columns / 4, 16 rows, 4 columns), each `q ^ 0x80`.
+    quants: Aligned<u8>,
+    /// (panels, columns / 32, 16 rows).
+    scales: Aligned<u16>,
+}
+
+impl Weights {
+    /// Packs a matrix that is given row by row.
+    ///
+    /// `q`: (rows, columns); `scales`: (rows, columns / 32 rounded up); `exponents`: (rows).
+    ///
+    /// # Errors
+    /// If the matrix has no rows or columns, or too many; if a list has another length than that;
+    /// if a number is -128 or a scale 0.
+    pub fn from_rows(
+        rows: usize,
+        columns: usize,
+        q: &[i8],
+        scales: &[u16],
+        exponents: &[i8],
+    ) -> Result<Weights, WeightsError> {
+        check_extent(rows, columns)?;
+        let groups = columns.div_ceil(GROUP);
+        check_length(Part::Quants, q.len(), rows.checked_mul(columns))?;
+        check_length(Part::Scales, scales.len(), rows.checked_mul(groups))?;
+        check_length(Part::Exponents, exponents.len(), Some(rows))?;
+        check_quants(q.iter().map(|q| *q as u8), i8::MIN as u8)?;
+        check_scales(scales)?;
+
+        let mut weights = Weights::zero(rows, columns.next_multiple_of(COLUMNS_STEP));
+        weights.exponents[..rows].copy_from_slice(exponents);
+        for row in 0..rows {
+            weights.pack_row(
+                row,
+                &q[row * columns..][..columns],
+                &scales[row * groups..][..groups],
+            );
+        }
+        Ok(weights)
+    }
+
+    /// Takes a matrix in the packed layout, as [`Weights::exponents`], [`Weights::quants`] and
+    /// [`Weights::scales`] give it. `columns` is the padded number.
+    ///
+    /// # Errors
+    /// If `columns` is not padded, or as for [`Weights::from_rows`].
+    pub fn from_parts(
+        rows: usize,
+        columns: usize,
+        exponents: &[i8],
+        quants: &[u8],
+        scales: &[u16],
+    ) -> Result<Weights, WeightsError> {
+        check_extent(rows, columns)?;
+        if columns % COLUMNS_STEP != 0 {
+            return Err(WeightsError::Columns { found: columns });
+        }
+        let padded = rows.checked_next_multiple_of(LANES);
+        let times = |n: usize| padded.and_then(|rows| rows.checked_mul(n));
+        check_length(Part::Exponents, exponents.len(), padded)?;
+        check_length(Part::Quants, quants.len(), times(columns))?;
+        check_length(Part::Scales, scales.len(), times(columns / GROUP))?;
+        check_quants(quants.iter().copied(), i8::MIN as u8 ^ SIGN)?;
+        check_scales(scales)?;
+        Ok(Weights {
+            rows,
+            columns,
+            exponents: exponents.to_vec(),
+            quants: Aligned::copy(quants),
+            scales: Aligned::copy(scales),
+        })
+    }
+
+    /// Stacks matrices on top of each other, so that one product serves them all.
+    ///
+    /// # Errors
+    /// If there are none, if their columns differ, or if the rows of one are not whole panels.
+    pub fn concat(parts: &[&Weights]) -> Result<Weights, WeightsError> {
+        let Some(first) = parts.first() else {
+            return Err(WeightsError::Empty { rows: 0, columns: 0 });
+        };
+        for part in parts {
+            if part.columns != first.columns {
+                let (expected, found) = (first.columns, part.columns);
+                return Err(WeightsError::ColumnsDiffer { expected, found });
+            }
+            if part.rows % LANES != 0 {
+                return Err(WeightsError::BrokenPanel { rows: part.rows });
+            }
+        }
+        let mut whole = Weights::zero(parts.iter().map(|part| part.rows).sum(), first.columns);
+        let mut row = 0;
+        for part in parts {
+            let (columns, groups) = (first.columns, first.groups());
+            whole.exponents[row..][..part.rows].copy_from_slice(&part.exponents);
+            whole.quants[row * columns..][..part.quants.len()].copy_from_slice(&part.quants);
+            whole.scales[row * groups..][..part.scales.len()].copy_from_slice(&part.scales);
+            row += part.rows;
+        }
+        Ok(whole)
+    }
+
+    /// Number of rows, without padding: the outputs of a product.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns, with padding: what the inputs of a product must have.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The number at a row and column, in -127..=127.
+    ///
+    /// # Panics
+    /// If there is no such row or column.
+    pub fn q(&self, row: usize, column: usize) -> i8 {
+        assert!(column < self.columns, "column {column} of {}", self.columns);
+        (self.quants[self.quant_at(row, column)] ^ SIGN) as i8
+    }
+
+    /// The numbers of a row, all padded columns or as many as `out` has.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` is longer than it.
+    pub fn row_q(&self, row: usize, out: &mut [i8]) {
+        assert!(out.len() <= self.columns, "{} of {} columns", out.len(), self.columns);
+        for (column, out) in out.iter_mut().enumerate() {
+            *out = self.q(row, column);
+        }
+    }
+
+    /// The scale of a group of columns of a row.
+    ///
+    /// # Panics
+    /// If there is no such row or group.
+    pub fn scale(&self, row: usize, group: usize) -> u16 {
+        assert!(group < self.groups(), "group {group} of {}", self.groups());
+        self.scales[self.scale_at(row, group)]
+    }
+
+    /// The exponent of a row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn exponent(&self, row: usize) -> i8 {
+        self.exponents[row]
+    }
+
+    /// The exponents of all padded rows.
+    pub fn exponents(&self) -> &[i8] {
+        &self.exponents
+    }
+
+    /// The numbers in packed layout: (panels, columns / 4, 16 rows, 4 columns), each `q ^ 0x80`.
+    pub fn quants(&self) -> &[u8] {
+        &self.quants
+    }
+
+    /// The scales in packed layout: (panels, columns / 32, 16 rows).
+    pub fn scales(&self) -> &[u16] {
+        &self.scales
+    }
+
+    /// Writes the row as `Fx<frac_residual>`: an embedding. `out` takes the first columns.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` is longer than it.
+    pub fn embed(&self, row: usize, frac_residual: u8, out: &mut [i32]) {
+        assert!(out.len() <= self.columns, "{} of {} columns", out.len(), self.columns);
+        for (column, out) in out.iter_mut().enumerate() {
+            let (q, scale) = (self.q(row, column), self.scale(row, column / GROUP));
+            *out = reference::embed(q, scale, self.exponents[row], frac_residual);
+        }
+    }
+
+    /// Number of panels, the last one perhaps padded.
+    pub(crate) fn panels(&self) -> usize {
+        self.exponents.len() / LANES
+    }
+
+    /// Groups of a row.
+    pub(crate) fn groups(&self) -> usize {
+        self.columns / GROUP
+    }
+
+    /// Some panels.
+    pub(crate) fn panel_range(&self, panels: Range<usize>) -> Panels<'_> {
+        let part = |size: usize| panels.start * size..panels.end * size;
+        Panels {
+            groups: self.groups(),
+            quants: &self.quants[part(LANES * self.columns)],
+            scales: &self.scales[part(LANES * self.groups())],
+        }
+    }
+
+    /// A matrix of zeros.
+    fn zero(rows: usize, columns: usize) -> Weights {
+        let padded = rows.next_multiple_of(LANES);
+        let mut quants = Aligned::new(padded * columns);
+        let mut scales = Aligned::new(padded * (columns / GROUP));
+        quants.fill(SIGN);
+        scales.fill(1);
+        Weights { rows, columns, exponents: vec![0; padded], quants, scales }
+    }
+
+    fn pack_row(&mut self, row: usize, q: &[i8], scales: &[u16]) {
+        let first = self.quant_at(row, 0);
+        for (quad, numbers) in q.chunks(QUAD).enumerate() {
+            let at = first + quad * LANES * QUAD;
+            for (byte, number) in self.quants[at..at + QUAD].iter_mut().zip(numbers) {
+                *byte = *number as u8 ^ SIGN;
+            }
+        }
+        for (group, scale) in scales.iter().enumerate() {
+            let at = self.scale_at(row, group);
+            self.scales[at] = *scale;
+        }
+    }
+
+    fn quant_at(&self, row: usize, column: usize) -> usize {
+        let (panel, lane) = (row / LANES, row % LANES);
+        let quad = panel * (self.columns / QUAD) + column / QUAD;
+        (quad * LANES + lane) * QUAD + column % QUAD
+    }
+
+    fn scale_at(&self, row: usize, group: usize) -> usize {
+        let (panel, lane) = (row / LANES, row % LANES);
+        (panel * self.groups() + group) * LANES + lane
+    }
+}
+
+/// A run of whole panels: of a matrix, or of keys, whose positions then are the rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a> {
+    /// Groups of a row.
+    pub(crate) groups: usize,
+    /// (panels, groups, 8 quads, 16 rows, 4 columns).
+    pub(crate) quants: &'a [u8],
+    /// (panels, groups, 16 rows).
+    pub(crate) scales: &'a [u16],
+}
+
+impl Panels<'_> {
+    /// Number of panels.
+    pub(crate) fn len(&self) -> usize {
+        self.scales.len() / (self.groups * LANES)
+    }
+}
+
+fn check_extent(rows: usize, columns: usize) -> Result<(), WeightsError> {
+    if rows == 0 || columns == 0 {
+        return Err(WeightsError::Empty { rows, columns });
+    }
+    if columns > COLUMNS_MAX {
+        return Err(WeightsError::TooManyColumns { found: columns });
+    }
+    Ok(())
+}
+
+/// `expected` is nothing where the product of the sizes does not fit a `usize`.
+fn check_length(part: Part, found: usize, expected: Option<usize>) -> Result<(), WeightsError> {
+    match expected {
+        Some(expected) if found == expected => Ok(()),
+        _ => Err(WeightsError::Length { part, found, expected: expected.unwrap_or(usize::MAX) }),
+    }
+}
+
+fn check_quants(quants: impl Iterator<Item = u8>, forbidden: u8) -> Result<(), WeightsError> {
+    match quants.enumerate().find(|(_, q)| *q == forbidden) {
+        Some((at, _)) => Err(WeightsError::Quant { at }),
+        None => Ok(()),
+    }
+}
+
+fn check_scales(scales: &[u16]) -> Result<(), WeightsError> {
+    match scales.iter().position(|scale| *scale == 0) {
+        Some(at) => Err(WeightsError::Scale { at }),
+        None => Ok(()),
+    }
+}
+
+/// One of the three lists that a matrix consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The exponents of the rows.
+    Exponents,
+    /// The 8-bit numbers.
+    Quants,
+    /// The scales of the groups.
+    Scales,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Part::Exponents => "exponents",
+            Part::Quants => "numbers",
+            Part::Scales => "scales",
+        })
+    }
+}
+
+/// Why numbers do not form a matrix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WeightsError {
+    /// There is nothing in it.
+    #[error("a matrix of {rows} rows and {columns} columns holds nothing")]
+    Empty {
+        /// Rows given.
+        rows: usize,
+        /// Columns given.
+        columns: usize,
+    },
+    /// Sums of products could overflow.
+    #[error("{found} columns are more than the {COLUMNS_MAX} that sums stay exact for")]
+    TooManyColumns {
+        /// Columns given.
+        found: usize,
+    },
+    /// Packed columns are not a multiple of [`COLUMNS_STEP`].
+    #[error("{found} columns are not a multiple of {COLUMNS_STEP}")]
+    Columns {
+        /// Columns given.
+        found: usize,
+    },
+    /// A list has the wrong length.
+    #[error("the matrix has {found} {part} instead of {expected}")]
+    Length {
+        /// The list.
+        part: Part,
+        /// Its length.
+        found: usize,
+        /// The length that rows and columns call for.
+        expected: usize,
+    },
+    /// A number is -128, which two-byte products could not hold.
+    #[error("number {at} of the matrix is -128, outside -127..=127")]
+    Quant {
+        /// Its place in the list given.
+        at: usize,
+    },
+    /// A scale is zero.
+    #[error("scale {at} of the matrix is 0")]
+    Scale {
+        /// Its place in the list given.
+        at: usize,
+    },
+    /// Matrices to be stacked have different columns.
+    #[error("a matrix of {found} columns cannot be stacked on one of {expected}")]
+    ColumnsDiffer {
+        /// Columns of the first matrix.
+        expected: usize,
+        /// Columns of another one.
+        found: usize,
+    },
+    /// A matrix to be stacked ends within a panel.
+    #[error("a matrix of {rows} rows cannot be stacked, as they are not a multiple of {LANES}")]
+    BrokenPanel {
+        /// Its rows.
+        rows: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A matrix whose numbers, scales and exponents are all different from their neighbours.
+    fn matrix(rows: usize, columns: usize) -> (Vec<i8>, Vec<u16>, Vec<i8>) {
+        let q = (0..rows * columns).map(|i| (i * 31 % 255) as u8 as i8).map(|q| q.max(-127));
+        let scales = (0..rows * columns.div_ceil(GROUP)).map(|i| (i * 97) as u16 | 1).collect();
+        let exponents = (0..rows).map(|i| i as i8).collect();
+        (q.collect(), scales, exponents)
+    }
+
+    fn weights(rows: usize, columns: usize) -> Weights {
+        let (q, scales, exponents) = matrix(rows, columns);
+        Weights::from_rows(rows, columns, &q, &scales, &exponents).unwrap()
+    }
+
+    fn check(result: Result<Weights, WeightsError>, message: &str) {
+        assert_eq!(result.unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn rows_are_read_back_and_padded() {
+        let (rows, columns) = (19, 150);
+        let (q, scales, exponents) = matrix(rows, columns);
+        let w = weights(rows, columns);
+        assert_eq!((w.rows(), w.columns()), (19, 256));
+        let mut row_q = [1; 256];
+        for row in 0..rows {
+            w.row_q(row, &mut row_q);
+            assert_eq!(row_q[..columns], q[row * columns..][..columns]);
+            assert_eq!(row_q[columns..], [0; 106]);
+            for group in 0..8 {
+                let scale = if group < 5 { scales[row * 5 + group] } else { 1 };
+                assert_eq!(w.scale(row, group), scale);
+            }
+            assert_eq!(w.exponent(row), exponents[row]);
+        }
+        assert_eq!((w.q(31, 255), w.scale(31, 7), w.exponent(31)), (0, 1, 0));
+    }
+
+    #[test]
+    fn packed_parts_are_taken_back() {
+        let w = weights(19, 150);
+        let again = Weights::from_parts(19, 256, w.exponents(), w.quants(), w.scales()).unwrap();
+        assert_eq!(again.quants(), w.quants());
+        assert_eq!(again.scales(), w.scales());
+        assert_eq!(again.exponents(), w.exponents());
+    }
+
+    #[test]
+    fn stacked_matrices_keep_their_rows() {
+        let (upper, lower) = (weights(32, 130), weights(16, 200));
+        let whole = Weights::concat(&[&upper, &lower]).unwrap();
+        assert_eq!(whole.rows(), 48);
+        for row in 0..48 {
+            let (part, at) = if row < 32 { (&upper, row) } else { (&lower, row - 32) };
+            assert_eq!(whole.exponent(row), part.exponent(at));
+            assert!((0..256).all(|column| whole.q(row, column) == part.q(at, column)));
+            assert!((0..8).all(|group| whole.scale(row, group) == part.scale(at, group)));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stacked_is_refused() {
+        let (broken, narrow) = (weights(19, 256), weights(16, 128));
+        check(
+            Weights::concat(&[&broken, &broken]),
+            "a matrix of 19 rows cannot be stacked, as they are not a multiple of 16",
+        );
+        check(
+            Weights::concat(&[&narrow, &weights(16, 256)]),
+            "a matrix of 256 columns cannot be stacked on one of 128",
+        );
+        check(Weights::concat(&[]), "a matrix of 0 rows and 0 columns holds nothing");
+    }
+
+    #[test]
+    fn bad_rows_are_refused() {
+        let (mut q, mut scales, exponents) = matrix(2, 40);
+        let from = |rows, columns, q: &[i8], scales: &[u16]| {
+            Weights::from_rows(rows, columns, q, scales, &exponents)
+        };
+        check(from(2, 41, &q, &scales), "the matrix has 80 numbers instead of 82");
+        check(from(2, 40, &q, &scales[1..]), "the matrix has 3 scales instead of 4");
+        check(from(0, 40, &[], &[]), "a matrix of 0 rows and 40 columns holds nothing");
+        check(
+            from(2, COLUMNS_MAX + 1, &q, &scales),
+            "131073 columns are more than the 131072 that sums stay exact for",
+        );
+        check(
+            from(usize::MAX, 2, &q, &scales),
+            "the matrix has 80 numbers instead of 18446744073709551615",
+        );
+        check(
+            Weights::from_rows(2, 40, &q, &scales, &[0]),
+            "the matrix has 1 exponents instead of 2",
+        );
+        q[7] = -128;
+        check(from(2, 40, &q, &scales), "number 7 of the matrix is -128, outside -127..=127");
+        q[7] = -127;
+        scales[3] = 0;
+        check(from(2, 40, &q, &scales), "scale 3 of the matrix is 0");
+    }
+
+    #[test]
+    fn bad_parts_are_refused() {
+        let w = weights(16, 128);
+        let (mut quants, mut scales) = (w.quants().to_vec(), w.scales().to_vec());
+        let from = |rows, columns, quants: &[u8], scales: &[u16]| {
+            Weights::from_parts(rows, columns, w.exponents(), quants, scales)
+        };
+        check(from(16, 64, &quants, &scales), "64 columns are not a multiple of 128");
+        check(from(17, 128, &quants, &scales), "the matrix has 16 exponents instead of 32");
+        check(
+            from(usize::MAX, 128, &quants, &scales),
+            "the matrix has 16 exponents instead of 18446744073709551615",
+        );
+        check(from(16, 128, &quants[1..], &scales), "the matrix has 2047 numbers instead of 2048");
+        quants[9] = 0;
+        check(
+            from(16, 128, &quants, &scales),
+            "number 9 of the matrix is -128, outside -127..=127",
+        );
+        quants[9] = 1;
+        scales[5] = 0;
+        check(from(16, 128, &quants, &scales), "scale 5 of the matrix is 0");
+    }
+}
