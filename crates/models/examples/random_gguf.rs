@@ -1,0 +1,178 @@
+//! Writes a llama with random weights as a GGUF file, to measure speed where quality is no matter.
+//!
+//! `cargo run --release --example random_gguf -- model.gguf --shape q05 --quant q8_0`
+
+#[path = "../tests/support/gguf_writer.rs"]
+mod gguf_writer;
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+
+use assay_kernels::Pairing;
+use assay_models::load::Kind;
+use assay_models::{Family, Rope, Shape};
+use gguf_writer::GgufWriter;
+
+const USAGE: &str =
+    "usage: random_gguf PATH [--shape q05|l1|tiny] [--quant q8_0|q4_0|f16|f32], default q05 q8_0";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (path, shape, kind) = arguments()?;
+    let roles = shape.roles();
+    let mut file = GgufWriter::default();
+    hyperparameters(&mut file, &shape);
+    for &role in &roles {
+        let (rows, columns) = shape.extent(role);
+        let (sizes, kind) = match Shape::is_gain(role) {
+            true => (vec![columns as u64], Kind::F32),
+            false => (vec![rows as u64, columns as u64], kind),
+        };
+        let (block, bytes) = kind.block();
+        file.declare(&role.to_string(), &sizes, code(kind), rows * columns / block * bytes);
+    }
+    let mut out = BufWriter::new(File::create(path)?);
+    out.write_all(&file.header())?;
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    for role in roles {
+        let (rows, columns) = shape.extent(role);
+        let bytes = match Shape::is_gain(role) {
+            true => 1.0f32.to_le_bytes().repeat(columns),
+            false => noise.matrix(kind, rows, columns),
+        };
+        out.write_all(&bytes)?;
+        let padding = bytes.len().next_multiple_of(file.alignment) - bytes.len();
+        out.write_all(&vec![0; padding])?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Path, shape and format from the command line.
+fn arguments() -> Result<(String, Shape, Kind), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().ok_or(USAGE)?;
+    let (mut shape, mut kind) = ("q05".to_owned(), "q8_0".to_owned());
+    while let Some(option) = arguments.next() {
+        let value = arguments.next().ok_or(USAGE)?;
+        match option.as_str() {
+            "--shape" => shape = value,
+            "--quant" => kind = value,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    let kind = match kind.as_str() {
+        "q8_0" => Kind::Q8_0,
+        "q4_0" => Kind::Q4_0,
+        "f16" => Kind::F16,
+        "f32" => Kind::F32,
+        _ => return Err(USAGE.into()),
+    };
+    Ok((path, shape_of(&shape).ok_or(USAGE)?, kind))
+}
+
+fn shape_of(name: &str) -> Option<Shape> {
+    // Width, layers, feed-forward width, heads, key-value heads, vocabulary.
+    let (width, layers, hidden, heads, kv_heads, vocab) = match name {
+        // 0.494 billion parameters.
+        "q05" => (896, 24, 4864, 14, 2, 151_936),
+        // 1.04 billion parameters.
+        "l1" => (2048, 16, 8192, 32, 8, 32_000),
+        "tiny" => (128, 2, 256, 2, 1, 512),
+        _ => return None,
+    };
+    Some(Shape {
+        family: Family::Llama,
+        width,
+        layers,
+        heads,
+        kv_heads,
+        head_dim: 64,
+        hidden,
+        vocab,
+        context: 4096,
+        norm_eps: 1e-6,
+        rope: Rope { pairing: Pairing::Adjacent, base: 10_000.0, factors: Vec::new() },
+        tied: true,
+    })
+}
+
+fn hyperparameters(file: &mut GgufWriter, shape: &Shape) {
+    file.text("general.architecture", "llama")
+        .text("general.name", "random")
+        .u32("llama.context_length", shape.context as u32)
+        .u32("llama.embedding_length", shape.width as u32)
+        .u32("llama.block_count", shape.layers as u32)
+        .u32("llama.feed_forward_length", shape.hidden as u32)
+        .u32("llama.attention.head_count", shape.heads as u32)
+        .u32("llama.attention.head_count_kv", shape.kv_heads as u32)
+        .u32("llama.attention.key_length", shape.head_dim as u32)
+        .f32("llama.attention.layer_norm_rms_epsilon", shape.norm_eps)
+        .u32("llama.rope.dimension_count", shape.head_dim as u32)
+        .f32("llama.rope.freq_base", shape.rope.base)
+        .u32("llama.vocab_size", shape.vocab as u32)
+        .text("tokenizer.ggml.model", "none");
+}
+
+/// The format's number for an element type.
+fn code(kind: Kind) -> u32 {
+    match kind {
+        Kind::F32 => 0,
+        Kind::F16 => 1,
+        Kind::Q4_0 => 2,
+        Kind::Q8_0 => 8,
+        Kind::Bf16 => 30,
+    }
+}
+
+/// Marsaglia's xorshift: fast, and the same numbers every time.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A matrix with rows of about unit length, so that activations keep their size.
+    fn matrix(&mut self, kind: Kind, rows: usize, columns: usize) -> Vec<u8> {
+        let elements = rows * columns;
+        let deviation = 1.0 / (columns as f32).sqrt();
+        // Uniform numbers deviate by their range / √12.
+        let range = deviation * 12f32.sqrt();
+        match kind {
+            Kind::Q8_0 => self.blocks(elements / 32, 32, range / 254.0),
+            Kind::Q4_0 => self.blocks(elements / 32, 16, range / 15.0),
+            Kind::F32 => self.floats(elements, range).flat_map(f32::to_le_bytes).collect(),
+            Kind::F16 => self.floats(elements, range).flat_map(|x| half(x).to_le_bytes()).collect(),
+            Kind::Bf16 => Vec::new(),
+        }
+    }
+
+    /// Blocks of one scale and that many bytes of quants, none of which is −128.
+    fn blocks(&mut self, blocks: usize, quants: usize, scale: f32) -> Vec<u8> {
+        let scale = half(scale).to_le_bytes();
+        let mut bytes = Vec::with_capacity(blocks * (2 + quants));
+        for _ in 0..blocks {
+            bytes.extend(scale);
+            for _ in 0..quants / 8 {
+                let word = self.next().to_le_bytes();
+                bytes.extend(word.map(|byte| if byte == 0x80 { 0x81 } else { byte }));
+            }
+        }
+        bytes
+    }
+
+    fn floats(&mut self, count: usize, range: f32) -> impl Iterator<Item = f32> {
+        (0..count).map(move |_| ((self.next() >> 40) as f32 / 16_777_216.0 - 0.5) * range)
+    }
+}
+
+/// The number as a binary16, cut off; too small ones become zero. For magnitudes below 2.
+fn half(number: f32) -> u16 {
+    let bits = number.to_bits();
+    let sign = (bits >> 16 & 0x8000) as u16;
+    let exponent = (bits >> 23 & 0xff) as i32 - 127 + 15;
+    if exponent <= 0 { sign } else { sign | (exponent as u16) << 10 | (bits >> 13 & 0x3ff) as u16 }
+}

@@ -1,0 +1,37 @@
+//! Runs models, written in the order the papers draw them.
+
+// What a model is, and how it gets here.
+mod binary;
+mod bounds;
+pub mod convert;
+pub mod load;
+pub mod rope;
+mod shape;
+
+// Running it.
+mod batch;
+mod cache;
+mod llama;
+mod model;
+mod sampler;
+
+// Watching it, and describing it to a judge.
+mod float;
+mod program;
+mod tap;
+
+#[cfg(test)]
+mod testing;
+
+pub use batch::{ForwardError, Output, Row};
+pub use bounds::ModelError;
+pub use cache::Cache;
+pub use float::{FloatError, FloatModel};
+pub use llama::{LayerTensors, Llama, Scratch, Tensors};
+pub use model::Model;
+pub use program::{Step, program};
+pub use sampler::{Sampler, SamplerError, Seen};
+pub use shape::{
+    FRAC_GAIN, FRAC_GATE, FRAC_LOGITS, Family, LayerRole, Precision, Role, Rope, Shape, Sites,
+};
+pub use tap::{Op, OpKind, Tap, Values};

@@ -1,0 +1,326 @@
+//! Reads a model as others published it: one GGUF file, or a directory as Hugging Face lays it out.
+//!
+//! Opening reads the headers, checks every tensor against the sizes that the hyperparameters
+//! demand, and refuses whatever it would otherwise have to ignore. Tensor bytes are read one
+//! tensor at a time, on demand, so that a caller never holds a second copy of a model.
+//!
+//! All of it is foreign: bounds are checked before memory is taken, and no input panics.
+
+mod directory;
+mod error;
+mod gguf;
+mod llama_gguf;
+mod safetensors;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use assay_kernels::{GROUP, HEAD_DIM_MAX, NORM_COLUMNS_MAX};
+
+pub use error::LoadError;
+
+use crate::shape::{Role, Shape};
+
+/// Most layers a model may have.
+const LAYERS_MAX: u64 = 1 << 10;
+/// Most query heads a layer may have.
+const HEADS_MAX: u64 = 1 << 10;
+/// Longest row of a matrix: the integer sums of exact-1 are proved up to here.
+const COLUMNS_MAX: u64 = assay_kernels::COLUMNS_MAX as u64;
+/// Most token ids a model may have.
+const VOCAB_MAX: u64 = 1 << 20;
+/// Most positions: the integer sums of attention are proved up to here.
+const CONTEXT_MAX: u64 = 1 << 17;
+
+/// A published model, opened and checked, with its tensors still on disk.
+pub struct Source {
+    /// What the tokenizer is made of; `None` when the source brings none.
+    pub vocabulary: Option<SourceTokenizer>,
+    /// Jinja template that turns a conversation into a prompt.
+    pub chat_template: Option<String>,
+    /// Name by which its publisher calls the model.
+    pub name: String,
+    /// Licence, as the publisher names it.
+    pub licence: Option<String>,
+    /// Where the model was opened; empty when it was read from memory.
+    pub path: PathBuf,
+    shape: Shape,
+    files: Vec<Mutex<Box<dyn Bytes>>>,
+    places: BTreeMap<Role, Place>,
+}
+
+/// Raw parts of a tokenizer, in the words of the file that brought it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceTokenizer {
+    /// The `tokenizer.ggml.*` keys of a GGUF file.
+    Gguf {
+        /// Algorithm: `gpt2` is byte-level BPE, `llama` SentencePiece.
+        model: String,
+        /// Name of the rule that splits text into words.
+        pre: Option<String>,
+        /// Spelling of each token.
+        tokens: Vec<String>,
+        /// Kind of each token: 1 normal, 2 unknown, 3 control, 4 user, 5 unused, 6 byte.
+        kinds: Vec<i32>,
+        /// Merges, each "left right", best first.
+        merges: Vec<String>,
+        /// Token that begins a text.
+        bos: Option<u32>,
+        /// Tokens that end an answer: end of text, of turn, of message.
+        eos: Vec<u32>,
+        /// Whether every text begins with `bos`; `None` when the file does not say.
+        add_bos: Option<bool>,
+    },
+    /// The files of a Hugging Face directory.
+    HuggingFace {
+        /// Content of `tokenizer.json`.
+        json: Vec<u8>,
+        /// Token that begins a text.
+        bos: Option<u32>,
+        /// Tokens that end an answer.
+        eos: Vec<u32>,
+        /// Whether every text begins with `bos`; `None` when the directory does not say.
+        add_bos: Option<bool>,
+    },
+}
+
+/// A tensor's bytes as they are stored, with what is needed to read them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawTensor {
+    /// Name as GGUF files have it, whichever file it came from.
+    pub name: String,
+    /// How elements are stored.
+    pub kind: Kind,
+    /// Rows; one for a vector.
+    pub rows: usize,
+    /// Elements per row.
+    pub columns: usize,
+    /// (rows, columns), row by row, little endian.
+    pub bytes: Vec<u8>,
+}
+
+/// How the elements of a tensor are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32.
+    Bf16,
+    /// 32 elements in 34 bytes: binary16 scale, then 32 signed bytes.
+    Q8_0,
+    /// 32 elements in 18 bytes: binary16 scale, then 16 bytes whose low halves are elements 0–15
+    /// and high halves 16–31, each 8 more than its value.
+    Q4_0,
+}
+
+impl Kind {
+    /// Elements and bytes of the smallest unit.
+    pub fn block(self) -> (usize, usize) {
+        match self {
+            Kind::F32 => (1, 4),
+            Kind::F16 | Kind::Bf16 => (1, 2),
+            Kind::Q8_0 => (32, 34),
+            Kind::Q4_0 => (32, 18),
+        }
+    }
+
+    /// Bytes of that many elements, `None` when they are too many to count.
+    ///
+    /// `elements` is taken to be a multiple of the block's.
+    fn bytes(self, elements: u64) -> Option<u64> {
+        let (block, bytes) = self.block();
+        (elements / block as u64).checked_mul(bytes as u64)
+    }
+}
+
+/// Where a tensor lies.
+#[derive(Clone, Debug)]
+struct Place {
+    /// Index into [`Source::files`].
+    file: usize,
+    /// First byte, from the start of the file. `offset + bytes` is within the file.
+    offset: u64,
+    bytes: u64,
+    kind: Kind,
+    /// Outermost first.
+    sizes: Vec<u64>,
+}
+
+/// A file, or bytes in memory that stand for one.
+trait Bytes: Read + Seek + Send {}
+impl<T: Read + Seek + Send> Bytes for T {}
+
+/// Opens the model at `path`: a GGUF file, or a directory with `config.json` and safetensors.
+///
+/// # Errors
+/// Fails when the model cannot be read, is damaged, or needs anything not supported here; the
+/// error names the key or tensor.
+pub fn open(path: &Path) -> Result<Source, LoadError> {
+    if path.join("config.json").is_file() {
+        return directory::open(path);
+    }
+    if !path.is_file() {
+        return Err(LoadError::NotAModel { path: path.to_owned() });
+    }
+    let mut file = open_file(path)?;
+    if !gguf::is_gguf(&mut file)? {
+        return Err(LoadError::NotAModel { path: path.to_owned() });
+    }
+    let mut source = llama_gguf::read(Box::new(file))?;
+    if source.name.is_empty() {
+        source.name = stem(path);
+    }
+    source.path = path.to_owned();
+    Ok(source)
+}
+
+/// Reads a GGUF model from bytes that need not be a file, such as a download in a browser.
+///
+/// # Errors
+/// As [`open`].
+pub fn read_gguf(bytes: impl Read + Seek + Send + 'static) -> Result<Source, LoadError> {
+    llama_gguf::read(Box::new(bytes))
+}
+
+impl Source {
+    /// Sizes of the model.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Reads one tensor.
+    ///
+    /// # Errors
+    /// Fails when the model has no such tensor (the output of a tied model) or when reading fails,
+    /// because the file has shrunk since it was opened, for example.
+    pub fn tensor(&self, role: Role) -> Result<RawTensor, LoadError> {
+        let name = role.to_string();
+        let Some(place) = self.places.get(&role) else {
+            return Err(LoadError::Missing { what: format!("tensor {name}") });
+        };
+        let (rows, columns) = self.shape.extent(role);
+        let mut file = self.files[place.file].lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = read_at(file.as_mut(), &name, place)?;
+        Ok(RawTensor { name, kind: place.kind, rows, columns, bytes })
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("name", &self.name)
+            .field("path", &self.path)
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads the bytes of a place that is known to lie within its file.
+fn read_at(file: &mut dyn Bytes, name: &str, place: &Place) -> Result<Vec<u8>, LoadError> {
+    let failed = |source| LoadError::Io { what: format!("tensor {name}"), source };
+    file.seek(SeekFrom::Start(place.offset)).map_err(failed)?;
+    let needed = place.bytes;
+    // `take` grows the vector with what is really there, not with what a header promised.
+    let mut bytes = Vec::with_capacity(usize::try_from(needed).unwrap_or(0));
+    file.take(needed).read_to_end(&mut bytes).map_err(failed)?;
+    let left = bytes.len() as u64;
+    if left < needed {
+        return Err(LoadError::Truncated { what: format!("tensor {name}"), needed, left });
+    }
+    Ok(bytes)
+}
+
+/// Gives every role of the shape its tensor, by the name that `name_of` says it has in the file.
+///
+/// # Errors
+/// Fails when a tensor is missing, has other sizes than the shape demands, or is left over.
+fn assign(
+    shape: &Shape,
+    mut tensors: BTreeMap<String, Place>,
+    name_of: fn(Role) -> String,
+) -> Result<BTreeMap<Role, Place>, LoadError> {
+    let mut places = BTreeMap::new();
+    for role in shape.roles() {
+        let name = name_of(role);
+        let Some(place) = tensors.remove(&name) else {
+            return Err(LoadError::Missing { what: format!("tensor {name}") });
+        };
+        let (rows, columns) = shape.extent(role);
+        let expected = match Shape::is_gain(role) {
+            true => vec![columns as u64],
+            false => vec![rows as u64, columns as u64],
+        };
+        if place.sizes != expected {
+            return Err(LoadError::Extent { name, found: place.sizes, expected });
+        }
+        places.insert(role, place);
+    }
+    match tensors.into_keys().next() {
+        Some(name) => Err(LoadError::UnknownTensor { name, family: "llama" }),
+        None => Ok(places),
+    }
+}
+
+/// Checks what the sizes of a model must satisfy together.
+fn check(shape: &Shape) -> Result<(), LoadError> {
+    let refuse = |what: &str, found: usize, expected: String| {
+        Err(LoadError::Value { what: what.to_owned(), found: found.to_string(), expected })
+    };
+    for (what, found) in [
+        ("width", shape.width),
+        ("feed-forward width", shape.hidden),
+        ("head size", shape.head_dim),
+    ] {
+        if found == 0 || found % GROUP != 0 {
+            return refuse(what, found, format!("a multiple of {GROUP}"));
+        }
+    }
+    if shape.width > NORM_COLUMNS_MAX {
+        return refuse("width", shape.width, format!("at most {NORM_COLUMNS_MAX}"));
+    }
+    if shape.head_dim > HEAD_DIM_MAX {
+        return refuse("head size", shape.head_dim, format!("at most {HEAD_DIM_MAX}"));
+    }
+    if shape.kv_heads == 0 || shape.heads % shape.kv_heads != 0 {
+        let expected = format!("a divisor of the {} query heads", shape.heads);
+        return refuse("number of key-value heads", shape.kv_heads, expected);
+    }
+    if (shape.heads * shape.head_dim) as u64 > COLUMNS_MAX {
+        return refuse(
+            "width of all heads",
+            shape.heads * shape.head_dim,
+            format!("at most {COLUMNS_MAX}"),
+        );
+    }
+    if !(shape.norm_eps.is_finite() && shape.norm_eps > 0.0) {
+        return Err(LoadError::Value {
+            what: "epsilon of the norms".to_owned(),
+            found: shape.norm_eps.to_string(),
+            expected: "a positive number".to_owned(),
+        });
+    }
+    // Refuses a base or factors outside the range of the tables.
+    crate::rope::turns(&shape.rope, shape.head_dim)?;
+    Ok(())
+}
+
+fn open_file(path: &Path) -> Result<File, LoadError> {
+    File::open(path).map_err(|source| LoadError::Io { what: path.display().to_string(), source })
+}
+
+/// Length of a file, leaving its cursor at the start.
+fn length(file: &mut dyn Bytes) -> Result<u64, LoadError> {
+    let failed = |source| LoadError::Io { what: "the length of the file".to_owned(), source };
+    let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    Ok(length)
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,292 @@
+//! The steps of a model as data.
+//!
+//! A manifest commits to this list, and a judge who doubts one number reads from it what the
+//! number had to be computed from. The forward pass does the same steps in the same order; a test
+//! holds both together.
+
+use assay_kernels::GROUP;
+
+use crate::shape::{FRAC_GATE, FRAC_LOGITS, Family, LayerRole, Precision, Role, Shape};
+use crate::tap::{Op, OpKind};
+
+/// Fraction bits of scores, in powers of two.
+const FRAC_SCORE: u8 = 16;
+/// Fraction bits of attention weights.
+const FRAC_WEIGHT: u8 = 22;
+/// Positions in a block of attention.
+const BLOCK: usize = 64;
+
+/// One step at one position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What is computed, and in which layer.
+    pub op: Op,
+    /// Earlier steps whose outputs are read, as indices into the program. The scores and what
+    /// follows them read the quantised keys and values of every position up to this one.
+    pub inputs: Vec<usize>,
+    /// The tensor that is read, if any. Turning queries and keys reads the rope tables, which are
+    /// no tensor of the source.
+    pub tensor: Option<Role>,
+    /// Numbers in the output, without padding; of [`OpKind::Score`] per attended position, of
+    /// [`OpKind::BlockShift`] per block of 64 positions.
+    pub outputs: usize,
+    /// Numbers that each output is computed along: columns of a product, elements of a
+    /// statistic, of a group or of a pair, 1 where elements meet one to one. 0 stands for the
+    /// attended positions.
+    pub terms: usize,
+    /// Fraction bits of the first input.
+    pub frac_in: u8,
+    /// Fraction bits of the output; 0 for counts, shifts and token ids.
+    pub frac_out: u8,
+}
+
+/// The steps of one position, in order of execution.
+///
+/// # Panics
+/// If `precision` does not have one entry per layer of `shape`.
+pub fn program(shape: &Shape, precision: &Precision) -> Vec<Step> {
+    assert_eq!(precision.layers.len(), shape.layers, "precision and shape differ in layers");
+    match shape.family {
+        Family::Llama => llama(shape, precision),
+    }
+}
+
+/// Embedding, layers, last norm, logits, choice.
+fn llama(shape: &Shape, precision: &Precision) -> Vec<Step> {
+    let mut writer = Writer { shape, precision, layer: None, steps: Vec::new() };
+    let mut residual = writer.embed();
+    for layer in 0..shape.layers {
+        writer.layer = Some(layer);
+        residual = writer.attention(residual, layer);
+        residual = writer.feed_forward(residual, layer);
+    }
+    writer.layer = None;
+    writer.choice(residual);
+    writer.steps
+}
+
+/// A program being written.
+struct Writer<'a> {
+    shape: &'a Shape,
+    precision: &'a Precision,
+    /// The layer that is written.
+    layer: Option<usize>,
+    steps: Vec<Step>,
+}
+
+impl Writer<'_> {
+    /// Appends a step and returns its index.
+    fn step(
+        &mut self,
+        kind: OpKind,
+        inputs: &[usize],
+        [outputs, terms]: [usize; 2],
+        [frac_in, frac_out]: [u8; 2],
+    ) -> usize {
+        self.steps.push(Step {
+            op: Op { layer: self.layer.map(|layer| layer as u16), kind },
+            inputs: inputs.to_vec(),
+            tensor: None,
+            outputs,
+            terms,
+            frac_in,
+            frac_out,
+        });
+        self.steps.len() - 1
+    }
+
+    /// A step that reads a tensor: its extent and fraction bits are the tensor's.
+    fn tensor_step(&mut self, kind: OpKind, inputs: &[usize], role: Role) -> usize {
+        let (rows, columns) = self.shape.extent(role);
+        let (frac_in, frac_out) = self.precision.fractions(role);
+        let size = if Shape::is_gain(role) { [columns, 1] } else { [rows, columns] };
+        let step = self.step(kind, inputs, size, [frac_in, frac_out]);
+        self.steps[step].tensor = Some(role);
+        step
+    }
+
+    /// Quantises the output of a step.
+    fn quantise(&mut self, kind: OpKind, input: usize) -> usize {
+        let Step { outputs, frac_out, .. } = self.steps[input];
+        self.step(kind, &[input], [outputs, GROUP], [frac_out, frac_out])
+    }
+
+    /// Statistics, norm and its quantised form.
+    fn norm(&mut self, kinds: [OpKind; 3], residual: usize, gain: Role) -> usize {
+        let [stat, norm, quantised] = kinds;
+        let frac = self.precision.residual;
+        // Largest magnitude, sum of squares, reciprocal root.
+        let stat = self.step(stat, &[residual], [3, self.shape.width], [frac, 0]);
+        let norm = self.tensor_step(norm, &[residual, stat], gain);
+        self.quantise(quantised, norm)
+    }
+
+    fn embed(&mut self) -> usize {
+        let frac = self.precision.residual;
+        let step = self.step(OpKind::Embed, &[], [self.shape.width, 1], [0, frac]);
+        self.steps[step].tensor = Some(Role::Embedding);
+        step
+    }
+
+    fn residual(&mut self, kind: OpKind, inputs: [usize; 2]) -> usize {
+        let frac = self.precision.residual;
+        self.step(kind, &inputs, [self.shape.width, 1], [frac, frac])
+    }
+
+    fn attention(&mut self, residual: usize, layer: usize) -> usize {
+        let of = |role| Role::Layer(layer, role);
+        let norm_kinds = [OpKind::NormStat1, OpKind::Norm1, OpKind::Quantise1];
+        let normed = self.norm(norm_kinds, residual, of(LayerRole::AttentionNorm));
+        let query = self.tensor_step(OpKind::Query, &[normed], of(LayerRole::Query));
+        let key = self.tensor_step(OpKind::Key, &[normed], of(LayerRole::Key));
+        let value = self.tensor_step(OpKind::Value, &[normed], of(LayerRole::Value));
+        let query = self.turn(OpKind::RopeQuery, query);
+        let query = self.quantise(OpKind::QuantiseQuery, query);
+        let key = self.turn(OpKind::RopeKey, key);
+        let key = self.quantise(OpKind::QuantiseKey, key);
+        let value = self.quantise(OpKind::QuantiseValue, value);
+        let mean = self.mean(query, key, value, layer);
+        let mean = self.quantise(OpKind::QuantiseAttention, mean);
+        let projected =
+            self.tensor_step(OpKind::AttentionOutput, &[mean], of(LayerRole::AttentionOutput));
+        self.residual(OpKind::Residual1, [residual, projected])
+    }
+
+    fn turn(&mut self, kind: OpKind, input: usize) -> usize {
+        let Step { outputs, frac_out, .. } = self.steps[input];
+        self.step(kind, &[input], [outputs, 2], [frac_out, frac_out])
+    }
+
+    /// The weighted mean of the values, from scores by softmax.
+    fn mean(&mut self, query: usize, key: usize, value: usize, layer: usize) -> usize {
+        let Shape { heads, head_dim, .. } = *self.shape;
+        let sites = self.precision.layers[layer];
+        let scores = [sites.query, FRAC_SCORE];
+        let score = self.step(OpKind::Score, &[query, key], [heads, head_dim], scores);
+        // Largest score and sum of weights.
+        let sums = [FRAC_SCORE, FRAC_WEIGHT];
+        let max = self.step(OpKind::ScoreMax, &[score], [2 * heads, 0], sums);
+        let groups = heads * (head_dim / GROUP);
+        let shifts = [FRAC_WEIGHT, 0];
+        let shift = self.step(OpKind::BlockShift, &[score, max, value], [groups, BLOCK], shifts);
+        let means = [sites.value, sites.attention];
+        self.step(OpKind::Attend, &[value, score, max, shift], [heads * head_dim, 0], means)
+    }
+
+    fn feed_forward(&mut self, residual: usize, layer: usize) -> usize {
+        let of = |role| Role::Layer(layer, role);
+        let norm_kinds = [OpKind::NormStat2, OpKind::Norm2, OpKind::Quantise2];
+        let normed = self.norm(norm_kinds, residual, of(LayerRole::HiddenNorm));
+        let gate = self.tensor_step(OpKind::Gate, &[normed], of(LayerRole::Gate));
+        let up = self.tensor_step(OpKind::Up, &[normed], of(LayerRole::Up));
+        let product = [FRAC_GATE, self.precision.layers[layer].hidden];
+        let hidden = [self.shape.hidden, 1];
+        let activation = self.step(OpKind::Activation, &[gate, up], hidden, product);
+        let quantised = self.quantise(OpKind::QuantiseHidden, activation);
+        let down = self.tensor_step(OpKind::Down, &[quantised], of(LayerRole::Down));
+        self.residual(OpKind::Residual2, [residual, down])
+    }
+
+    fn choice(&mut self, residual: usize) {
+        let norm_kinds = [OpKind::NormStatFinal, OpKind::NormFinal, OpKind::QuantiseFinal];
+        let normed = self.norm(norm_kinds, residual, Role::OutputNorm);
+        let output = if self.shape.tied { Role::Embedding } else { Role::Output };
+        let logits = self.tensor_step(OpKind::Logits, &[normed], output);
+        let vocab = self.shape.vocab;
+        // Largest heat, count and sum of weights of what the filters leave.
+        let sums = [FRAC_LOGITS, 0];
+        let sample = self.step(OpKind::Sample, &[logits], [3, vocab], sums);
+        self.step(OpKind::Token, &[logits, sample], [1, vocab], [FRAC_LOGITS, 0]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// Kind, inputs, tensor, outputs × terms, fractions in → out.
+    fn text(index: usize, step: &Step) -> String {
+        let inputs: Vec<String> = step.inputs.iter().map(usize::to_string).collect();
+        let tensor = step.tensor.map_or_else(|| "-".to_owned(), |role| role.to_string());
+        let Step { op, outputs, terms, frac_in, frac_out, .. } = step;
+        let inputs = inputs.join(",");
+        format!("{index} {op} [{inputs}] {tensor} {outputs}x{terms} {frac_in}>{frac_out}")
+    }
+
+    #[test]
+    fn a_small_model_is_these_steps() {
+        let (shape, mut precision) = (testing::shape(), testing::precision());
+        precision.layers[0].query = 11;
+        let steps = program(&shape, &precision);
+        let lines: Vec<String> =
+            steps.iter().enumerate().map(|(index, step)| text(index, step)).collect();
+        assert_eq!(steps.len(), 1 + 27 * shape.layers + 6);
+        // Layer 1 differs from layer 0 in the numbers of its steps only.
+        assert_eq!(
+            lines[..28].join("\n"),
+            "\
+0 EMBED [] token_embd.weight 64x1 0>16
+1 NSTAT1.0 [0] - 3x64 16>0
+2 NORM1.0 [0,1] blk.0.attn_norm.weight 64x1 16>12
+3 AQ1.0 [2] - 64x32 12>12
+4 Q.0 [3] blk.0.attn_q.weight 64x64 12>11
+5 K.0 [3] blk.0.attn_k.weight 32x64 12>11
+6 V.0 [3] blk.0.attn_v.weight 32x64 12>12
+7 ROPEQ.0 [4] - 64x2 11>11
+8 AQq.0 [7] - 64x32 11>11
+9 ROPEK.0 [5] - 32x2 11>11
+10 AQk.0 [9] - 32x32 11>11
+11 AQv.0 [6] - 32x32 12>12
+12 SCORE.0 [8,10] - 2x32 11>16
+13 SMAX.0 [12] - 4x0 16>22
+14 PSB.0 [12,13,11] - 2x64 22>0
+15 PVOUT.0 [11,12,13,14] - 64x0 12>12
+16 AQo.0 [15] - 64x32 12>12
+17 WO.0 [16] blk.0.attn_output.weight 64x64 12>16
+18 RES1.0 [0,17] - 64x1 16>16
+19 NSTAT2.0 [18] - 3x64 16>0
+20 NORM2.0 [18,19] blk.0.ffn_norm.weight 64x1 16>12
+21 AQ2.0 [20] - 64x32 12>12
+22 GATE.0 [21] blk.0.ffn_gate.weight 96x64 12>16
+23 UP.0 [21] blk.0.ffn_up.weight 96x64 12>16
+24 ACT.0 [22,23] - 96x1 16>12
+25 AQy.0 [24] - 96x32 12>12
+26 DOWN.0 [25] blk.0.ffn_down.weight 64x96 12>16
+27 RES2.0 [18,26] - 64x1 16>16"
+        );
+        assert_eq!(
+            lines[55..].join("\n"),
+            "\
+55 NSTATF [54] - 3x64 16>0
+56 NORMF [54,55] output_norm.weight 64x1 16>12
+57 AQf [56] - 64x32 12>12
+58 LOGITS [57] token_embd.weight 50x64 12>16
+59 SMPL [58] - 3x50 16>0
+60 TOKEN [58,59] - 1x50 16>0"
+        );
+    }
+
+    #[test]
+    fn steps_read_earlier_steps_and_stand_in_order() {
+        let steps = program(&testing::shape(), &testing::precision());
+        for (index, step) in steps.iter().enumerate() {
+            assert!(step.inputs.iter().all(|input| *input < index), "{}", step.op);
+        }
+        let order = |step: &Step| match (step.op.layer, step.op.kind) {
+            (None, OpKind::Embed) => (0, step.op.kind),
+            (Some(layer), kind) => (1 + layer, kind),
+            (None, kind) => (u16::MAX, kind),
+        };
+        assert!(steps.windows(2).all(|pair| order(&pair[0]) < order(&pair[1])));
+    }
+
+    #[test]
+    fn every_tensor_is_read() {
+        let shape = testing::shape();
+        let steps = program(&shape, &testing::precision());
+        for role in shape.roles() {
+            assert!(steps.iter().any(|step| step.tensor == Some(role)), "{role}");
+        }
+    }
+}
