@@ -1,0 +1,220 @@
+//! Commitments to a model: the roots that its manifest holds.
+
+use assay_kernels::{GROUP, Pairing, Weights, tables};
+use assay_models::{FRAC_GAIN, FRAC_GATE, FRAC_LOGITS, Family, Model, Role, Shape, Step, program};
+use assay_protocol::{
+    Arithmetic, B256, LEAF_COLUMNS, LEAF_VALUES, Manifest, Parts, Tensor, TensorKind, Tree,
+    fixed_leaf, leaf_hash, part_hash, root, weight_leaf,
+};
+use rayon::prelude::*;
+
+/// What a manifest says beside the model itself.
+pub(crate) struct Particulars<'a> {
+    pub(crate) eos: &'a [u32],
+    pub(crate) tokenizer: Option<&'a [u8]>,
+    pub(crate) template: Option<&'a str>,
+    pub(crate) licence: Option<&'a str>,
+    pub(crate) source: B256,
+    pub(crate) calibration: B256,
+}
+
+/// The manifest of a model. `progress` is told the rows committed so far.
+pub(crate) fn manifest(
+    model: &Model,
+    particulars: &Particulars<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Manifest {
+    let mut eos = particulars.eos.to_vec();
+    eos.sort_unstable();
+    eos.dedup();
+    Manifest {
+        version: Manifest::VERSION,
+        family: family_code(model.shape().family),
+        shape: shape_words(model.shape()),
+        arithmetic: arithmetic(model),
+        eos,
+        tensors: tensors(model.shape()),
+        parts: Parts {
+            weights: weights_root(model, progress),
+            program: program_root(model),
+            rope: rope_root(model),
+            tokenizer: part_hash(particulars.tokenizer),
+            template: part_hash(particulars.template.map(str::as_bytes)),
+            licence: part_hash(particulars.licence.map(str::as_bytes)),
+            source: particulars.source,
+            calibration: particulars.calibration,
+        },
+    }
+}
+
+/// The code of a family in a manifest.
+pub(crate) fn family_code(family: Family) -> u8 {
+    match family {
+        Family::Llama => 0,
+    }
+}
+
+fn shape_words(shape: &Shape) -> assay_protocol::Shape {
+    assay_protocol::Shape {
+        width: word(shape.width),
+        layers: word(shape.layers),
+        heads: word(shape.heads),
+        kvHeads: word(shape.kv_heads),
+        headDim: word(shape.head_dim),
+        hidden: word(shape.hidden),
+        vocab: word(shape.vocab),
+        context: word(shape.context),
+    }
+}
+
+/// Sizes were checked against far lower bounds when the model was made.
+fn word(size: usize) -> u32 {
+    u32::try_from(size).expect("a model's sizes fit 32 bits")
+}
+
+fn arithmetic(model: &Model) -> Arithmetic {
+    let shape = model.shape();
+    let precision = model.precision();
+    let sites = precision
+        .layers
+        .iter()
+        .flat_map(|s| [s.attention_norm, s.query, s.value, s.attention, s.hidden_norm, s.hidden]);
+    Arithmetic {
+        group: GROUP as u8,
+        kvGroup: GROUP as u8,
+        activation: 0,
+        ropePairing: match shape.rope.pairing {
+            Pairing::Halves => 0,
+            Pairing::Adjacent => 1,
+        },
+        attentionQ30: tables::att_q30(shape.head_dim).unsigned_abs(),
+        normEps: model.eps_q(),
+        residual: precision.residual,
+        outputNorm: precision.output_norm,
+        gate: FRAC_GATE,
+        logits: FRAC_LOGITS,
+        gain: FRAC_GAIN,
+        sites: sites.collect::<Vec<u8>>().into(),
+    }
+}
+
+/// One tensor of a model as it is stored.
+pub(crate) enum Stored<'a> {
+    /// int8 groups.
+    Matrix(&'a Weights),
+    /// Fixed point.
+    Gain(&'a [i32]),
+}
+
+/// The tensor of a role that the model's shape lists.
+pub(crate) fn stored(model: &Model, role: Role) -> Stored<'_> {
+    let matrix = model.weights(role).map(Stored::Matrix);
+    let stored = matrix.or_else(|| model.gain(role).map(Stored::Gain));
+    stored.expect("a model has every tensor that its shape lists")
+}
+
+/// Leaves of a tensor.
+fn leaves(role: Role, rows: usize, columns: usize) -> u64 {
+    let per_row = columns.div_ceil(if Shape::is_gain(role) { LEAF_VALUES } else { LEAF_COLUMNS });
+    rows as u64 * per_row as u64
+}
+
+/// The tensor table: every tensor in canonical order, and where its leaves begin.
+pub(crate) fn tensors(shape: &Shape) -> Vec<Tensor> {
+    let mut leaf = 0;
+    let mut table = Vec::new();
+    for role in shape.roles() {
+        let (rows, columns) = shape.extent(role);
+        let kind = if Shape::is_gain(role) { TensorKind::Fixed } else { TensorKind::W8 };
+        table.push(Tensor { kind: kind as u8, rows: word(rows), columns: word(columns), leaf });
+        leaf += leaves(role, rows, columns);
+    }
+    table
+}
+
+/// Rows hashed at a time: enough to keep every thread busy, little enough to keep in cache.
+const ROWS_AT_ONCE: usize = 1024;
+
+fn weights_root(model: &Model, progress: &mut dyn FnMut(u64)) -> B256 {
+    let mut tree = Tree::default();
+    let mut rows_done = 0;
+    for role in model.shape().roles() {
+        let weights = match stored(model, role) {
+            Stored::Matrix(weights) => weights,
+            Stored::Gain(gain) => {
+                push_fixed(&mut tree, gain);
+                continue;
+            }
+        };
+        let rows = weights.rows();
+        for first in (0..rows).step_by(ROWS_AT_ONCE) {
+            let rows = first..rows.min(first + ROWS_AT_ONCE);
+            rows_done += rows.len() as u64;
+            let hashes: Vec<Vec<B256>> =
+                rows.into_par_iter().map(|row| row_leaves(weights, row)).collect();
+            hashes.into_iter().flatten().for_each(|leaf| tree.push(leaf));
+            progress(rows_done);
+        }
+    }
+    tree.root()
+}
+
+/// Leaf hashes of one row of a matrix.
+fn row_leaves(weights: &Weights, row: usize) -> Vec<B256> {
+    let mut quants = vec![0; weights.columns()];
+    weights.row_q(row, &mut quants);
+    let (chunks, _) = quants.as_chunks::<LEAF_COLUMNS>();
+    let groups = LEAF_COLUMNS / GROUP;
+    let hash = |(chunk, quants): (usize, &[i8; LEAF_COLUMNS])| {
+        let scales = std::array::from_fn(|group| weights.scale(row, chunk * groups + group));
+        leaf_hash(&weight_leaf(weights.exponent(row), &scales, quants))
+    };
+    chunks.iter().enumerate().map(hash).collect()
+}
+
+fn push_fixed(tree: &mut Tree, values: &[i32]) {
+    values.chunks(LEAF_VALUES).for_each(|values| tree.push(leaf_hash(&fixed_leaf(values))));
+}
+
+/// Per position its cosines, then its sines, each in leaves of 32 values.
+fn rope_root(model: &Model) -> B256 {
+    let shape = model.shape();
+    let mut tree = Tree::default();
+    for position in 0..shape.context {
+        let (cos, sin) = model.rope().row(position, shape.head_dim);
+        push_fixed(&mut tree, cos);
+        push_fixed(&mut tree, sin);
+    }
+    tree.root()
+}
+
+/// Nothing, where a step could name a layer, an input or a tensor.
+const NONE: u32 = u32::MAX;
+
+/// One step of the program: kind, layer, four inputs, tensor, outputs, terms (32-bit big-endian
+/// words), then fraction bits in and out (bytes).
+fn step_leaf(step: &Step, roles: &[Role]) -> B256 {
+    assert!(step.inputs.len() <= 4, "{} has {} inputs", step.op, step.inputs.len());
+    let input = |index: usize| step.inputs.get(index).map_or(NONE, |&input| word(input));
+    let tensor = step.tensor.and_then(|role| roles.iter().position(|&other| other == role));
+    let words = [
+        step.op.kind as u32,
+        step.op.layer.map_or(NONE, u32::from),
+        input(0),
+        input(1),
+        input(2),
+        input(3),
+        tensor.map_or(NONE, word),
+        word(step.outputs),
+        word(step.terms),
+    ];
+    let mut leaf: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+    leaf.extend([step.frac_in, step.frac_out]);
+    leaf_hash(&leaf)
+}
+
+fn program_root(model: &Model) -> B256 {
+    let roles = model.shape().roles();
+    let steps = program(model.shape(), model.precision());
+    root(steps.iter().map(|step| step_leaf(step, &roles)))
+}

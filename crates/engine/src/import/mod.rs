@@ -1,0 +1,315 @@
+//! Turns a foreign file into a model in canonical form.
+//!
+//! Conversion is a function: the same file gives the same model id on every machine. Floats
+//! become integers by exact comparison, the fraction bits are chosen by a run in exact-1 itself
+//! ([`calibrate`]), and the manifest commits to all of it. What exact-1 costs in accuracy is
+//! measured, not assumed ([`Accuracy`]).
+
+mod accuracy;
+mod calibrate;
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use assay_kernels::Cpu;
+use assay_models::convert::{self, ConvertError};
+use assay_models::load::{self, LoadError, Source, SourceTokenizer};
+use assay_models::rope::{self, RopeError};
+use assay_models::{FloatError, FloatModel, ForwardError, Model, ModelError, Shape, Tensors};
+use assay_protocol::{B256, ModelId, token_root};
+use assay_text::{Chat, ChatError, PreTokenizer, TokenKind, Tokenizer, TokenizerError, Vocabulary};
+use sha2::{Digest, Sha256};
+
+use crate::commit::{self, Particulars};
+use crate::package::Package;
+
+pub use accuracy::Accuracy;
+
+/// The text that calibration runs over where nothing else is given.
+const CALIBRATION: &str = include_str!("calibration.txt");
+/// Most tokens that calibration runs over.
+const CALIBRATION_MAX: usize = 512;
+/// Most positions that the accuracy report compares.
+const SAMPLE_MAX: usize = 256;
+
+/// What an importer may choose.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What to call the model, if not what its source calls it.
+    pub name: Option<String>,
+    /// Most positions, if fewer than the source states: shorter RoPE tables, another model id.
+    pub context: Option<usize>,
+    /// Text to calibrate over, if not the built-in one: another model id.
+    pub calibration: Option<String>,
+    /// Whether to measure how far the result is from the source, in f32. Slow for large models.
+    pub accuracy: bool,
+}
+
+/// How far an import is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: &'static str,
+    /// Units done.
+    pub done: u64,
+    /// Units there are.
+    pub total: u64,
+}
+
+/// What an import found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The model's id.
+    pub id: ModelId,
+    /// Its parameters.
+    pub parameters: u64,
+    /// SHA-256 of its source.
+    pub source: B256,
+    /// How far it is from its source, if that was asked for.
+    pub accuracy: Option<Accuracy>,
+    /// How long the import took.
+    pub took: Duration,
+}
+
+/// Why a file was not imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The source cannot be read as a model.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Hashing the source failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A tensor does not fit the canonical form.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    /// The RoPE parameters give no tables.
+    #[error(transparent)]
+    Rope(#[from] RopeError),
+    /// The parts break a bound of the arithmetic.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Calibration or comparison failed.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+    /// The float twin cannot be made.
+    #[error(transparent)]
+    Float(#[from] FloatError),
+    /// The tokenizer is not one this version reads.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The chat template does not parse.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// The tokenizer and the embedding disagree.
+    #[error("the tokenizer has {found} tokens, the embedding only {vocab} rows")]
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        found: usize,
+        /// Rows of the embedding.
+        vocab: usize,
+    },
+    /// A longer context was asked for than the source has.
+    #[error("a context of {asked} was asked for, the source has {found}")]
+    Context {
+        /// Positions asked for.
+        asked: usize,
+        /// Positions the source states.
+        found: usize,
+    },
+}
+
+/// Converts the model at `path`, a GGUF file or a directory with safetensors.
+pub fn import(
+    path: &Path,
+    options: &Options,
+    cpu: &Cpu,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Package, Report), ImportError> {
+    let began = Instant::now();
+    let hash = source_hash(path, progress)?;
+    let source = load::open(path)?;
+    let shape = shape(&source, options)?;
+    let tokenizer = source.vocabulary.as_ref().map(tokenizer).transpose()?;
+    if let Some(found) = tokenizer.as_ref().map(Tokenizer::len)
+        && found > shape.vocab
+    {
+        return Err(ImportError::Vocabulary { found, vocab: shape.vocab });
+    }
+    source.chat_template.as_deref().map(Chat::new).transpose()?;
+
+    let tensors = tensors(&source, &shape, progress)?;
+    let text = options.calibration.as_deref().unwrap_or(CALIBRATION);
+    let tokens = sample(text, tokenizer.as_ref(), &shape, CALIBRATION_MAX);
+    let model = Model::new(shape.clone(), calibrate::wide(&shape), tensors)?;
+    let precision = calibrate::calibrate(&model, &tokens, cpu, &mut |done| {
+        progress(Progress { stage: "calibrating", done, total: tokens.len() as u64 });
+    })?;
+    let model = model.with_precision(precision)?;
+
+    let tokenizer_bytes = tokenizer.as_ref().map(Tokenizer::canonical);
+    let particulars = Particulars {
+        eos: tokenizer.as_ref().map_or(&[], |tokenizer| tokenizer.eos()),
+        tokenizer: tokenizer_bytes.as_deref(),
+        template: source.chat_template.as_deref(),
+        licence: source.licence.as_deref(),
+        source: hash,
+        calibration: token_root(&tokens),
+    };
+    let rows = matrix_rows(&shape);
+    let manifest = commit::manifest(&model, &particulars, &mut |done| {
+        progress(Progress { stage: "committing", done, total: rows });
+    });
+    let accuracy = if options.accuracy {
+        let tokens = &tokens[..tokens.len().min(SAMPLE_MAX)];
+        let total = tokens.len() as u64;
+        let float = FloatModel::load(&source)?;
+        let mut report = |done| progress(Progress { stage: "comparing", done, total });
+        Some(accuracy::compare(&float, &model, tokens, cpu, &mut report)?)
+    } else {
+        None
+    };
+    let report = Report {
+        id: manifest.id(),
+        parameters: shape.parameters(),
+        source: hash,
+        accuracy,
+        took: began.elapsed(),
+    };
+    let package = Package {
+        name: options.name.clone().unwrap_or_else(|| source.name.clone()),
+        licence: source.licence.clone(),
+        manifest,
+        tokenizer: tokenizer_bytes,
+        template: source.chat_template.clone(),
+        model,
+    };
+    Ok((package, report))
+}
+
+fn shape(source: &Source, options: &Options) -> Result<Shape, ImportError> {
+    let mut shape = source.shape().clone();
+    if let Some(asked) = options.context {
+        if asked > shape.context {
+            return Err(ImportError::Context { asked, found: shape.context });
+        }
+        shape.context = asked;
+    }
+    Ok(shape)
+}
+
+/// SHA-256 of a file; of a directory, SHA-256 over those of its files in order of name.
+fn source_hash(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<B256, ImportError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ImportError::Io { path, source }
+    };
+    if !path.is_dir() {
+        return file_hash(path, progress).map_err(failed(path));
+    }
+    let entries = std::fs::read_dir(path).map_err(failed(path))?;
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|p| p.is_file()).collect();
+    files.sort();
+    let mut hasher = Sha256::new();
+    for file in files {
+        hasher.update(file_hash(&file, progress).map_err(failed(&file))?);
+    }
+    Ok(B256::from_slice(&hasher.finalize()))
+}
+
+fn file_hash(path: &Path, progress: &mut dyn FnMut(Progress)) -> io::Result<B256> {
+    let mut file = std::fs::File::open(path)?;
+    let total = file.metadata()?.len();
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut done = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(B256::from_slice(&hasher.finalize()));
+        }
+        hasher.update(&buffer[..read]);
+        done += read as u64;
+        progress(Progress { stage: "hashing", done, total });
+    }
+}
+
+fn tokenizer(parts: &SourceTokenizer) -> Result<Tokenizer, ImportError> {
+    match parts {
+        SourceTokenizer::Gguf { model, pre, tokens, kinds, merges, bos, eos, add_bos } => {
+            if model != "gpt2" {
+                return Err(LoadError::Value {
+                    what: "tokenizer.ggml.model".into(),
+                    found: model.clone(),
+                    expected: "gpt2 (byte-level BPE)".into(),
+                }
+                .into());
+            }
+            let kinds: Result<Vec<TokenKind>, _> =
+                kinds.iter().map(|&code| TokenKind::try_from(code)).collect();
+            Ok(Tokenizer::new(Vocabulary {
+                tokens: tokens.clone(),
+                kinds: kinds?,
+                merges: merges.clone(),
+                pre: PreTokenizer::try_from(pre.as_deref().unwrap_or("gpt-2"))?,
+                bos: *bos,
+                eos: eos.clone(),
+                add_bos: add_bos.unwrap_or(false),
+            })?)
+        }
+        SourceTokenizer::HuggingFace { json, bos, eos, add_bos } => Ok(Tokenizer::from_json(json)?
+            .with_eos(eos.clone())?
+            .with_bos(*bos, add_bos.unwrap_or(false))?),
+    }
+}
+
+/// Token ids of `text`; without a tokenizer, ids spread evenly over the vocabulary.
+fn sample(text: &str, tokenizer: Option<&Tokenizer>, shape: &Shape, max: usize) -> Vec<u32> {
+    let max = max.min(shape.context);
+    match tokenizer {
+        Some(tokenizer) => {
+            let mut tokens = tokenizer.encode_plain(text);
+            tokens.truncate(max);
+            tokens
+        }
+        None => {
+            let stride = 2_654_435_761u64;
+            let vocab = shape.vocab as u64;
+            (0..max as u64).map(|i| (i.wrapping_mul(stride) % vocab) as u32).collect()
+        }
+    }
+}
+
+fn matrix_rows(shape: &Shape) -> u64 {
+    let matrices = shape.roles().into_iter().filter(|&role| !Shape::is_gain(role));
+    matrices.map(|role| shape.extent(role).0 as u64).sum()
+}
+
+fn tensors(
+    source: &Source,
+    shape: &Shape,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Tensors, ImportError> {
+    let total = shape.roles().len() as u64;
+    let done = Cell::new(0);
+    let progress = RefCell::new(progress);
+    let read = |role| {
+        done.set(done.get() + 1);
+        progress.borrow_mut()(Progress { stage: "converting", done: done.get(), total });
+        source.tensor(role)
+    };
+    Tensors::gather(
+        shape,
+        rope::tables(&shape.rope, shape.head_dim, shape.context)?,
+        |role| Ok(convert::weights(&read(role)?)?),
+        |role| Ok(convert::gain(&read(role)?)?),
+    )
+}

@@ -1,0 +1,139 @@
+//! The seam to engines: a job goes in, a stream of deltas comes out.
+
+use std::sync::Arc;
+
+use assay_models::Sampler;
+use assay_protocol::{Assurance, B256, Draws, Ending, Finish, Order, OrderHash, Terms};
+use tokio::sync::mpsc;
+
+/// An admitted order as the engine sees it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Which order this answers.
+    pub order: OrderHash,
+    /// Token ids of the prompt; at least one, and short of the context.
+    pub prompt: Arc<[u32]>,
+    /// When the answer ends.
+    pub ending: Ending,
+    /// How tokens are drawn.
+    pub sampler: Sampler,
+    /// Random numbers to draw them with.
+    pub draws: Draws,
+}
+
+impl Job {
+    /// The job of a checked order, for a model with these end tokens and this context.
+    pub fn new(hash: OrderHash, order: &Order, terms: &Terms, eos: &[u32], context: u32) -> Self {
+        let room = context.saturating_sub(order.prompt_tokens);
+        let sampler = &terms.sampler;
+        Self {
+            order: hash,
+            prompt: terms.prompt.as_slice().into(),
+            ending: Ending {
+                eos: eos.to_vec(),
+                stops: terms.stops.clone(),
+                tokens_max: order.max_tokens.min(room),
+            },
+            sampler: Sampler {
+                inv_t_q16: sampler.inv_t_q16,
+                top_k: sampler.top_k,
+                top_p_q16: sampler.top_p_q16,
+                min_p_q16: sampler.min_p_q16,
+                rep_q16: sampler.rep_q16,
+                freq_q16: sampler.freq_q16,
+                pres_q16: sampler.pres_q16,
+                bias: terms.bias.clone(),
+            },
+            draws: Draws::new(order, sampler),
+        }
+    }
+}
+
+/// One step of an answer on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delta {
+    /// The next output token.
+    Token {
+        /// Its id.
+        token: u32,
+        /// Hash of the quantised last-norm vector that produced it
+        /// ([`assay_protocol::hidden_hash`]).
+        hidden: B256,
+    },
+    /// The answer is complete. Nothing follows.
+    Done(Finish),
+}
+
+/// The stream of one job. Dropping it cancels the job.
+///
+/// A stream that closes without [`Delta::Done`] means that the backend failed or is shutting down.
+#[derive(Debug)]
+pub struct Deltas {
+    receiver: mpsc::Receiver<Delta>,
+}
+
+/// The backend's end of a job's stream.
+#[derive(Clone, Debug)]
+pub struct DeltasSender {
+    sender: mpsc::Sender<Delta>,
+}
+
+impl Deltas {
+    /// A stream with room for every delta that a job of `tokens_max` tokens can have, so that a
+    /// slow reader never holds up a batch.
+    pub fn channel(tokens_max: u32) -> (DeltasSender, Self) {
+        let (sender, receiver) = mpsc::channel(tokens_max as usize + 1);
+        (DeltasSender { sender }, Self { receiver })
+    }
+
+    /// The next delta; `None` once the stream is closed.
+    pub async fn next(&mut self) -> Option<Delta> {
+        self.receiver.recv().await
+    }
+
+    /// The next delta, for callers without an async runtime.
+    pub fn next_blocking(&mut self) -> Option<Delta> {
+        self.receiver.blocking_recv()
+    }
+}
+
+impl DeltasSender {
+    /// Hands a delta over; `false` if the reader has left, which cancels the job.
+    ///
+    /// # Panics
+    /// If the backend sends more deltas than the job can have.
+    pub fn send(&self, delta: Delta) -> bool {
+        match self.sender.try_send(delta) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                unreachable!("a stream has room for every delta of its job")
+            }
+        }
+    }
+
+    /// Whether the reader has left.
+    pub fn is_cancelled(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// Every slot of a backend and its queue are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the engine's queue of {queue_max} jobs is full")]
+pub struct Busy {
+    /// Jobs that may wait.
+    pub queue_max: usize,
+}
+
+/// Answers jobs with tokens.
+///
+/// Batching, caches and devices are a backend's own affair, because the kinds there are (native,
+/// a remote server, ONNX) share none of them.
+pub trait Backend: Send + Sync {
+    /// What a verifier can later check about this backend's answers.
+    fn assurance(&self) -> Assurance;
+
+    /// Starts `job`. The stream ends after [`Delta::Done`]; dropping it cancels the job.
+    fn run(&self, job: Job) -> Result<Deltas, Busy>;
+}

@@ -1,0 +1,497 @@
+//! A model in canonical form, as one file: everything its id commits to, and nothing to trust.
+//!
+//! ```text
+//! "ASSAYM1\n"
+//! name · licence · manifest · recipe · tokenizer · template      each: u64 length, bytes
+//! tensors in canonical order:
+//!   gain      columns × i32
+//!   matrix    exponents (i8) · quants (bytes) · scales (u16), in panels as the kernels read them
+//! ```
+//! All integers are little-endian. The recipe holds, as f32, the norm epsilon, the RoPE base and
+//! the RoPE factors that the manifest's integers were computed from. Reading checks that the file
+//! is exactly as long as its manifest demands before it takes memory, so a lying header costs
+//! nothing.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use assay_kernels::{COLUMNS_STEP, GROUP, Pairing, Weights, WeightsError};
+use assay_models::{Family, Model, ModelError, Precision, Role, Rope, Shape, Sites, Tensors, rope};
+use assay_protocol::{Manifest, ManifestError, ModelId, part_hash};
+use assay_text::{Chat, ChatError, Tokenizer, TokenizerError};
+
+use crate::commit::{self, Particulars, Stored};
+
+const MAGIC: &[u8; 8] = b"ASSAYM1\n";
+/// Rows are stored in whole panels of sixteen.
+const PANEL_ROWS: usize = 16;
+/// Longest name, licence or template.
+const TEXT_MAX: u64 = 1 << 20;
+/// Longest manifest, recipe or tokenizer.
+const PART_MAX: u64 = 256 << 20;
+
+/// A model in canonical form.
+pub struct Package {
+    pub(crate) name: String,
+    pub(crate) licence: Option<String>,
+    pub(crate) manifest: Manifest,
+    pub(crate) tokenizer: Option<Vec<u8>>,
+    pub(crate) template: Option<String>,
+    pub(crate) model: Model,
+}
+
+/// A model ready to answer.
+pub struct Loaded {
+    /// Its id.
+    pub id: ModelId,
+    /// What people call it; not part of the id.
+    pub name: String,
+    /// What the id commits to.
+    pub manifest: Manifest,
+    /// The model itself.
+    pub model: Model,
+    /// Its tokenizer, if its source brought one.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Its chat template, if its source brought one.
+    pub chat: Option<Arc<Chat>>,
+}
+
+impl Loaded {
+    /// Most tokens of prompt and output together.
+    pub fn context(&self) -> u32 {
+        self.manifest.shape.context
+    }
+}
+
+/// Why a file is not a package, or not the model it says it is.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    /// Reading or writing failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Not a package at all.
+    #[error("not a model package: it does not begin with \"ASSAYM1\"")]
+    Magic,
+    /// A part is longer than any honest one.
+    #[error("the {part} is {found} bytes long, at most {max} are allowed")]
+    TooLong {
+        /// Which part.
+        part: &'static str,
+        /// Its stated length.
+        found: u64,
+        /// The longest allowed.
+        max: u64,
+    },
+    /// The file is shorter or longer than its manifest demands.
+    #[error("the file has {found} bytes, its manifest demands {expected}")]
+    Length {
+        /// Bytes in the file.
+        found: u64,
+        /// Bytes demanded.
+        expected: u64,
+    },
+    /// A part that should be text is not UTF-8.
+    #[error("the {part} is not UTF-8")]
+    NotText {
+        /// Which part.
+        part: &'static str,
+    },
+    /// The manifest does not parse.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest asks for something this version does not compute.
+    #[error("the manifest's {what} is {found}, which is not supported")]
+    Unsupported {
+        /// Which field.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+    },
+    /// A tensor's numbers are out of range.
+    #[error("tensor {tensor}: {source}")]
+    Weights {
+        /// Its name.
+        tensor: String,
+        /// What is wrong.
+        source: WeightsError,
+    },
+    /// The parts do not make a model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The recipe does not give RoPE tables.
+    #[error(transparent)]
+    Rope(#[from] rope::RopeError),
+    /// The content does not hash to what the manifest commits to.
+    #[error("the {what} does not match the manifest of model {id}: the file was altered")]
+    Altered {
+        /// Which part.
+        what: &'static str,
+        /// The model it claims to be.
+        id: ModelId,
+    },
+    /// The tokenizer is damaged.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The chat template is damaged.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+}
+
+impl Package {
+    /// The model's name by content.
+    pub fn id(&self) -> ModelId {
+        self.manifest.id()
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its licence, as its publisher names it.
+    pub fn licence(&self) -> Option<&str> {
+        self.licence.as_deref()
+    }
+
+    /// What its id commits to.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The model itself.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Computes every commitment again and compares. `progress` is told the rows hashed so far.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<(), PackageError> {
+        let particulars = Particulars {
+            eos: &self.manifest.eos,
+            tokenizer: self.tokenizer.as_deref(),
+            template: self.template.as_deref(),
+            licence: self.licence.as_deref(),
+            source: self.manifest.parts.source,
+            calibration: self.manifest.parts.calibration,
+        };
+        let found = commit::manifest(&self.model, &particulars, progress);
+        let expected = &self.manifest;
+        let parts = [
+            ("weights", found.parts.weights == expected.parts.weights),
+            ("program", found.parts.program == expected.parts.program),
+            ("RoPE table", found.parts.rope == expected.parts.rope),
+            ("tokenizer", found.parts.tokenizer == expected.parts.tokenizer),
+            ("chat template", found.parts.template == expected.parts.template),
+            ("licence", found.parts.licence == expected.parts.licence),
+            ("arithmetic", found.encode() == expected.encode()),
+        ];
+        match parts.into_iter().find(|(_, holds)| !holds) {
+            Some((what, _)) => Err(PackageError::Altered { what, id: self.id() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the model ready to answer. Checks tokenizer and template against the manifest; the
+    /// weights only [`Package::verify`] checks.
+    pub fn load(self) -> Result<Loaded, PackageError> {
+        let id = self.id();
+        if part_hash(self.tokenizer.as_deref()) != self.manifest.parts.tokenizer {
+            return Err(PackageError::Altered { what: "tokenizer", id });
+        }
+        if part_hash(self.template.as_deref().map(str::as_bytes)) != self.manifest.parts.template {
+            return Err(PackageError::Altered { what: "chat template", id });
+        }
+        let tokenizer = self.tokenizer.as_deref().map(Tokenizer::from_canonical).transpose()?;
+        let chat = self.template.as_deref().map(Chat::new).transpose()?;
+        Ok(Loaded {
+            id,
+            name: self.name,
+            manifest: self.manifest,
+            model: self.model,
+            tokenizer: tokenizer.map(Arc::new),
+            chat: chat.map(Arc::new),
+        })
+    }
+
+    /// Writes the package whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), PackageError> {
+        let partial = path.with_extension("assay.partial");
+        let failed = |source| PackageError::Io { path: path.to_owned(), source };
+        let result = self.write_to(&partial).and_then(|()| std::fs::rename(&partial, path));
+        if result.is_err() {
+            // The write has failed already; a leftover that cannot be removed adds nothing.
+            let _ = std::fs::remove_file(&partial);
+        }
+        result.map_err(failed)
+    }
+
+    fn write_to(&self, path: &Path) -> io::Result<()> {
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        file.write_all(MAGIC)?;
+        let recipe: Vec<u8> = recipe(self.model.shape()).flat_map(f32::to_le_bytes).collect();
+        for part in [
+            self.name.as_bytes(),
+            self.licence.as_deref().unwrap_or_default().as_bytes(),
+            &self.manifest.encode(),
+            &recipe,
+            self.tokenizer.as_deref().unwrap_or_default(),
+            self.template.as_deref().unwrap_or_default().as_bytes(),
+        ] {
+            file.write_all(&(part.len() as u64).to_le_bytes())?;
+            file.write_all(part)?;
+        }
+        for role in self.model.shape().roles() {
+            match commit::stored(&self.model, role) {
+                Stored::Gain(gain) => write_words(&mut file, gain.iter().map(|v| v.to_le_bytes()))?,
+                Stored::Matrix(weights) => {
+                    write_words(&mut file, weights.exponents().iter().map(|e| e.to_le_bytes()))?;
+                    file.write_all(weights.quants())?;
+                    write_words(&mut file, weights.scales().iter().map(|s| s.to_le_bytes()))?;
+                }
+            }
+        }
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    }
+
+    /// Reads a package. Sizes are checked before memory is taken, numbers as they are read;
+    /// whether they are the ones that the model id commits to, [`Package::verify`] tells.
+    pub fn read(path: &Path) -> Result<Self, PackageError> {
+        let failed = |source| PackageError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        Reader { path, length, read: 0, file: BufReader::with_capacity(1 << 20, file) }.package()
+    }
+}
+
+impl std::fmt::Debug for Package {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Package")
+            .field("name", &self.name)
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded")
+            .field("name", &self.name)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+fn recipe(shape: &Shape) -> impl Iterator<Item = f32> + '_ {
+    [shape.norm_eps, shape.rope.base].into_iter().chain(shape.rope.factors.iter().copied())
+}
+
+fn write_words<const N: usize>(
+    file: &mut impl Write,
+    words: impl Iterator<Item = [u8; N]>,
+) -> io::Result<()> {
+    words.into_iter().try_for_each(|word| file.write_all(&word))
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    length: u64,
+    read: u64,
+    file: BufReader<File>,
+}
+
+impl Reader<'_> {
+    fn package(mut self) -> Result<Package, PackageError> {
+        if self.length < MAGIC.len() as u64 || self.bytes(MAGIC.len())? != MAGIC {
+            return Err(PackageError::Magic);
+        }
+        let name = self.text("name")?;
+        let licence = self.text("licence")?;
+        let manifest = Manifest::decode(&self.part("manifest", PART_MAX)?)?;
+        let recipe = self.part("recipe", PART_MAX)?;
+        let tokenizer = self.part("tokenizer", PART_MAX)?;
+        let template = self.text("chat template")?;
+        let shape = shape(&manifest, &recipe)?;
+        let precision = precision(&manifest)?;
+        self.check_length(&shape)?;
+        let tensors = self.tensors(&shape)?;
+        let model = Model::new(shape, precision, tensors)?;
+        if model.eps_q() != manifest.arithmetic.normEps {
+            return Err(PackageError::Altered { what: "norm epsilon", id: manifest.id() });
+        }
+        Ok(Package {
+            name,
+            licence: some(licence),
+            manifest,
+            tokenizer: (!tokenizer.is_empty()).then_some(tokenizer),
+            template: some(template),
+            model,
+        })
+    }
+
+    /// The next bytes; `count` was checked against the file's length.
+    fn bytes(&mut self, count: usize) -> Result<Vec<u8>, PackageError> {
+        let mut bytes = vec![0; count];
+        self.file
+            .read_exact(&mut bytes)
+            .map_err(|source| PackageError::Io { path: self.path.to_owned(), source })?;
+        self.read += count as u64;
+        Ok(bytes)
+    }
+
+    fn part(&mut self, part: &'static str, max: u64) -> Result<Vec<u8>, PackageError> {
+        self.need(8)?;
+        let length = u64::from_le_bytes(
+            self.bytes(8)?.try_into().expect("eight bytes were asked for and came"),
+        );
+        if length > max {
+            return Err(PackageError::TooLong { part, found: length, max });
+        }
+        self.need(length)?;
+        // Bounded by the file's length.
+        self.bytes(length as usize)
+    }
+
+    fn need(&self, count: u64) -> Result<(), PackageError> {
+        let expected = self.read + count;
+        if expected > self.length {
+            return Err(PackageError::Length { found: self.length, expected });
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, part: &'static str) -> Result<String, PackageError> {
+        let bytes = self.part(part, TEXT_MAX)?;
+        String::from_utf8(bytes).map_err(|_| PackageError::NotText { part })
+    }
+
+    fn check_length(&self, shape: &Shape) -> Result<(), PackageError> {
+        let bytes: u128 = shape.roles().into_iter().map(|role| stored_bytes(shape, role)).sum();
+        let expected = u64::try_from(u128::from(self.read) + bytes).unwrap_or(u64::MAX);
+        if expected != self.length {
+            return Err(PackageError::Length { found: self.length, expected });
+        }
+        Ok(())
+    }
+
+    fn tensors(&mut self, shape: &Shape) -> Result<Tensors, PackageError> {
+        let rope = rope::tables(&shape.rope, shape.head_dim, shape.context)?;
+        let reader = RefCell::new(self);
+        Tensors::gather(
+            shape,
+            rope,
+            |role| reader.borrow_mut().matrix(shape, role),
+            |role| reader.borrow_mut().gain(shape, role),
+        )
+    }
+
+    fn gain(&mut self, shape: &Shape, role: Role) -> Result<Vec<i32>, PackageError> {
+        let bytes = self.bytes(4 * shape.extent(role).1)?;
+        Ok(bytes.as_chunks().0.iter().map(|word| i32::from_le_bytes(*word)).collect())
+    }
+
+    fn matrix(&mut self, shape: &Shape, role: Role) -> Result<Weights, PackageError> {
+        let rows = shape.extent(role).0;
+        let (padded, columns) = padded(shape, role);
+        let exponents: Vec<i8> =
+            self.bytes(padded)?.into_iter().map(|byte| i8::from_le_bytes([byte])).collect();
+        let quants = self.bytes(padded * columns)?;
+        let scales = self.bytes(2 * padded * columns / GROUP)?;
+        let scales: Vec<u16> =
+            scales.as_chunks().0.iter().map(|word| u16::from_le_bytes(*word)).collect();
+        Weights::from_parts(rows, columns, &exponents, &quants, &scales)
+            .map_err(|source| PackageError::Weights { tensor: role.to_string(), source })
+    }
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// Rows and columns of a matrix as stored.
+fn padded(shape: &Shape, role: Role) -> (usize, usize) {
+    let (rows, columns) = shape.extent(role);
+    (rows.next_multiple_of(PANEL_ROWS), columns.next_multiple_of(COLUMNS_STEP))
+}
+
+fn stored_bytes(shape: &Shape, role: Role) -> u128 {
+    if Shape::is_gain(role) {
+        return 4 * shape.extent(role).1 as u128;
+    }
+    let (rows, columns) = padded(shape, role);
+    let groups = columns / GROUP;
+    rows as u128 * (1 + columns as u128 + 2 * groups as u128)
+}
+
+/// The shape a manifest and its recipe describe. Sizes are bounded here only as far as products
+/// need; the model checks the rest.
+fn shape(manifest: &Manifest, recipe: &[u8]) -> Result<Shape, PackageError> {
+    let sizes = &manifest.shape;
+    let unsupported = |what, found: u64| Err(PackageError::Unsupported { what, found });
+    let family = match manifest.family {
+        code if code == commit::family_code(Family::Llama) => Family::Llama,
+        code => return unsupported("family", code.into()),
+    };
+    let pairing = match manifest.arithmetic.ropePairing {
+        0 => Pairing::Halves,
+        1 => Pairing::Adjacent,
+        code => return unsupported("RoPE pairing", code.into()),
+    };
+    if manifest.arithmetic.activation != 0 {
+        return unsupported("activation", manifest.arithmetic.activation.into());
+    }
+    if sizes.layers > 1 << 15 {
+        return unsupported("number of layers", sizes.layers.into());
+    }
+    let (words, rest) = recipe.as_chunks::<4>();
+    let mut recipe = words.iter().map(|word| f32::from_le_bytes(*word));
+    let (Some(norm_eps), Some(base), true) = (recipe.next(), recipe.next(), rest.is_empty()) else {
+        return Err(PackageError::Altered { what: "recipe", id: manifest.id() });
+    };
+    let mut shape = Shape {
+        family,
+        width: sizes.width as usize,
+        layers: sizes.layers as usize,
+        heads: sizes.heads as usize,
+        kv_heads: sizes.kvHeads as usize,
+        head_dim: sizes.headDim as usize,
+        hidden: sizes.hidden as usize,
+        vocab: sizes.vocab as usize,
+        context: sizes.context as usize,
+        norm_eps,
+        rope: Rope { pairing, base, factors: recipe.collect() },
+        tied: true,
+    };
+    shape.tied = shape.roles().len() == manifest.tensors.len();
+    if manifest.tensors != commit::tensors(&shape) {
+        return Err(PackageError::Altered { what: "tensor table", id: manifest.id() });
+    }
+    Ok(shape)
+}
+
+fn precision(manifest: &Manifest) -> Result<Precision, PackageError> {
+    let arithmetic = &manifest.arithmetic;
+    let (layers, rest) = arithmetic.sites.as_chunks::<6>();
+    if !rest.is_empty() {
+        return Err(PackageError::Altered { what: "list of fraction bits", id: manifest.id() });
+    }
+    let sites = |&[attention_norm, query, value, attention, hidden_norm, hidden]: &[u8; 6]| Sites {
+        attention_norm,
+        query,
+        value,
+        attention,
+        hidden_norm,
+        hidden,
+    };
+    Ok(Precision {
+        residual: arithmetic.residual,
+        layers: layers.iter().map(sites).collect(),
+        output_norm: arithmetic.outputNorm,
+    })
+}

@@ -1,0 +1,135 @@
+//! Computes an answer again, to judge it.
+//!
+//! The claimed output is fed back as if it were a prompt (teacher forcing): one prefill instead
+//! of one pass per token, a fraction of the cost of generating, and the same bits, because a
+//! row's arithmetic does not depend on its batch.
+
+use assay_evidence::{Fault, Step, Verdict, check, check_without_model};
+use assay_kernels::Cpu;
+use assay_models::{Cache, Row, Scratch, Seen};
+use assay_protocol::{Answer, Ending, Finish, ModelId, hidden_hash};
+
+use crate::job::Job;
+use crate::package::Loaded;
+
+/// Rows of one batch of a replay.
+const CHUNK: usize = 256;
+
+/// Why an answer cannot be judged with the model at hand.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It was ordered from another model.
+    #[error("the answer is by model {expected}, the model given is {found}")]
+    WrongModel {
+        /// Model at hand.
+        found: ModelId,
+        /// Model that the order names.
+        expected: ModelId,
+    },
+    /// The order cannot have been answered: it does not fit the model.
+    #[error("the order does not fit the model: {reason}")]
+    Unanswerable {
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+/// Replays `answer` and judges it. `progress` is told the positions computed so far, and how many
+/// there are.
+pub fn replay(
+    loaded: &Loaded,
+    cpu: &Cpu,
+    answer: &Answer,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Verdict, ReplayError> {
+    let expected = answer.order.model;
+    if loaded.id != expected {
+        return Err(ReplayError::WrongModel { found: loaded.id, expected });
+    }
+    let context = loaded.context();
+    let job = Job::new(answer.hash(), &answer.order, &answer.terms, &loaded.manifest.eos, context);
+    let spelled = spell(loaded, &job.ending, &answer.output, answer.receipt.finish);
+    if let Err(fault) = check_without_model(answer, &job.ending, spelled.as_deref()) {
+        return Ok(Verdict::False(fault));
+    }
+    let unanswerable = |reason: String| ReplayError::Unanswerable { reason };
+    let vocab = loaded.model.shape().vocab;
+    job.sampler.check(vocab).map_err(|error| unanswerable(error.to_string()))?;
+    if job.ending.tokens_max == 0 {
+        let prompt = answer.order.prompt_tokens;
+        return Err(unanswerable(format!("{prompt} prompt tokens fill a context of {context}")));
+    }
+    if let Some(token) = job.prompt.iter().find(|&&token| token as usize >= vocab) {
+        return Err(unanswerable(format!("prompt token {token} of a vocabulary of {vocab}")));
+    }
+    if let Some(index) = answer.output.iter().position(|&token| token as usize >= vocab) {
+        // No model gives a token it does not have; replay what comes before it.
+        let steps = steps(loaded, cpu, &job, &answer.output[..index], progress, true)?;
+        return Ok(judge_foreign_token(answer, &steps, index));
+    }
+    let steps = steps(loaded, cpu, &job, &answer.output, progress, false)?;
+    Ok(check(answer, &steps))
+}
+
+/// What the output's text tokens spell; `None` without a tokenizer.
+fn spell(loaded: &Loaded, ending: &Ending, output: &[u32], finish: Finish) -> Option<String> {
+    let tokenizer = loaded.tokenizer.as_ref()?;
+    let text = &output[..ending.text_len(output, finish)];
+    Some(tokenizer.decode(text))
+}
+
+/// The first wrong token of an output whose token at `index` is outside the vocabulary.
+fn judge_foreign_token(answer: &Answer, steps: &[Step], index: usize) -> Verdict {
+    let wrong = steps.iter().zip(&answer.output).position(|(step, &claimed)| step.token != claimed);
+    let index = wrong.unwrap_or(index);
+    let recomputed = steps[index].token;
+    Verdict::False(Fault::Token { index, claimed: answer.output[index], recomputed })
+}
+
+/// One step per output token, ending after the first that differs; with `beyond`, one more, for
+/// the position after the output.
+fn steps(
+    loaded: &Loaded,
+    cpu: &Cpu,
+    job: &Job,
+    output: &[u32],
+    progress: &mut dyn FnMut(u64, u64),
+    beyond: bool,
+) -> Result<Vec<Step>, ReplayError> {
+    let wanted = output.len() + usize::from(beyond);
+    if wanted == 0 {
+        return Ok(Vec::new());
+    }
+    let first = job.prompt.len() - 1;
+    let tokens: Vec<u32> = job.prompt.iter().chain(output).copied().take(first + wanted).collect();
+    let mut cache = Cache::new(loaded.model.shape());
+    let mut scratch = Scratch::default();
+    let mut seen = Seen::new(&job.prompt);
+    let mut steps = Vec::with_capacity(wanted);
+    for chunk in tokens.chunks(CHUNK) {
+        let start = cache.len();
+        let rows: Vec<Row> = chunk
+            .iter()
+            .enumerate()
+            .map(|(i, &token)| Row { token, sequence: 0, wanted: start + i >= first })
+            .collect();
+        let result = loaded
+            .model
+            .forward(cpu, &rows, &mut [&mut cache], &mut scratch, &mut ())
+            .map_err(|error| ReplayError::Unanswerable { reason: error.to_string() })?;
+        progress(cache.len() as u64, tokens.len() as u64);
+        let mut logits = result.logits;
+        for (row, logits) in logits.chunks_exact_mut(loaded.model.shape().vocab).enumerate() {
+            let index = steps.len();
+            let uniform = job.draws.uniform(index as u32, 0);
+            let token = job.sampler.choose(logits, &seen, uniform);
+            let (quants, scales) = result.hidden.row(row);
+            steps.push(Step { token, hidden: hidden_hash(quants, scales) });
+            match output.get(index) {
+                Some(&claimed) if claimed == token => seen.push(token),
+                _ => return Ok(steps),
+            }
+        }
+    }
+    Ok(steps)
+}

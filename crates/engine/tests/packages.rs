@@ -1,0 +1,81 @@
+//! The same source gives the same model id everywhere, and a package gives back what it was.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod support;
+
+use assay_engine::import::{ImportError, Options, import};
+use assay_engine::{Package, PackageError};
+use assay_kernels::Isa;
+use support::{NANO, asset, cpu, package_of};
+
+/// Pinned: a change of any rule of conversion, calibration or commitment changes it, and with it
+/// every receipt in the world.
+const NANO_ID: &str = include_str!("../../../tests/vectors/nano.id");
+
+#[test]
+fn the_shipped_model_has_one_id_on_every_path() {
+    for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
+        for threads in [1, 2] {
+            if isa.is_supported() {
+                let cpu = cpu(isa, threads);
+                let options = Options::default();
+                let (package, report) =
+                    import(&asset("nano-q8_0.gguf"), &options, &cpu, &mut |_| ()).unwrap();
+                assert_eq!(package.id().to_string(), NANO_ID.trim(), "{isa}, {threads} threads");
+                assert_eq!(report.parameters, 869_504);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_package_survives_the_disk_and_knows_when_it_did_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nano.assay");
+    package_of("nano-q8_0.gguf").write(&path).unwrap();
+    let package = Package::read(&path).unwrap();
+    package.verify(&mut |_| ()).unwrap();
+    assert_eq!(package.id(), NANO.id);
+
+    let bytes = std::fs::read(&path).unwrap();
+    // Every 9,973rd byte, so that all parts are hit: nothing panics, and nothing passes.
+    for position in (0..bytes.len()).step_by(9973) {
+        let mut bytes = bytes.clone();
+        bytes[position] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let verified = Package::read(&path).and_then(|package| {
+            let name = package.name().to_owned();
+            package.verify(&mut |_| ()).map(|()| (name, package.id()))
+        });
+        if let Ok((name, id)) = verified {
+            assert!(id != NANO.id || name != NANO.name, "byte {position} was changed unseen");
+        }
+    }
+    for length in [0, 7, 8, 15, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        assert!(Package::read(&path).is_err(), "{length} bytes were taken for a package");
+    }
+    let mut longer = bytes;
+    longer.push(0);
+    std::fs::write(&path, longer).unwrap();
+    assert!(matches!(Package::read(&path), Err(PackageError::Length { .. })));
+}
+
+#[test]
+fn the_loss_against_the_source_is_small_and_measured() {
+    let options = Options { accuracy: true, ..Options::default() };
+    let cpu = cpu(Isa::detect(), 1);
+    let (_, report) = import(&asset("nano-q8_0.gguf"), &options, &cpu, &mut |_| ()).unwrap();
+    let accuracy = report.accuracy.unwrap();
+    assert!(accuracy.positions >= 200, "{accuracy:?}");
+    assert!(accuracy.kl < 2e-3 && accuracy.greedy_agreement > 0.95, "{accuracy:?}");
+}
+
+#[test]
+fn a_longer_context_than_the_source_has_is_refused() {
+    let options = Options { context: Some(1 << 20), ..Options::default() };
+    let cpu = cpu(Isa::detect(), 1);
+    let refused = import(&asset("nano-q8_0.gguf"), &options, &cpu, &mut |_| ());
+    assert!(matches!(refused, Err(ImportError::Context { asked: 1_048_576, found: 2048 })));
+}
