@@ -13,5 +13,5 @@ mod replay;
 
 pub use job::{Backend, Busy, Delta, Deltas, DeltasSender, Job};
 pub use native::{Native, NativeConfig};
-pub use package::{Loaded, Package, PackageError};
+pub use package::{Loaded, Package, PackageError, Summary};
 pub use replay::{ReplayError, replay};

@@ -35,12 +35,28 @@ const PART_MAX: u64 = 256 << 20;
 
 /// A model in canonical form.
 pub struct Package {
-    pub(crate) name: String,
-    pub(crate) licence: Option<String>,
-    pub(crate) manifest: Manifest,
+    pub(crate) summary: Summary,
     pub(crate) tokenizer: Option<Vec<u8>>,
     pub(crate) template: Option<String>,
     pub(crate) model: Model,
+}
+
+/// What a package says of itself before its tensors: enough to list and to find models.
+#[derive(Debug)]
+pub struct Summary {
+    /// What people call the model.
+    pub name: String,
+    /// Its licence, as its publisher names it.
+    pub licence: Option<String>,
+    /// What its id commits to.
+    pub manifest: Manifest,
+}
+
+impl Summary {
+    /// The model's name by content.
+    pub fn id(&self) -> ModelId {
+        self.manifest.id()
+    }
 }
 
 /// A model ready to answer.
@@ -146,24 +162,24 @@ pub enum PackageError {
 }
 
 impl Package {
+    /// Name, licence and manifest.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
     /// The model's name by content.
     pub fn id(&self) -> ModelId {
-        self.manifest.id()
+        self.summary.id()
     }
 
     /// What people call it.
     pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its licence, as its publisher names it.
-    pub fn licence(&self) -> Option<&str> {
-        self.licence.as_deref()
+        &self.summary.name
     }
 
     /// What its id commits to.
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.summary.manifest
     }
 
     /// The model itself.
@@ -174,15 +190,15 @@ impl Package {
     /// Computes every commitment again and compares. `progress` is told the rows hashed so far.
     pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<(), PackageError> {
         let particulars = Particulars {
-            eos: &self.manifest.eos,
+            eos: &self.manifest().eos,
             tokenizer: self.tokenizer.as_deref(),
             template: self.template.as_deref(),
-            licence: self.licence.as_deref(),
-            source: self.manifest.parts.source,
-            calibration: self.manifest.parts.calibration,
+            licence: self.summary.licence.as_deref(),
+            source: self.manifest().parts.source,
+            calibration: self.manifest().parts.calibration,
         };
         let found = commit::manifest(&self.model, &particulars, progress);
-        let expected = &self.manifest;
+        let expected = self.manifest();
         let parts = [
             ("weights", found.parts.weights == expected.parts.weights),
             ("program", found.parts.program == expected.parts.program),
@@ -202,18 +218,19 @@ impl Package {
     /// weights only [`Package::verify`] checks.
     pub fn load(self) -> Result<Loaded, PackageError> {
         let id = self.id();
-        if part_hash(self.tokenizer.as_deref()) != self.manifest.parts.tokenizer {
+        if part_hash(self.tokenizer.as_deref()) != self.manifest().parts.tokenizer {
             return Err(PackageError::Altered { what: "tokenizer", id });
         }
-        if part_hash(self.template.as_deref().map(str::as_bytes)) != self.manifest.parts.template {
+        if part_hash(self.template.as_deref().map(str::as_bytes)) != self.manifest().parts.template
+        {
             return Err(PackageError::Altered { what: "chat template", id });
         }
         let tokenizer = self.tokenizer.as_deref().map(Tokenizer::from_canonical).transpose()?;
         let chat = self.template.as_deref().map(Chat::new).transpose()?;
         Ok(Loaded {
             id,
-            name: self.name,
-            manifest: self.manifest,
+            name: self.summary.name,
+            manifest: self.summary.manifest,
             model: self.model,
             tokenizer: tokenizer.map(Arc::new),
             chat: chat.map(Arc::new),
@@ -237,9 +254,9 @@ impl Package {
         file.write_all(MAGIC)?;
         let recipe: Vec<u8> = recipe(self.model.shape()).flat_map(f32::to_le_bytes).collect();
         for part in [
-            self.name.as_bytes(),
-            self.licence.as_deref().unwrap_or_default().as_bytes(),
-            &self.manifest.encode(),
+            self.name().as_bytes(),
+            self.summary.licence.as_deref().unwrap_or_default().as_bytes(),
+            &self.manifest().encode(),
             &recipe,
             self.tokenizer.as_deref().unwrap_or_default(),
             self.template.as_deref().unwrap_or_default().as_bytes(),
@@ -263,17 +280,19 @@ impl Package {
     /// Reads a package. Sizes are checked before memory is taken, numbers as they are read;
     /// whether they are the ones that the model id commits to, [`Package::verify`] tells.
     pub fn read(path: &Path) -> Result<Self, PackageError> {
-        let failed = |source| PackageError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
-        Reader { path, length, read: 0, file: BufReader::with_capacity(1 << 20, file) }.package()
+        Reader::open(path)?.package()
+    }
+
+    /// Reads what stands before the tensors.
+    pub fn peek(path: &Path) -> Result<Summary, PackageError> {
+        Reader::open(path)?.summary()
     }
 }
 
 impl std::fmt::Debug for Package {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Package")
-            .field("name", &self.name)
+            .field("name", &self.name())
             .field("id", &self.id())
             .finish_non_exhaustive()
     }
@@ -306,19 +325,32 @@ struct Reader<'a> {
     file: BufReader<File>,
 }
 
-impl Reader<'_> {
-    fn package(mut self) -> Result<Package, PackageError> {
+impl<'a> Reader<'a> {
+    fn open(path: &'a Path) -> Result<Self, PackageError> {
+        let failed = |source| PackageError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        Ok(Self { path, length, read: 0, file: BufReader::with_capacity(1 << 20, file) })
+    }
+
+    fn summary(&mut self) -> Result<Summary, PackageError> {
         if self.length < MAGIC.len() as u64 || self.bytes(MAGIC.len())? != MAGIC {
             return Err(PackageError::Magic);
         }
         let name = self.text("name")?;
-        let licence = self.text("licence")?;
+        let licence = some(self.text("licence")?);
         let manifest = Manifest::decode(&self.part("manifest", PART_MAX)?)?;
+        Ok(Summary { name, licence, manifest })
+    }
+
+    fn package(mut self) -> Result<Package, PackageError> {
+        let summary = self.summary()?;
+        let manifest = &summary.manifest;
         let recipe = self.part("recipe", PART_MAX)?;
         let tokenizer = self.part("tokenizer", PART_MAX)?;
         let template = self.text("chat template")?;
-        let shape = shape(&manifest, &recipe)?;
-        let precision = precision(&manifest)?;
+        let shape = shape(manifest, &recipe)?;
+        let precision = precision(manifest)?;
         self.check_length(&shape)?;
         let tensors = self.tensors(&shape)?;
         let model = Model::new(shape, precision, tensors)?;
@@ -326,9 +358,7 @@ impl Reader<'_> {
             return Err(PackageError::Altered { what: "norm epsilon", id: manifest.id() });
         }
         Ok(Package {
-            name,
-            licence: some(licence),
-            manifest,
+            summary,
             tokenizer: (!tokenizer.is_empty()).then_some(tokenizer),
             template: some(template),
             model,

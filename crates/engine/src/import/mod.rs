@@ -23,7 +23,7 @@ use assay_text::{Chat, ChatError, PreTokenizer, TokenKind, Tokenizer, TokenizerE
 use sha2::{Digest, Sha256};
 
 use crate::commit::{self, Particulars};
-use crate::package::Package;
+use crate::package::{Package, Summary};
 
 pub use accuracy::Accuracy;
 
@@ -183,10 +183,13 @@ pub fn import(
         accuracy,
         took: began.elapsed(),
     };
-    let package = Package {
+    let summary = Summary {
         name: options.name.clone().unwrap_or_else(|| source.name.clone()),
         licence: source.licence.clone(),
         manifest,
+    };
+    let package = Package {
+        summary,
         tokenizer: tokenizer_bytes,
         template: source.chat_template.clone(),
         model,

@@ -1,0 +1,162 @@
+//! Sells answers.
+//!
+//! A provider signs offers, admits orders, has its engine answer them, and signs a receipt for
+//! each answer. The receipt is on disk before the last line of the answer leaves, so a retried
+//! order gets the same answer, and no two receipts of one provider can contradict each other.
+//!
+//! The way of an order, in reading order: [`http`] reads it, [`admit`] decides, [`slots`] makes
+//! sure that each order runs once and not too many run at once, [`serve`] turns the engine's deltas
+//! into frames and a receipt, [`store`] keeps that.
+
+mod admit;
+mod http;
+mod serve;
+mod slots;
+mod store;
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use assay_engine::Backend;
+use assay_protocol::{Amount, ChainId, Key, ModelId};
+use assay_text::Tokenizer;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use http::Seller;
+pub use store::{Open, StoreError};
+
+/// Longest wait, once every order is sealed, for buyers to read the last lines.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+/// What a provider sells, and how much of it at once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Signs offers and receipts.
+    pub key: Key,
+    /// Chain that signatures are for; orders for others are refused.
+    pub chain: ChainId,
+    /// The models on sale, each once.
+    pub models: Vec<Served>,
+    /// Base units per million prompt tokens.
+    pub price_in: Amount,
+    /// Base units per million output tokens.
+    pub price_out: Amount,
+    /// Orders running at once. The next one is refused as busy, not queued.
+    pub orders_max: NonZeroU32,
+    /// How long an offer holds. It is renewed when half of this is over.
+    pub offer_ttl: Duration,
+    /// File that keeps the sealed answers.
+    pub store: PathBuf,
+    /// Longest wait for running orders at shutdown; after it they are sealed as cancelled.
+    pub drain_max: Duration,
+}
+
+/// A model on sale.
+#[derive(Clone)]
+pub struct Served {
+    /// Which model.
+    pub id: ModelId,
+    /// Most tokens of prompt and output together.
+    pub context: u32,
+    /// Token ids that the model knows are below this. Orders that name others are refused, since
+    /// an engine may run many orders in one batch and none may spoil it.
+    pub vocabulary: u32,
+    /// Tokens that end an answer.
+    pub eos: Vec<u32>,
+    /// Turns output into the receipt's text; without one the text is empty.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Answers the orders.
+    pub backend: Arc<dyn Backend>,
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Served")
+            .field("id", &self.id)
+            .field("context", &self.context)
+            .field("vocabulary", &self.vocabulary)
+            .field("eos", &self.eos)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a provider could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The file of sealed answers cannot be used.
+    #[error("cannot open the store {path}: {source}", path = path.display())]
+    Store {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        source: StoreError,
+    },
+    /// The listener failed.
+    #[error("cannot serve: {0}")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Serves until `shutdown`, and then drains: new orders are refused as closing, running ones
+/// finish within `drain_max` or are sealed as cancelled, and all receipts are on disk on return.
+///
+/// # Errors
+/// If the store cannot be opened, or the listener fails.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let open = Open::file(config.store.clone());
+    run_with_store(config, open, listener, shutdown).await
+}
+
+/// [`run`], with the sealed answers kept where `open` says instead of in `config.store`.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with_store(
+    config: Config,
+    open: Open,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let store = store::Store::open(open)
+        .await
+        .map_err(|source| RunError::Store { path: config.store.clone(), source })?;
+    let drain_max = config.drain_max;
+    let seller = Arc::new(Seller::new(config, store));
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let stop = CancellationToken::new();
+    let server = axum::serve(listener, http::router(Arc::clone(&seller)))
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let drained = async {
+        shutdown.cancelled().await;
+        drain(&seller, drain_max).await;
+        stop.cancel();
+        tokio::time::sleep(FLUSH_MAX).await;
+    };
+    tokio::select! {
+        served = async { server.await } => served?,
+        () = drained => tracing::warn!("some buyers did not read the end of their answers"),
+    }
+    Ok(())
+}
+
+/// Takes no more orders, and returns once those that run are sealed and stored.
+async fn drain(seller: &Seller, drain_max: Duration) {
+    seller.slots.close();
+    seller.tasks.close();
+    if tokio::time::timeout(drain_max, seller.tasks.wait()).await.is_err() {
+        tracing::warn!(orders = seller.slots.running(), "sealing what is unfinished as cancelled");
+        seller.slots.cancel_all();
+        seller.tasks.wait().await;
+    }
+}
