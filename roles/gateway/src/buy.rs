@@ -1,0 +1,428 @@
+//! Buys one answer: hands the order in, passes text on, and closes with a checked receipt.
+//!
+//! A purchase is driven to its end by its own task. A client that leaves cancels the order, and
+//! the receipt for what was delivered is still read and kept. A provider that fails before its
+//! first token is replaced by the next; one that lies is struck.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use assay_protocol::wire::{Frame, Refusal, Sealed, Submission};
+use assay_protocol::{
+    Amount, Answer, Assurance, Finish as Ended, Order, OrderHash, Signature, U256,
+};
+use axum::body::Bytes;
+use axum::http::{StatusCode, header};
+use reqwest::Response;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::catalogue::Model;
+use crate::close::{Ordered, close};
+use crate::draft::{Conditions, Draft};
+use crate::http::{Gateway, now_s};
+use crate::lines::{Lines, LinesError, short_body};
+use crate::openai::{Finish, Problem, Usage};
+use crate::route::{Candidate, NoRoute, Wanted, choose, highest_price};
+use crate::text::Text;
+
+/// Providers one order is handed to at most.
+const TRIES_MAX: usize = 3;
+
+/// Longest wait for a provider to accept or refuse an order.
+const ACCEPT_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Longest wait for the first token, and for each thing after it.
+const FRAME_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Longest wait for a provider to hear that an order is cancelled.
+const CANCEL_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Longest refusal, in bytes.
+const REFUSAL_BYTES_MAX: usize = 1 << 16;
+
+/// An order that is ready to be handed in.
+#[derive(Debug)]
+pub(crate) struct Buying {
+    pub(crate) model: Arc<Model>,
+    pub(crate) hash: OrderHash,
+    draft: Draft,
+    order: Order,
+    signature: Signature,
+    wanted: Wanted,
+    /// The submission's bytes, the same for every provider.
+    submission: Bytes,
+}
+
+/// What a client hears of its purchase, in this order.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A provider has taken the order. Said once.
+    Accepted,
+    /// More text.
+    Text(String),
+    /// The answer is complete, checked and kept. Nothing follows.
+    Done(Box<Bought>),
+    /// There will be no complete answer. Nothing follows.
+    Failed(Problem),
+}
+
+/// A complete answer.
+#[derive(Debug)]
+pub(crate) struct Bought {
+    /// The answer without its states, which only a verifier needs.
+    pub(crate) answer: Answer,
+    pub(crate) finish: Finish,
+    pub(crate) usage: Usage,
+}
+
+/// News that a purchase of `tokens_max` tokens can have at most: so many never wait for a slow
+/// client.
+pub(crate) fn news_max(tokens_max: u32) -> usize {
+    tokens_max as usize + 4
+}
+
+impl Buying {
+    /// Signs the order for `draft`, at the offers there are at `now` (Unix seconds).
+    ///
+    /// # Errors
+    /// If there is no offer, or every provider is busy.
+    pub(crate) fn sign(
+        gateway: &Gateway,
+        model: Arc<Model>,
+        draft: Draft,
+        now: u64,
+        nonce: U256,
+    ) -> Result<Self, Problem> {
+        let mut wanted = Wanted {
+            model: model.listed.id,
+            assurance: Assurance::Replayable,
+            prompt_tokens: draft.prompt_tokens,
+            max_tokens: draft.max_tokens,
+            max_price: Amount(u128::MAX),
+        };
+        let candidates = gateway.directory.candidates(wanted.model, now);
+        choose(&wanted, &candidates, &[], now)?;
+        wanted.max_price = highest_price(&wanted, &candidates, now);
+        let conditions = Conditions {
+            buyer: gateway.key.address(),
+            assurance: wanted.assurance,
+            audit: gateway.audit,
+            max_price: wanted.max_price,
+            deadline: now + gateway.order_ttl.as_secs().max(1),
+            nonce,
+        };
+        let order = draft.order(&model, conditions);
+        let hash = order.hash(gateway.chain);
+        let signature = gateway.key.sign(hash.0);
+        let submission = Submission {
+            chain_id: gateway.chain,
+            order: order.clone(),
+            signature,
+            terms: draft.terms.clone(),
+        };
+        let submission = serde_json::to_vec(&submission)
+            .map_err(|error| Problem::internal(error.to_string()))?
+            .into();
+        Ok(Self { model, hash, draft, order, signature, wanted, submission })
+    }
+
+    /// Most tokens of the answer.
+    pub(crate) fn tokens_max(&self) -> u32 {
+        self.draft.max_tokens
+    }
+}
+
+impl From<NoRoute> for Problem {
+    fn from(none: NoRoute) -> Self {
+        match none {
+            NoRoute::NoOffer => Self::no_provider(),
+            NoRoute::Busy => Self::all_busy(),
+        }
+    }
+}
+
+/// How one provider's turn ended.
+enum Turn {
+    /// The client knows everything, or has left.
+    Over,
+    /// It failed before the answer began, so another may have a try.
+    Next(Problem),
+    /// It failed in a way that another try does not mend.
+    Failed(Problem),
+}
+
+/// Drives a purchase to its end.
+pub(crate) async fn buy(gateway: Arc<Gateway>, buying: Buying, news: mpsc::Sender<News>) {
+    let mut client = Client { news, accepted: false };
+    let mut tried = Vec::new();
+    let mut problem = None;
+    while tried.len() < TRIES_MAX {
+        let now = now_s();
+        let candidates = gateway.directory.candidates(buying.wanted.model, now);
+        let candidate = match choose(&buying.wanted, &candidates, &tried, now) {
+            Ok(candidate) => candidate,
+            Err(none) => {
+                problem.get_or_insert(none.into());
+                break;
+            }
+        };
+        tried.push(candidate.place);
+        let _using = gateway.directory.using(candidate.place);
+        match hand_in(&gateway, &buying, candidate, &mut client).await {
+            Turn::Over => return,
+            Turn::Next(why) => {
+                tracing::warn!(order = %buying.hash, url = candidate.url, problem = why.message, "next provider");
+                problem = Some(why);
+            }
+            Turn::Failed(why) => {
+                problem = Some(why);
+                break;
+            }
+        }
+    }
+    let problem = problem.unwrap_or_else(Problem::no_provider);
+    tracing::warn!(order = %buying.hash, problem = problem.message, "not answered");
+    client.tell(News::Failed(problem));
+}
+
+/// The client's end of a purchase.
+struct Client {
+    news: mpsc::Sender<News>,
+    accepted: bool,
+}
+
+impl Client {
+    fn tell(&self, news: News) {
+        // There is room for all news, so this fails only if the client has left.
+        let _ = self.news.try_send(news);
+    }
+
+    fn accept(&mut self) {
+        if !std::mem::replace(&mut self.accepted, true) {
+            self.tell(News::Accepted);
+        }
+    }
+}
+
+/// Hands the order to one provider, and reads what comes of it.
+async fn hand_in(
+    gateway: &Gateway,
+    buying: &Buying,
+    candidate: &Candidate,
+    client: &mut Client,
+) -> Turn {
+    let request = gateway
+        .http
+        .post(format!("{}/v1/orders", candidate.url))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(buying.submission.clone());
+    let reply = tokio::select! {
+        biased;
+        // Hanging up cancels the order, in case it has arrived.
+        () = client.news.closed() => return Turn::Over,
+        () = gateway.stopping.cancelled() => return Turn::Failed(Problem::closing()),
+        reply = timeout(ACCEPT_WAIT_MAX, request.send()) => reply,
+    };
+    match reply {
+        Err(_) => Turn::Next(Problem::timeout("the provider did not accept the order in time")),
+        Ok(Err(error)) => {
+            Turn::Next(Problem::upstream(format!("the provider cannot be reached: {error}")))
+        }
+        Ok(Ok(reply)) if reply.status() == StatusCode::OK => {
+            client.accept();
+            let lines = Lines::new(reply, buying.tokens_max());
+            Delivery::new(gateway, buying, candidate, client).run(lines).await
+        }
+        Ok(Ok(reply)) => refused(reply).await,
+    }
+}
+
+/// Sorts a refusal by whether another provider may accept.
+async fn refused(mut reply: Response) -> Turn {
+    let status = reply.status();
+    let read = timeout(ACCEPT_WAIT_MAX, short_body(&mut reply, REFUSAL_BYTES_MAX)).await;
+    let refusal =
+        read.ok().and_then(Result::ok).and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    match refusal {
+        Some(refusal) => sorted(refusal),
+        None => {
+            Turn::Next(Problem::upstream(format!("the provider answered with status {status}")))
+        }
+    }
+}
+
+fn sorted(refusal: Refusal) -> Turn {
+    if refusal.is_the_providers() {
+        Turn::Next(refusal.into())
+    } else {
+        Turn::Failed(refusal.into())
+    }
+}
+
+/// Why an order was cancelled by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// The client left.
+    Left,
+    /// The gateway is shutting down.
+    Closing,
+    /// A stop string appeared that the token rule did not see.
+    Cut,
+}
+
+/// An answer on its way from a provider to a client.
+struct Delivery<'a> {
+    gateway: &'a Gateway,
+    buying: &'a Buying,
+    candidate: &'a Candidate,
+    client: &'a Client,
+    text: Text,
+    stop: Option<Stop>,
+}
+
+/// What a delivery waits for.
+enum Event {
+    Stop(Stop),
+    Frame(Result<Frame, LinesError>),
+    Silence,
+}
+
+impl<'a> Delivery<'a> {
+    fn new(
+        gateway: &'a Gateway,
+        buying: &'a Buying,
+        candidate: &'a Candidate,
+        client: &'a Client,
+    ) -> Self {
+        let tokenizer = Arc::clone(&buying.model.listed.tokenizer);
+        let text = Text::new(tokenizer, buying.draft.ending.clone(), buying.draft.stops.clone());
+        Self { gateway, buying, candidate, client, text, stop: None }
+    }
+
+    async fn run(mut self, mut lines: Lines) -> Turn {
+        loop {
+            let running = self.stop.is_none();
+            let event = tokio::select! {
+                biased;
+                () = self.client.news.closed(), if running => Event::Stop(Stop::Left),
+                () = self.gateway.stopping.cancelled(), if running => Event::Stop(Stop::Closing),
+                frame = timeout(FRAME_WAIT_MAX, lines.next()) => {
+                    frame.map_or(Event::Silence, Event::Frame)
+                }
+            };
+            match event {
+                Event::Stop(stop) => self.cancel(stop).await,
+                Event::Frame(Ok(Frame::Tokens(tokens))) => {
+                    if let Err(overrun) = self.pass_on(&tokens) {
+                        return self.lied(&overrun);
+                    }
+                    if self.text.is_cut() && self.stop.is_none() {
+                        self.cancel(Stop::Cut).await;
+                    }
+                }
+                Event::Frame(Ok(Frame::Sealed(sealed))) => return self.conclude(*sealed).await,
+                Event::Frame(Ok(Frame::Failed(refusal))) => {
+                    return self.failed(sorted(refusal));
+                }
+                Event::Frame(Err(error)) => {
+                    let message = format!("the provider broke off: {error}");
+                    return self.failed(Turn::Next(Problem::upstream(message)));
+                }
+                Event::Silence => {
+                    let problem = Problem::timeout("the provider fell silent");
+                    return self.failed(Turn::Next(problem));
+                }
+            }
+        }
+    }
+
+    /// Shows what can be shown of the next tokens.
+    fn pass_on(&mut self, tokens: &[u32]) -> Result<(), crate::text::Overrun> {
+        let shown = self.text.take(tokens)?;
+        self.show(shown);
+        Ok(())
+    }
+
+    fn show(&self, text: String) {
+        if !text.is_empty() {
+            self.client.tell(News::Text(text));
+        }
+    }
+
+    /// Asks the provider to stop. Its receipt comes on the order's own stream.
+    async fn cancel(&mut self, stop: Stop) {
+        tracing::debug!(order = %self.buying.hash, ?stop, "cancelling");
+        self.stop = Some(stop);
+        let url = format!("{}/v1/orders/{}", self.candidate.url, self.buying.hash);
+        let request = self.gateway.http.delete(url).timeout(CANCEL_WAIT_MAX);
+        // A provider that does not hear it delivers more than is wanted, and no harm is done.
+        if let Err(error) = request.send().await {
+            tracing::warn!(order = %self.buying.hash, %error, "the order could not be cancelled");
+        }
+    }
+
+    /// A provider's failure counts as a try only if the client has seen and asked for nothing.
+    fn failed(&self, turn: Turn) -> Turn {
+        match turn {
+            Turn::Next(problem) if self.stop.is_some() || !self.text.output().is_empty() => {
+                Turn::Failed(problem)
+            }
+            turn => turn,
+        }
+    }
+
+    fn lied(&self, reason: &dyn std::error::Error) -> Turn {
+        let said = format!("order {}: {reason}", self.buying.hash);
+        self.gateway.directory.strike(self.candidate.place, said);
+        Turn::Failed(Problem::receipt(reason))
+    }
+
+    /// Checks and keeps the receipt, and tells the client how it ended.
+    async fn conclude(&mut self, sealed: Sealed) -> Turn {
+        let Buying { model, draft, order, signature, .. } = self.buying;
+        let ordered = Ordered {
+            chain: self.gateway.chain,
+            order,
+            signature: *signature,
+            terms: &draft.terms,
+            request: &draft.request,
+            ending: &draft.ending,
+            offer: &self.candidate.offer,
+        };
+        let closed = close(ordered, &model.listed.tokenizer, self.text.output(), sealed);
+        let answer = match closed {
+            Ok(answer) => answer,
+            Err(error) => return self.lied(&error),
+        };
+        if let Err(error) = self.gateway.store.keep(self.buying.hash, &answer).await {
+            tracing::error!(order = %self.buying.hash, %error, "an answer was not kept");
+        }
+        let ended = answer.receipt.finish;
+        tracing::info!(
+            order = %self.buying.hash,
+            provider = %answer.receipt.provider,
+            prompt = order.prompt_tokens,
+            output = answer.receipt.output_tokens,
+            finish = %ended,
+            "answered"
+        );
+        let rest = self.text.finish(ended);
+        self.show(rest);
+        let finish = match (self.stop, ended) {
+            (Some(Stop::Left), _) => return Turn::Over,
+            _ if self.text.is_cut() => Finish::Stop,
+            (_, Ended::Eos | Ended::Stop) => Finish::Stop,
+            (_, Ended::Length) => Finish::Length,
+            (Some(Stop::Closing), Ended::Cancelled) => return Turn::Failed(Problem::closing()),
+            (_, Ended::Cancelled) => {
+                let problem = Problem::upstream("the provider ended the answer early");
+                return self.failed(Turn::Next(problem));
+            }
+        };
+        let usage = Usage::new(order.prompt_tokens, answer.receipt.output_tokens);
+        let answer = Answer { states: Vec::new(), ..answer };
+        self.client.tell(News::Done(Box::new(Bought { answer, finish, usage })));
+        Turn::Over
+    }
+}

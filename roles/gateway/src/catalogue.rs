@@ -1,0 +1,55 @@
+//! The models clients may name, with what is computed about each once.
+
+use std::sync::Arc;
+
+use crate::Listed;
+
+/// A listed model.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) listed: Listed,
+    /// Bytes of prompt text that its longest token stands for, at least one.
+    pub(crate) token_bytes_max: usize,
+}
+
+/// The listed models, in the order of the configuration.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    pub(crate) models: Vec<Arc<Model>>,
+}
+
+impl Catalogue {
+    pub(crate) fn new(listed: Vec<Listed>) -> Self {
+        let models = listed.into_iter().map(|listed| Arc::new(Model::new(listed))).collect();
+        Self { models }
+    }
+
+    /// The model that a client names, by its name or its id.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Model>> {
+        let id = name.parse().ok();
+        self.models.iter().find(|model| model.listed.name == name || Some(model.listed.id) == id)
+    }
+}
+
+impl Model {
+    fn new(listed: Listed) -> Self {
+        let tokenizer = &listed.tokenizer;
+        let ids = 0..u32::try_from(tokenizer.len()).unwrap_or(u32::MAX);
+        // A control token adds no text, but a prompt spells it.
+        let bytes = |id| tokenizer.bytes(id).len().max(tokenizer.spelling(id).map_or(0, str::len));
+        let token_bytes_max = ids.map(bytes).max().unwrap_or(0).max(1);
+        Self { listed, token_bytes_max }
+    }
+
+    /// How the model spells its first token; empty if it has none.
+    pub(crate) fn bos(&self) -> &str {
+        let tokenizer = &self.listed.tokenizer;
+        tokenizer.bos().and_then(|id| tokenizer.spelling(id)).unwrap_or("")
+    }
+
+    /// How the model spells the end of an answer; empty if it has none.
+    pub(crate) fn eos(&self) -> &str {
+        let eos = self.listed.eos.first();
+        eos.and_then(|&id| self.listed.tokenizer.spelling(id)).unwrap_or("")
+    }
+}

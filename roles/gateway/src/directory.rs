@@ -1,0 +1,280 @@
+//! What providers offer now, filled in the background, so that no request waits for it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use assay_protocol::wire::Offers;
+use assay_protocol::{Address, Amount, Assurance, ChainId, ModelId, Offer};
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use crate::http::now_s;
+use crate::route::Candidate;
+
+/// Longest answer to a question for offers, in bytes.
+const OFFERS_BYTES_MAX: usize = 1 << 20;
+
+/// Longest wait for that answer.
+const OFFERS_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How often providers are asked until all of them have answered once.
+const FIRST_POLLS_EVERY: Duration = Duration::from_millis(50);
+
+/// Polls at that pace, after which the configured one is kept.
+const FIRST_POLLS_MAX: u32 = 100;
+
+/// How long a provider that lied is left alone, in seconds.
+const STRUCK_S: u64 = 600;
+
+/// The providers, and what each offers now.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    http: reqwest::Client,
+    chain: ChainId,
+    providers: Mutex<Vec<Provider>>,
+}
+
+#[derive(Debug)]
+struct Provider {
+    url: String,
+    /// Who it is, once it answered.
+    address: Option<Address>,
+    /// Empty while it does not answer.
+    offers: Vec<Offer>,
+    running: u32,
+    running_max: u32,
+    /// Orders of ours that it runs, which it may not have counted yet.
+    ours: u32,
+    /// Why it has no offers.
+    fault: Option<String>,
+    struck: Option<Strike>,
+}
+
+/// Why a provider is left alone, and until when.
+#[derive(Clone, Debug)]
+struct Strike {
+    /// Unix seconds.
+    until: u64,
+    reason: String,
+}
+
+/// Why a provider's offers are not taken.
+#[derive(Debug, thiserror::Error)]
+enum OffersError {
+    #[error("{0}")]
+    Http(#[from] reqwest::Error),
+    #[error("offers take more than {OFFERS_BYTES_MAX} bytes")]
+    Length,
+    #[error("offers cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("offers are for chain {found}, expected {expected}")]
+    Chain { found: ChainId, expected: ChainId },
+    #[error("an offer for model {model} is not signed by provider {provider}")]
+    Signature { model: ModelId, provider: Address },
+}
+
+impl Provider {
+    /// Why it is left alone at `now`, Unix seconds.
+    fn struck_at(&self, now: u64) -> Option<&Strike> {
+        self.struck.as_ref().filter(|strike| now < strike.until)
+    }
+}
+
+impl Directory {
+    pub(crate) fn new(http: reqwest::Client, chain: ChainId, urls: Vec<String>) -> Self {
+        let provider = |url: String| Provider {
+            url: url.trim_end_matches('/').to_owned(),
+            address: None,
+            offers: Vec::new(),
+            running: 0,
+            running_max: 0,
+            ours: 0,
+            fault: Some("not asked yet".into()),
+            struck: None,
+        };
+        Self { http, chain, providers: Mutex::new(urls.into_iter().map(provider).collect()) }
+    }
+
+    /// Asks every provider now and then, for ever.
+    pub(crate) async fn watch(&self, every: Duration) {
+        let mut first_polls = 0;
+        loop {
+            self.poll().await;
+            let answered = self.lock().iter().all(|provider| provider.fault.is_none());
+            first_polls += 1;
+            let eager = !answered && first_polls < FIRST_POLLS_MAX;
+            tokio::time::sleep(if eager { FIRST_POLLS_EVERY.min(every) } else { every }).await;
+        }
+    }
+
+    /// Asks every provider once.
+    async fn poll(&self) {
+        let urls: Vec<String> = self.lock().iter().map(|provider| provider.url.clone()).collect();
+        join_all(urls.iter().enumerate().map(async |(place, url)| {
+            let asked = self.ask(url).await;
+            self.note(place, asked);
+        }))
+        .await;
+    }
+
+    async fn ask(&self, url: &str) -> Result<Offers, OffersError> {
+        let request = self.http.get(format!("{url}/v1/offers")).timeout(OFFERS_WAIT_MAX);
+        let mut reply = request.send().await?.error_for_status()?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = reply.chunk().await? {
+            if bytes.len() + chunk.len() > OFFERS_BYTES_MAX {
+                return Err(OffersError::Length);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let offers: Offers = serde_json::from_slice(&bytes)?;
+        if offers.chain_id != self.chain {
+            return Err(OffersError::Chain { found: offers.chain_id, expected: self.chain });
+        }
+        let forged = offers.offers.iter().find(|signed| {
+            signed.offer.provider != offers.provider
+                || signed.offer.is_signed(self.chain, &signed.signature) != Ok(true)
+        });
+        match forged {
+            Some(signed) => {
+                Err(OffersError::Signature { model: signed.offer.model, provider: offers.provider })
+            }
+            None => Ok(offers),
+        }
+    }
+
+    fn note(&self, place: usize, asked: Result<Offers, OffersError>) {
+        let mut providers = self.lock();
+        let provider = &mut providers[place];
+        match asked {
+            Ok(offers) => {
+                if provider.fault.take().is_some() {
+                    tracing::info!(url = provider.url, provider = %offers.provider, "offers seen");
+                }
+                provider.address = Some(offers.provider);
+                provider.offers = offers.offers.into_iter().map(|signed| signed.offer).collect();
+                provider.running = offers.running;
+                provider.running_max = offers.running_max;
+            }
+            Err(error) => {
+                if provider.fault.is_none() {
+                    tracing::warn!(url = provider.url, %error, "offers lost");
+                }
+                provider.offers.clear();
+                provider.fault = Some(error.to_string());
+            }
+        }
+    }
+
+    /// The offers for `model` that are known at `now`, Unix seconds.
+    pub(crate) fn candidates(&self, model: ModelId, now: u64) -> Vec<Candidate> {
+        let providers = self.lock();
+        let known = providers.iter().enumerate().flat_map(|(place, provider)| {
+            let offers = provider.offers.iter().filter(move |offer| offer.model == model);
+            offers.map(move |offer| Candidate {
+                place,
+                url: provider.url.clone(),
+                offer: offer.clone(),
+                running: provider.running.max(provider.ours),
+                running_max: provider.running_max,
+                struck: provider.struck_at(now).is_some(),
+            })
+        });
+        known.collect()
+    }
+
+    /// Whether there is a live offer for `model`.
+    pub(crate) fn offers(&self, model: ModelId, now: u64) -> bool {
+        let candidates = self.candidates(model, now);
+        candidates.iter().any(|candidate| !candidate.struck && now < candidate.offer.expires)
+    }
+
+    /// Counts an order of ours at a provider until the guard is dropped.
+    pub(crate) fn using(&self, place: usize) -> Using<'_> {
+        self.lock()[place].ours += 1;
+        Using { directory: self, place }
+    }
+
+    /// Leaves a provider alone for a while, because it lied.
+    pub(crate) fn strike(&self, place: usize, reason: String) {
+        let mut providers = self.lock();
+        let provider = &mut providers[place];
+        tracing::error!(url = provider.url, provider = ?provider.address, reason, "provider struck");
+        provider.struck = Some(Strike { until: now_s() + STRUCK_S, reason });
+    }
+
+    /// The directory as anyone may read it, at `now` in Unix seconds.
+    pub(crate) fn listing(&self, now: u64) -> String {
+        let providers = self.lock();
+        let data = providers.iter().map(|provider| Entry {
+            address: provider.address,
+            url: &provider.url,
+            offers: provider.offers.iter().map(Price::of).collect(),
+            running: provider.running,
+            running_max: provider.running_max,
+            struck: provider.struck_at(now).map(|strike| strike.reason.as_str()),
+            struck_until: provider.struck_at(now).map(|strike| strike.until),
+            fault: provider.fault.as_deref(),
+        });
+        let listing = Listing { object: "list", data: data.collect() };
+        serde_json::to_string(&listing).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Provider>> {
+        self.providers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An order of ours that a provider runs.
+#[derive(Debug)]
+pub(crate) struct Using<'a> {
+    directory: &'a Directory,
+    place: usize,
+}
+
+impl Drop for Using<'_> {
+    fn drop(&mut self) {
+        self.directory.lock()[self.place].ours -= 1;
+    }
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    object: &'static str,
+    data: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    address: Option<Address>,
+    url: &'a str,
+    offers: Vec<Price>,
+    running: u32,
+    running_max: u32,
+    struck: Option<&'a str>,
+    struck_until: Option<u64>,
+    fault: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Price {
+    model: ModelId,
+    assurance: Assurance,
+    price_in: Amount,
+    price_out: Amount,
+    context: u32,
+    expires: u64,
+}
+
+impl Price {
+    fn of(offer: &Offer) -> Self {
+        Self {
+            model: offer.model,
+            assurance: offer.assurance,
+            price_in: offer.price_in,
+            price_out: offer.price_out,
+            context: offer.context,
+            expires: offer.expires,
+        }
+    }
+}

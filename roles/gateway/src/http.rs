@@ -1,0 +1,393 @@
+//! Serves clients: routes, errors in one shape, request ids, CORS, bodies within bounds.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use assay_protocol::{Audit, B256, ChainId, Key, OrderHash, U256, hex};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::{StreamExt, stream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::buy::{Buying, News, buy, news_max};
+use crate::catalogue::{Catalogue, Model};
+use crate::directory::Directory;
+use crate::draft::draft;
+use crate::openai::{ChatRequest, ModelCard, Models, Problem, Reply};
+use crate::store::Store;
+use crate::{Config, RunError};
+
+/// Longest request body, in bytes.
+const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Longest wait for a request's body.
+const BODY_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Longest wait for a connection to a provider.
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How often a stream with nothing to say shows that it lives.
+const PING_EVERY: Duration = Duration::from_secs(10);
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// A gateway at work: what every request shares.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) key: Key,
+    pub(crate) chain: ChainId,
+    pub(crate) audit: Audit,
+    pub(crate) order_ttl: Duration,
+    pub(crate) directory: Directory,
+    pub(crate) store: Store,
+    pub(crate) http: reqwest::Client,
+    catalogue: Catalogue,
+    requests: Arc<Semaphore>,
+    /// One task per purchase.
+    pub(crate) purchases: TaskTracker,
+    /// Cancelled once no new request is taken.
+    pub(crate) closing: CancellationToken,
+    /// Cancelled once running purchases have to end.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Gateway {
+    pub(crate) fn new(config: Config, store: Store) -> Result<Self, RunError> {
+        // Providers are named by the operator, so neither a proxy nor a redirect may stand in.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_WAIT_MAX)
+            .tcp_nodelay(true)
+            .build()?;
+        Ok(Self {
+            key: config.key,
+            chain: config.chain,
+            audit: config.audit,
+            order_ttl: config.order_ttl,
+            directory: Directory::new(http.clone(), config.chain, config.providers),
+            store,
+            http,
+            catalogue: Catalogue::new(config.models),
+            requests: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
+            purchases: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+        })
+    }
+}
+
+type Shared = State<Arc<Gateway>>;
+
+/// All routes.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
+        .route("/v1/receipts/{id}", get(receipt))
+        .route("/v1/providers", get(providers))
+        .route("/livez", get(health))
+        .route("/health", get(health))
+        .route("/readyz", get(ready))
+        .route("/version", get(version))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn(dress))
+        .with_state(gateway)
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = json(self.body());
+        *response.status_mut() = self.status;
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.is_final() {
+            response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        response
+    }
+}
+
+fn json(body: impl Into<Body>) -> Response {
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    (kind, body.into()).into_response()
+}
+
+/// Gives every response what all have: a request id, and leave for web pages to read it.
+async fn dress(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let mut response = match method {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => next.run(request).await,
+    };
+    let id = request_id();
+    let status = response.status().as_u16();
+    let ms = started.elapsed().as_millis();
+    if method == Method::POST {
+        tracing::info!(%method, path, status, ms, id = id.to_str().unwrap_or("-"), "request");
+    } else {
+        tracing::debug!(%method, path, status, ms, id = id.to_str().unwrap_or("-"), "request");
+    }
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let exposed = HeaderValue::from_static("x-request-id, x-should-retry, retry-after");
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    if method == Method::OPTIONS {
+        let methods = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+        let asked = asked.unwrap_or(HeaderValue::from_static("authorization, content-type"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
+    response
+}
+
+/// A name for a request in logs and support mails.
+fn request_id() -> HeaderValue {
+    let mut bytes = [0; 12];
+    // Without randomness the id is not unique, which only makes logs harder to read.
+    let _ = getrandom::fill(&mut bytes);
+    let id = format!("req_{}", hex::encode(bytes));
+    HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("req_"))
+}
+
+async fn no_route(method: Method, uri: Uri) -> Problem {
+    let message = format!("there is no {method} {}", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+async fn no_method(method: Method, uri: Uri) -> Problem {
+    let message = format!("{} does not take {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+async fn health() -> Response {
+    json(r#"{"status":"ok"}"#)
+}
+
+async fn version() -> Response {
+    json(concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#""}"#))
+}
+
+async fn ready(State(gateway): Shared) -> Response {
+    if gateway.closing.is_cancelled() {
+        return Problem::closing().into_response();
+    }
+    let now = now_s();
+    let offered = |model: &Arc<Model>| gateway.directory.offers(model.listed.id, now);
+    if !gateway.catalogue.models.iter().all(offered) {
+        return Problem::no_provider().into_response();
+    }
+    json(r#"{"status":"ready"}"#)
+}
+
+async fn providers(State(gateway): Shared) -> Response {
+    json(gateway.directory.listing(now_s()))
+}
+
+fn card(model: &Arc<Model>) -> ModelCard {
+    let listed = &model.listed;
+    ModelCard::new(listed.name.clone(), listed.id, listed.created, listed.context)
+}
+
+async fn models(State(gateway): Shared) -> Response {
+    axum::Json(Models::new(gateway.catalogue.models.iter().map(card).collect())).into_response()
+}
+
+async fn model(State(gateway): Shared, id: Result<Path<String>, PathRejection>) -> Response {
+    let id = id.map(|Path(id)| id).unwrap_or_default();
+    match gateway.catalogue.find(&id) {
+        Some(model) => axum::Json(card(model)).into_response(),
+        None => Problem::model(&id).into_response(),
+    }
+}
+
+async fn receipt(State(gateway): Shared, id: Result<Path<String>, PathRejection>) -> Response {
+    let id = id.map(|Path(id)| id).unwrap_or_default();
+    let hash = id.strip_prefix("chatcmpl-").unwrap_or(&id).parse::<OrderHash>();
+    let found = match hash {
+        Ok(hash) => gateway.store.find(hash).await,
+        Err(_) => Ok(None),
+    };
+    match found {
+        Ok(Some(answer)) => json(answer),
+        Ok(None) => {
+            let message = format!("no receipt is kept for {id:?}");
+            Problem::new(StatusCode::NOT_FOUND, "receipt_not_found", message).into_response()
+        }
+        Err(error) => {
+            Problem::internal(format!("the receipt cannot be read: {error}")).into_response()
+        }
+    }
+}
+
+async fn chat(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
+    if gateway.closing.is_cancelled() {
+        return Err(Problem::closing());
+    }
+    let permit =
+        Arc::clone(&gateway.requests).try_acquire_owned().map_err(|_| Problem::overloaded())?;
+    let body = read(request).await?;
+    let shop = Arc::clone(&gateway);
+    // Rendering and counting a long prompt takes milliseconds, which other streams need not wait
+    // for.
+    let prepared = tokio::task::spawn_blocking(move || prepare(&shop, &body)).await;
+    let (request, buying) = prepared.map_err(|error| Problem::internal(error.to_string()))??;
+    let model = &buying.model.listed;
+    let reply =
+        Reply::new(buying.hash, model.id, model.name.clone(), now_s(), request.include_usage);
+    let (sender, mut news) = mpsc::channel(news_max(buying.tokens_max()));
+    let purchase = buy(Arc::clone(&gateway), buying, sender);
+    gateway.purchases.spawn(async move {
+        purchase.await;
+        drop(permit);
+    });
+    match news.recv().await {
+        Some(News::Failed(problem)) => Err(problem),
+        Some(News::Accepted) if request.stream => Ok(streamed(reply, news)),
+        Some(News::Accepted) => whole(&reply, news).await,
+        _ => Err(Problem::internal("the purchase ended without a word")),
+    }
+}
+
+/// Reads a request's body, within bounds of bytes and time.
+async fn read(request: Request) -> Result<Bytes, Problem> {
+    is_json(request.headers())?;
+    let too_large = || {
+        let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+    };
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > BODY_BYTES_MAX) {
+        return Err(too_large());
+    }
+    let mut chunks = request.into_body().into_data_stream();
+    let all = async {
+        let mut body = Vec::with_capacity(length.unwrap_or(0));
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| {
+                let message = format!("the body broke off: {error}");
+                Problem::new(StatusCode::BAD_REQUEST, "invalid_body", message)
+            })?;
+            if body.len() + chunk.len() > BODY_BYTES_MAX {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.into())
+    };
+    timeout(BODY_WAIT_MAX, all).await.unwrap_or_else(|_| {
+        let message = "the body took too long to arrive";
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let said = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+    let unsupported = |message: String| {
+        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+    };
+    let kind = said(header::CONTENT_TYPE).unwrap_or("application/json");
+    if !kind
+        .split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    {
+        return unsupported(format!("the content type is {kind}, expected application/json"));
+    }
+    match said(header::CONTENT_ENCODING) {
+        None | Some("identity") => Ok(()),
+        Some(encoding) => unsupported(format!("the content encoding {encoding} is not supported")),
+    }
+}
+
+/// Everything about a request that waits for nobody.
+fn prepare(gateway: &Gateway, body: &[u8]) -> Result<(ChatRequest, Buying), Problem> {
+    let request = ChatRequest::parse(body)?;
+    let model =
+        gateway.catalogue.find(&request.model).ok_or_else(|| Problem::model(&request.model))?;
+    let draft = draft(model, &request, random()?)?;
+    let nonce = U256::from_be_bytes(random()?.0);
+    let buying = Buying::sign(gateway, Arc::clone(model), draft, now_s(), nonce)?;
+    Ok((request, buying))
+}
+
+fn random() -> Result<B256, Problem> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Problem::internal(format!("the system gives no randomness: {error}")))?;
+    Ok(B256::from(bytes))
+}
+
+/// The answer in one piece, once it is complete.
+async fn whole(reply: &Reply, mut news: mpsc::Receiver<News>) -> Result<Response, Problem> {
+    let mut text = String::new();
+    loop {
+        match news.recv().await {
+            Some(News::Accepted) => {}
+            Some(News::Text(more)) => text += &more,
+            Some(News::Done(bought)) => {
+                return Ok(json(reply.whole(&text, bought.finish, bought.usage, &bought.answer)));
+            }
+            Some(News::Failed(problem)) => return Err(problem),
+            None => return Err(Problem::internal("the purchase ended without a word")),
+        }
+    }
+}
+
+/// The answer as server-sent events, as it comes.
+fn streamed(reply: Reply, news: mpsc::Receiver<News>) -> Response {
+    let first = event(&reply.first());
+    let rest = stream::unfold(Some((reply, news)), async |state| {
+        let (reply, mut news) = state?;
+        let (text, over) = match timeout(PING_EVERY, news.recv()).await {
+            Err(_) => (": ping\n\n".to_owned(), false),
+            Ok(Some(News::Accepted)) => (String::new(), false),
+            Ok(Some(News::Text(text))) => (event(&reply.piece(&text)), false),
+            Ok(Some(News::Done(bought))) => {
+                let last = reply.last(bought.finish, bought.usage, &bought.answer);
+                let events = last.iter().map(|chunk| event(chunk)).collect::<String>();
+                (events + &event("[DONE]"), true)
+            }
+            Ok(Some(News::Failed(problem))) => (event(&problem.body()), true),
+            Ok(None) => {
+                let problem = Problem::internal("the purchase ended without a word");
+                (event(&problem.body()), true)
+            }
+        };
+        Some((text, (!over).then_some((reply, news))))
+    });
+    let events = stream::once(async { first }).chain(rest).map(Ok::<_, Infallible>);
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, Body::from_stream(events)).into_response()
+}
+
+fn event(data: &str) -> String {
+    format!("data: {data}\n\n")
+}
+
+/// Unix seconds.
+pub(crate) fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,160 @@
+//! Buys answers for clients that speak OpenAI or JSON-RPC.
+//!
+//! A gateway turns a chat request into a signed order, has the cheapest provider answer it, and
+//! checks the receipt before it tells the client that the answer is complete. It needs no tensor:
+//! it renders, counts and decodes with the model's own template and tokenizer, so no provider can
+//! choose another text than the one its tokens spell.
+//!
+//! The way of a request, in reading order: [`http`] reads it and [`openai`] makes our words of it,
+//! [`draft`] turns it into an order for a model of the [`catalogue`], [`route`] chooses among the
+//! offers in the [`directory`], [`buy`] hands the order in and passes text on ([`text`] decides
+//! how much of it, [`lines`] reads the provider's words), [`close`] checks the receipt, and
+//! [`store`] keeps the answer. JSON-RPC is not spoken yet.
+
+mod buy;
+mod catalogue;
+mod close;
+mod directory;
+mod draft;
+mod http;
+mod lines;
+mod openai;
+mod route;
+mod store;
+mod text;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use assay_protocol::{Audit, ChainId, Key, ModelId};
+use assay_text::{Chat, Tokenizer};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use http::Gateway;
+pub use store::StoreError;
+
+/// Longest wait, once purchases are told to stop, for their receipts.
+const SEAL_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Longest wait, once nothing is bought any more, for clients to read the last bytes.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+/// What a gateway buys, for whom, and how much of it at once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Signs orders.
+    pub key: Key,
+    /// Chain that signatures are for.
+    pub chain: ChainId,
+    /// The models clients may name.
+    pub models: Vec<Listed>,
+    /// Base URLs of the providers to buy from, such as `http://127.0.0.1:8701`.
+    pub providers: Vec<String>,
+    /// File that keeps the answers with their receipts.
+    pub store: PathBuf,
+    /// Who may check the answers besides us.
+    pub audit: Audit,
+    /// Requests worked on at once. The next one is refused as overloaded, not queued.
+    pub requests_max: usize,
+    /// How long after it is signed an order may be started.
+    pub order_ttl: Duration,
+    /// How often providers are asked for their offers.
+    pub poll_every: Duration,
+    /// Longest wait for running requests at shutdown; after it they are cancelled.
+    pub drain_max: Duration,
+}
+
+/// A model clients may name.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Which model.
+    pub id: ModelId,
+    /// What clients put into `model`; its id works too.
+    pub name: String,
+    /// Turns prompts into tokens, and tokens into text.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Turns messages into a prompt.
+    pub chat: Arc<Chat>,
+    /// Tokens that end an answer.
+    pub eos: Vec<u32>,
+    /// Most tokens of prompt and answer together.
+    pub context: u32,
+    /// When it was listed, Unix seconds.
+    pub created: u64,
+}
+
+/// Why a gateway could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The file of answers cannot be used.
+    #[error("cannot open the store {path}: {source}", path = path.display())]
+    Store {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        source: StoreError,
+    },
+    /// No client for HTTP could be made.
+    #[error("cannot set up the http client: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The listener failed.
+    #[error("cannot serve: {0}")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Serves until `shutdown`, and then drains: new requests are refused as closing, running ones
+/// finish within `drain_max` or are cancelled, and their receipts are kept on return.
+///
+/// `GET /readyz` answers 200 once every model has an offer.
+///
+/// # Errors
+/// If the store cannot be opened, or the listener fails.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let path = config.store.clone();
+    let store = store::Store::open(path.clone())
+        .await
+        .map_err(|source| RunError::Store { path, source })?;
+    let (poll_every, drain_max) = (config.poll_every, config.drain_max);
+    let gateway = Arc::new(Gateway::new(config, store)?);
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let stop = CancellationToken::new();
+    let server = axum::serve(listener, http::router(Arc::clone(&gateway)))
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let drained = async {
+        shutdown.cancelled().await;
+        drain(&gateway, drain_max).await;
+        stop.cancel();
+        tokio::time::sleep(FLUSH_MAX).await;
+    };
+    tokio::select! {
+        served = async { server.await } => served?,
+        () = drained => tracing::warn!("some clients did not read the end of their answers"),
+        () = gateway.directory.watch(poll_every) => {}
+    }
+    Ok(())
+}
+
+/// Takes no more requests, and returns once those that run are over.
+async fn drain(gateway: &Gateway, drain_max: Duration) {
+    gateway.closing.cancel();
+    gateway.purchases.close();
+    if tokio::time::timeout(drain_max, gateway.purchases.wait()).await.is_ok() {
+        return;
+    }
+    tracing::warn!(requests = gateway.purchases.len(), "cancelling what is unfinished");
+    gateway.stopping.cancel();
+    if tokio::time::timeout(SEAL_WAIT_MAX, gateway.purchases.wait()).await.is_err() {
+        tracing::error!(requests = gateway.purchases.len(), "providers sent no receipts in time");
+    }
+}

@@ -1,0 +1,198 @@
+//! Errors as OpenAI's clients read them.
+
+use assay_protocol::wire::Refusal;
+use assay_text::ChatError;
+use axum::http::StatusCode;
+use serde::Serialize;
+
+/// Why a client gets no answer, or not all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    /// Word a client program chooses by.
+    pub(crate) code: &'static str,
+    /// The request's field at fault.
+    pub(crate) param: Option<String>,
+    /// What happened, for a human.
+    pub(crate) message: String,
+    /// Seconds after which the same request may succeed.
+    pub(crate) retry_after_s: Option<u32>,
+}
+
+/// Body of an error: `{"error": …}`.
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Inner<'a>,
+}
+
+#[derive(Serialize)]
+struct Inner<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<&'a str>,
+    code: &'static str,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, param: None, message: message.into(), retry_after_s: None }
+    }
+
+    fn bad(code: &'static str, param: &str, message: impl Into<String>) -> Self {
+        Self { param: Some(param.to_owned()), ..Self::new(StatusCode::BAD_REQUEST, code, message) }
+    }
+
+    fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
+    }
+
+    pub(crate) fn invalid_type(param: &str, expected: &str, found: &str) -> Self {
+        Self::bad("invalid_type", param, format!("{param} must be {expected}, not {found}"))
+    }
+
+    pub(crate) fn invalid_value(param: &str, message: impl Into<String>) -> Self {
+        Self::bad("invalid_value", param, message)
+    }
+
+    pub(crate) fn missing(param: &str) -> Self {
+        Self::bad("missing_required_parameter", param, format!("{param} is missing"))
+    }
+
+    pub(crate) fn unsupported(param: &str, message: impl Into<String>) -> Self {
+        Self::bad("unsupported_parameter", param, message)
+    }
+
+    pub(crate) fn too_long(param: &str, message: impl Into<String>) -> Self {
+        Self::bad("string_above_max_length", param, message)
+    }
+
+    pub(crate) fn context(message: impl Into<String>) -> Self {
+        Self::bad("context_length_exceeded", "messages", message)
+    }
+
+    pub(crate) fn json(reason: impl std::fmt::Display) -> Self {
+        let message = format!("the body is not a JSON object: {reason}");
+        Self::new(StatusCode::BAD_REQUEST, "invalid_json", message)
+    }
+
+    pub(crate) fn model(name: &str) -> Self {
+        let message =
+            format!("the model {name:?} does not exist; GET /v1/models lists those that do");
+        let problem = Self::new(StatusCode::NOT_FOUND, "model_not_found", message);
+        Self { param: Some("model".into()), ..problem }
+    }
+
+    pub(crate) fn overloaded() -> Self {
+        let message = "the gateway is working on as many requests as it takes at once";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", message).retry_after(1)
+    }
+
+    pub(crate) fn all_busy() -> Self {
+        let message = "every provider of this model is busy";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message).retry_after(1)
+    }
+
+    pub(crate) fn no_provider() -> Self {
+        let message = "no provider offers this model now; GET /v1/providers tells why";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_provider", message).retry_after(2)
+    }
+
+    pub(crate) fn closing() -> Self {
+        let message = "the gateway is shutting down";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "closing", message).retry_after(5)
+    }
+
+    pub(crate) fn upstream(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "upstream_error", message)
+    }
+
+    pub(crate) fn timeout(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message)
+    }
+
+    pub(crate) fn receipt(reason: impl std::fmt::Display) -> Self {
+        let message = format!("the provider's receipt does not speak for its answer: {reason}");
+        Self::new(StatusCode::BAD_GATEWAY, "receipt_mismatch", message)
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
+    }
+
+    /// The error's body.
+    pub(crate) fn body(&self) -> String {
+        let error = Inner {
+            message: &self.message,
+            kind: self.kind(),
+            param: self.param.as_deref(),
+            code: self.code,
+        };
+        serde_json::to_string(&Body { error }).unwrap_or_default()
+    }
+
+    /// Whether the same request would fail the same way again, so that clients need not try.
+    pub(crate) fn is_final(&self) -> bool {
+        let passing = self.status == StatusCode::REQUEST_TIMEOUT || self.retry_after_s.is_some();
+        self.status.is_client_error() && !passing
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.status.as_u16() {
+            404 => "not_found_error",
+            429 => "rate_limit_error",
+            400..500 => "invalid_request_error",
+            502 => "upstream_error",
+            503 => "overloaded_error",
+            504 => "timeout_error",
+            _ => "server_error",
+        }
+    }
+}
+
+/// Whether the client or the model's template is at fault.
+impl From<ChatError> for Problem {
+    fn from(error: ChatError) -> Self {
+        match error {
+            ChatError::Refused { .. } => Self::invalid_value("messages", error.to_string()),
+            // Conversations that fit a context stay far below these limits.
+            ChatError::Steps { .. } | ChatError::TextLength { .. } => {
+                Self::context(format!("the messages are too long for this model: {error}"))
+            }
+            error => Self::internal(error.to_string()),
+        }
+    }
+}
+
+/// What a client is told of a provider's refusal.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Busy { .. } => Self::all_busy(),
+            Refusal::Context { .. } => Self::context(refusal.to_string()),
+            refusal => Self::upstream(format!("the provider refused: {refusal}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_openais() {
+        assert_eq!(
+            Problem::invalid_type("temperature", "a number", "a string").body(),
+            r#"{"error":{"message":"temperature must be a number, not a string","type":"invalid_request_error","param":"temperature","code":"invalid_type"}}"#
+        );
+    }
+
+    #[test]
+    fn only_what_cannot_change_is_final() {
+        assert!(Problem::missing("model").is_final());
+        assert!(Problem::model("x").is_final());
+        assert!(!Problem::all_busy().is_final());
+        assert!(!Problem::no_provider().is_final());
+        assert!(!Problem::receipt("x").is_final());
+    }
+}

@@ -1,0 +1,177 @@
+//! Decides whose offer is taken. Pure: equal offers give equal choices.
+
+use assay_protocol::{Amount, Assurance, ModelId, Offer};
+
+/// What an order needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) model: ModelId,
+    pub(crate) assurance: Assurance,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) max_tokens: u32,
+    /// Most that the answer may cost.
+    pub(crate) max_price: Amount,
+}
+
+/// An offer, and how its provider does.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    /// The provider's place in the directory.
+    pub(crate) place: usize,
+    pub(crate) url: String,
+    pub(crate) offer: Offer,
+    /// Orders it runs.
+    pub(crate) running: u32,
+    /// Orders it runs at once.
+    pub(crate) running_max: u32,
+    /// Whether it was caught lying.
+    pub(crate) struck: bool,
+}
+
+impl Candidate {
+    /// What the order costs at most.
+    pub(crate) fn worst_price(&self, wanted: &Wanted) -> Amount {
+        self.offer.price(wanted.prompt_tokens, wanted.max_tokens)
+    }
+
+    fn answers(&self, wanted: &Wanted, now: u64) -> bool {
+        let tokens = u64::from(wanted.prompt_tokens) + u64::from(wanted.max_tokens);
+        self.offer.model == wanted.model
+            && self.offer.assurance == wanted.assurance
+            && self.offer.asset.is_zero()
+            && u64::from(self.offer.context) >= tokens
+            && self.worst_price(wanted) <= wanted.max_price
+            && now < self.offer.expires
+            && !self.struck
+    }
+}
+
+/// Why no offer can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoute {
+    /// There is none.
+    NoOffer,
+    /// There are some, and all their providers are busy.
+    Busy,
+}
+
+/// Picks the offer at which the order costs least in the worst case. Ties go to the provider that
+/// runs the fewest orders, then to the lower address. Places in `tried` are out.
+///
+/// `now` is in Unix seconds.
+pub(crate) fn choose<'a>(
+    wanted: &Wanted,
+    candidates: &'a [Candidate],
+    tried: &[usize],
+    now: u64,
+) -> Result<&'a Candidate, NoRoute> {
+    let mut busy = false;
+    candidates
+        .iter()
+        .filter(|candidate| candidate.answers(wanted, now) && !tried.contains(&candidate.place))
+        .filter(|candidate| {
+            let room = candidate.running < candidate.running_max;
+            busy |= !room;
+            room
+        })
+        .min_by_key(|candidate| {
+            let price = candidate.worst_price(wanted);
+            (price, candidate.running, candidate.offer.provider, candidate.place)
+        })
+        .ok_or(())
+        .map_err(|()| if busy { NoRoute::Busy } else { NoRoute::NoOffer })
+}
+
+/// The highest price that any of the offers may come to: what an order allows, so that it can be
+/// handed to the next provider unchanged.
+pub(crate) fn highest_price(wanted: &Wanted, candidates: &[Candidate], now: u64) -> Amount {
+    let able = candidates.iter().filter(|candidate| candidate.answers(wanted, now));
+    able.map(|candidate| candidate.worst_price(wanted)).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use assay_protocol::{Address, B256};
+
+    const NOW: u64 = 100;
+
+    /// Reads `ada 3 1/4`: name, price of a token, orders running of those that can; then words
+    /// that change the offer.
+    fn candidate(place: usize, text: &str) -> Candidate {
+        let mut words = text.split(' ');
+        let name = words.next().unwrap().as_bytes()[0];
+        let price: u128 = words.next().unwrap().parse().unwrap();
+        let (running, running_max) = words.next().unwrap().split_once('/').unwrap();
+        let mut candidate = Candidate {
+            place,
+            url: String::new(),
+            offer: Offer {
+                provider: Address::repeat_byte(name),
+                model: ModelId::default(),
+                assurance: Assurance::Replayable,
+                asset: Address::ZERO,
+                price_in: Amount(price * 1_000_000),
+                price_out: Amount(price * 1_000_000),
+                context: 10,
+                expires: NOW + 1,
+            },
+            running: running.parse().unwrap(),
+            running_max: running_max.parse().unwrap(),
+            struck: false,
+        };
+        for word in words {
+            match word {
+                "struck" => candidate.struck = true,
+                "expired" => candidate.offer.expires = NOW,
+                "scored" => candidate.offer.assurance = Assurance::Scored,
+                "short" => candidate.offer.context = 9,
+                "other" => candidate.offer.model = ModelId(B256::repeat_byte(1)),
+                _ => panic!("unknown word {word}"),
+            }
+        }
+        candidate
+    }
+
+    fn check(offers: &str, tried: &[usize], expected: &str) {
+        let candidates: Vec<Candidate> =
+            offers.split(", ").enumerate().map(|(place, text)| candidate(place, text)).collect();
+        let wanted = Wanted {
+            model: ModelId::default(),
+            assurance: Assurance::Replayable,
+            prompt_tokens: 4,
+            max_tokens: 6,
+            max_price: Amount(50),
+        };
+        let chosen = match choose(&wanted, &candidates, tried, NOW) {
+            Ok(candidate) => char::from(candidate.offer.provider[0]).to_string(),
+            Err(none) => format!("{none:?}"),
+        };
+        assert_eq!(chosen, expected, "{offers}");
+    }
+
+    #[test]
+    fn the_cheapest_wins_then_the_idlest_then_the_lowest() {
+        check("ada 5 0/4", &[], "a");
+        check("ada 3 0/4, bob 2 3/4", &[], "b");
+        check("ada 2 3/4, bob 2 1/4", &[], "b");
+        check("bob 2 1/4, ada 2 1/4", &[], "a");
+    }
+
+    #[test]
+    fn who_cannot_answer_is_passed_over() {
+        for why in ["struck", "expired", "scored", "short", "other"] {
+            check(&format!("ada 1 0/4 {why}, bob 2 0/4"), &[], "b");
+            check(&format!("ada 1 0/4 {why}"), &[], "NoOffer");
+        }
+        check("ada 1 0/4, bob 2 0/4", &[0], "b");
+        check("ada 6 0/4", &[], "NoOffer");
+    }
+
+    #[test]
+    fn a_full_house_is_not_an_empty_one() {
+        check("ada 1 4/4, bob 2 0/4", &[], "b");
+        check("ada 1 4/4", &[], "Busy");
+        check("ada 1 4/4, bob 1 4/4", &[0, 1], "NoOffer");
+    }
+}

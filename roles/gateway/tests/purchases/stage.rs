@@ -1,0 +1,225 @@
+//! A gateway between scripted providers and a client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use assay_gateway::{Config, Listed, RunError, run};
+use assay_protocol::{Answer, Audit, B256, ChainId, Ending, Key, ModelId};
+use assay_text::{Chat, Tokenizer};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::provider::Scripted;
+
+pub(crate) const CHAIN: ChainId = ChainId(7777);
+pub(crate) const MODEL: ModelId = ModelId(B256::repeat_byte(0xaa));
+pub(crate) const EOS: u32 = 2;
+pub(crate) const CONTEXT: u32 = 256;
+pub(crate) const NAME: &str = "org/nano";
+
+const TEMPLATE: &str = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<eos>' \
+    if m['role']=='assistant' else '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}\
+    {% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
+
+/// How a gateway is set up.
+pub(crate) struct Setup {
+    /// The price of each provider.
+    pub(crate) prices: Vec<u128>,
+    /// Orders each provider runs at once.
+    pub(crate) running_max: u32,
+    /// A provider that nobody answers for, listed first.
+    pub(crate) dead: bool,
+    pub(crate) requests_max: usize,
+    pub(crate) drain_max: Duration,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            prices: vec![1],
+            running_max: 8,
+            dead: false,
+            requests_max: 16,
+            drain_max: Duration::from_secs(10),
+        }
+    }
+}
+
+pub(crate) struct Stage {
+    pub(crate) providers: Vec<Arc<Scripted>>,
+    pub(crate) url: String,
+    pub(crate) http: reqwest::Client,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) running: JoinHandle<Result<(), RunError>>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    _folder: TempDir,
+}
+
+/// A reply: its status, one of its headers, its body.
+pub(crate) struct Said {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Said {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The status and code of an error, after checking its shape.
+    pub(crate) fn error(&self) -> (u16, String) {
+        let body = self.json();
+        let error = body["error"].as_object().unwrap();
+        let keys: Vec<&str> = error.keys().map(String::as_str).collect();
+        assert_eq!(keys.len(), 4, "{keys:?}");
+        assert!(error["message"].is_string() && error["type"].is_string());
+        (self.status, error["code"].as_str().unwrap().to_owned())
+    }
+
+    /// The data of each event.
+    pub(crate) fn events(&self) -> Vec<&str> {
+        self.body.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).collect()
+    }
+}
+
+impl Stage {
+    pub(crate) async fn new(setup: Setup) -> Self {
+        let json = include_bytes!("../../../../assets/nano/tokenizer.json");
+        let tokenizer = Arc::new(Tokenizer::from_json(json).unwrap());
+        let (mut providers, mut urls) = (Vec::new(), Vec::new());
+        if setup.dead {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            urls.push(format!("http://{}", listener.local_addr().unwrap()));
+        }
+        for (name, price) in (1..).zip(&setup.prices) {
+            let words = Arc::clone(&tokenizer);
+            let (provider, url) = Scripted::start(name, *price, setup.running_max, words).await;
+            providers.push(provider);
+            urls.push(url);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            key: Key::from_bytes([42; 32]).unwrap(),
+            chain: CHAIN,
+            models: vec![Listed {
+                id: MODEL,
+                name: NAME.into(),
+                tokenizer: Arc::clone(&tokenizer),
+                chat: Arc::new(Chat::new(TEMPLATE).unwrap()),
+                eos: vec![EOS],
+                context: CONTEXT,
+                created: 5,
+            }],
+            providers: urls,
+            store: folder.path().join("answers.redb"),
+            audit: Audit::Public,
+            requests_max: setup.requests_max,
+            order_ttl: Duration::from_secs(60),
+            poll_every: Duration::from_millis(50),
+            drain_max: setup.drain_max,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(run(config, listener, shutdown.clone()));
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let stage = Self { providers, url, http, shutdown, running, tokenizer, _folder: folder };
+        if !stage.providers.is_empty() {
+            stage.until("/readyz", |said| said.status == 200).await;
+        }
+        stage
+    }
+
+    /// Asks until the reply is as wanted.
+    pub(crate) async fn until(&self, path: &str, wanted: impl Fn(&Said) -> bool) -> Said {
+        for _ in 0..500 {
+            let said = self.get(path).await;
+            if wanted(&said) {
+                return said;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{path} is not as wanted in time");
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Said {
+        self.send(self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Said {
+        let reply = request.send().await.unwrap();
+        let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
+        Said { status, headers, body: reply.text().await.unwrap() }
+    }
+
+    /// A chat request with these fields beside model and message.
+    pub(crate) fn request(&self, fields: Value) -> reqwest::RequestBuilder {
+        let mut body = json!({ "model": NAME, "messages": [{"role": "user", "content": "1+1="}] });
+        let more = fields.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(more);
+        self.post(body.to_string())
+    }
+
+    pub(crate) fn post(&self, body: String) -> reqwest::RequestBuilder {
+        self.http
+            .post(format!("{}/v1/chat/completions", self.url))
+            .header("content-type", "application/json")
+            .body(body)
+    }
+
+    pub(crate) async fn chat(&self, fields: Value) -> Said {
+        self.send(self.request(fields)).await
+    }
+
+    /// The kept answer with this id, after everything that can be checked about it.
+    pub(crate) async fn receipt(&self, id: &str) -> Answer {
+        let said = self.until(&format!("/v1/receipts/{id}"), |said| said.status == 200).await;
+        let answer: Answer = serde_json::from_str(&said.body).unwrap();
+        let ending = Ending {
+            eos: vec![EOS],
+            stops: answer.terms.stops.clone(),
+            tokens_max: answer.order.max_tokens,
+        };
+        answer.check(&ending).unwrap();
+        assert_eq!(answer.states.len(), answer.output.len());
+        answer
+    }
+}
+
+/// The text, the finish reason and the id of a stream, after checking its rules.
+pub(crate) fn streamed(said: &Said, usage: bool) -> (String, String, String) {
+    assert_eq!(said.header("content-type"), "text/event-stream; charset=utf-8");
+    let mut events = said.events();
+    assert_eq!(events.pop(), Some("[DONE]"));
+    let chunks: Vec<Value> =
+        events.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
+    let first = &chunks[0]["choices"][0]["delta"];
+    assert_eq!(first, &json!({"role": "assistant", "content": ""}));
+    let last = chunks.last().unwrap();
+    assert!(last["assay"]["receipt"].is_object());
+    if usage {
+        assert_eq!(last["choices"], json!([]));
+        assert!(last["usage"]["total_tokens"].is_number());
+    }
+    let (mut text, mut finishes) = (String::new(), Vec::new());
+    for chunk in &chunks {
+        assert_eq!(chunk["id"], chunks[0]["id"]);
+        assert_eq!(chunk["object"], "chat.completion.chunk");
+        assert_eq!(chunk.get("usage").is_some(), usage);
+        if let Some(choice) = chunk["choices"].get(0) {
+            text += choice["delta"]["content"].as_str().unwrap_or("");
+            assert!(choice.get("finish_reason").is_some());
+            finishes.extend(choice["finish_reason"].as_str().map(str::to_owned));
+        }
+    }
+    assert_eq!(finishes.len(), 1);
+    (text, finishes.remove(0), chunks[0]["id"].as_str().unwrap().to_owned())
+}
