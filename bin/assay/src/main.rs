@@ -1,0 +1,110 @@
+//! Reads the operator's world and starts a role, or all of them (`up`).
+//!
+//! One file per command; what they share: [`failure`] (how a command says no), [`terminal`] (where
+//! words go), [`data`], [`keys`] and [`library`] (what lies on disk), [`machine`] (what the machine
+//! gives), [`gateway`] (how a gateway is asked), [`network`] (the roles, put together).
+
+mod failure;
+mod terminal;
+
+mod data;
+mod gateway;
+mod keys;
+mod library;
+mod machine;
+mod network;
+mod self_test;
+
+mod chat;
+mod doctor;
+mod model;
+mod run;
+mod status;
+mod up;
+mod verify;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use tracing_subscriber::EnvFilter;
+
+use failure::{EXIT_CODES, Exit, Failure, Outcome};
+use terminal::{Colour, coloured, note, stderr_has_colour};
+
+/// An open network where AI work is bought, sold and proven
+#[derive(Debug, Parser)]
+#[command(name = "assay", version, after_help = EXIT_CODES, subcommand_required = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Up),
+    Run(run::Run),
+    Chat(chat::Chat),
+    Verify(verify::Verify),
+    Model(model::Model),
+    Status(status::Status),
+    Doctor(doctor::Doctor),
+    Completion(Completion),
+}
+
+/// Print a shell's completion script
+#[derive(Args, Debug)]
+struct Completion {
+    shell: Shell,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log();
+    let outcome = match cli.command {
+        Command::Up(up) => up.run(),
+        Command::Run(run) => wait(run.run()).map(|()| ExitCode::SUCCESS),
+        Command::Chat(chat) => wait(chat.run()).map(|()| ExitCode::SUCCESS),
+        Command::Verify(verify) => verify.run(),
+        Command::Model(model) => model.run().map(|()| ExitCode::SUCCESS),
+        Command::Status(status) => wait(status.run()).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(doctor) => wait(doctor.run()),
+        Command::Completion(completion) => completion.run(),
+    };
+    outcome.unwrap_or_else(|failure| {
+        note(format_args!("{}: {failure}", coloured("error", Colour::Red, stderr_has_colour())));
+        failure.exit()
+    })
+}
+
+impl Completion {
+    fn run(self) -> Outcome<ExitCode> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "assay", &mut script);
+        terminal::write(&String::from_utf8_lossy(&script));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Runs a command that asks others and does nothing else meanwhile.
+fn wait<T>(command: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime
+        .map_err(|error| Failure::new(Exit::Failed, "the system gives no event loop").why(error))?;
+    runtime.block_on(command)
+}
+
+/// What is logged unless `ASSAY_LOG` says otherwise: one line per request, that of the gateway.
+const LOG: &str = "info,assay_gateway::buy=warn,assay_provider::serve=warn";
+
+/// Sends logs to standard error; `ASSAY_LOG` says which, as in `info,assay_provider=debug`.
+fn log() {
+    let filter = EnvFilter::try_from_env("ASSAY_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(stderr_has_colour())
+        .with_target(false)
+        .init();
+}

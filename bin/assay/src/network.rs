@@ -1,0 +1,282 @@
+//! A whole network in one process: providers that share one engine, and the gateway that buys
+//! from them. They meet over HTTP on loopback, exactly as they would across machines.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+use assay_engine::{Backend, Loaded, Native, NativeConfig};
+use assay_kernels::Cpu;
+use assay_protocol::{Address, Amount, Audit, Key, LOCAL_CHAIN};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::data::Data;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::gateway::Gateway;
+use crate::keys;
+
+/// What a local provider asks, in base units per million tokens. Receipts carry the price; until
+/// there is a chain to pay on, nobody is charged.
+const PRICE_IN: Amount = Amount(1_000_000);
+const PRICE_OUT: Amount = Amount(2_000_000);
+/// Orders that one provider runs or queues at once.
+const ORDERS_MAX: NonZeroU32 = NonZeroU32::new(2048).unwrap();
+/// Requests that the gateway works on at once. The next one is told to come back.
+const REQUESTS_MAX: usize = 4096;
+/// Jobs that wait for the engine.
+const QUEUE_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// Connections that the system holds until they are taken.
+const BACKLOG: u32 = 4096;
+/// How long an offer holds.
+const OFFER_TTL: Duration = Duration::from_secs(60);
+/// How long an order may wait to be started.
+const ORDER_TTL: Duration = Duration::from_secs(120);
+/// How often the gateway looks for offers.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for running answers at the end.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// Longest wait until the first offers are seen.
+const READY_MAX: Duration = Duration::from_secs(20);
+/// Between two looks whether the gateway is ready.
+const READY_EVERY: Duration = Duration::from_millis(20);
+
+/// A running network.
+pub(crate) struct Network {
+    /// Where the gateway answers.
+    pub(crate) gateway: SocketAddr,
+    /// The providers.
+    pub(crate) providers: Vec<Provider>,
+    buying: JoinSet<Outcome>,
+    selling: JoinSet<Outcome>,
+    stop_buying: CancellationToken,
+    stop_selling: CancellationToken,
+}
+
+/// A provider of a running network.
+#[derive(Clone, Debug)]
+pub(crate) struct Provider {
+    /// Who it signs as.
+    pub(crate) address: Address,
+    /// Where it answers.
+    pub(crate) url: String,
+}
+
+/// Takes an address for the gateway, so that nothing is computed if it is in use.
+pub(crate) fn claim(address: SocketAddr) -> Outcome<TcpListener> {
+    listen(address).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            Failure::new(Exit::Conflict, format_args!("port {} is in use", address.port()))
+                .why(format_args!("another program listens on {address}"))
+                .fix("stop it, or pass another --port; --port 0 takes a free one")
+        }
+        _ => Failure::file(format_args!("{address} cannot be listened on"), &error)
+            .fix("pass another --host or --port"),
+    })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A port whose last connections are still closing may be taken again.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+impl Network {
+    /// Starts `providers` providers of one model, and a gateway on `listener`; returns once it is
+    /// ready to answer.
+    pub(crate) async fn start(
+        data: &Data,
+        loaded: Loaded,
+        cpu: Cpu,
+        providers: NonZeroUsize,
+        listener: TcpListener,
+    ) -> Outcome<Self> {
+        let gateway =
+            listener.local_addr().map_err(|error| broken("the gateway's address", &error))?;
+        let loaded = Arc::new(loaded);
+        let model = listed(&loaded, created(data, &loaded))?;
+        let config = NativeConfig { queue_max: QUEUE_MAX, ..NativeConfig::default() };
+        let engine = Native::start(Arc::clone(&loaded), Arc::new(cpu), config);
+        let engine: Arc<dyn Backend> = Arc::new(engine);
+        let mut network = Self {
+            gateway,
+            providers: Vec::new(),
+            buying: JoinSet::new(),
+            selling: JoinSet::new(),
+            stop_buying: CancellationToken::new(),
+            stop_selling: CancellationToken::new(),
+        };
+        for n in 0..providers.get() {
+            network.add_provider(data, n, &loaded, &engine)?;
+        }
+        network.add_gateway(data, model, listener)?;
+        network.await_ready().await?;
+        Ok(network)
+    }
+
+    fn add_provider(
+        &mut self,
+        data: &Data,
+        n: usize,
+        loaded: &Loaded,
+        engine: &Arc<dyn Backend>,
+    ) -> Outcome {
+        let folder = data.provider(n);
+        let key = keys::load_or_create(&folder)?;
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .map_err(|error| broken("a provider's port", &error))?;
+        let address =
+            listener.local_addr().map_err(|error| broken("a provider's address", &error))?;
+        self.providers.push(Provider { address: key.address(), url: format!("http://{address}") });
+        let config = assay_provider::Config {
+            key,
+            chain: LOCAL_CHAIN,
+            models: vec![assay_provider::Served {
+                id: loaded.id,
+                context: loaded.context(),
+                vocabulary: loaded.manifest.shape.vocab,
+                eos: loaded.manifest.eos.clone(),
+                tokenizer: loaded.tokenizer.clone(),
+                backend: Arc::clone(engine),
+            }],
+            price_in: PRICE_IN,
+            price_out: PRICE_OUT,
+            orders_max: ORDERS_MAX,
+            offer_ttl: OFFER_TTL,
+            store: folder.join("sealed"),
+            drain_max: DRAIN_MAX,
+        };
+        let stop = self.stop_selling.clone();
+        self.selling.spawn(async move {
+            let run = assay_provider::run(config, listener, stop).await;
+            run.map_err(|error| broken(&format!("provider {n}"), &error))
+        });
+        Ok(())
+    }
+
+    fn add_gateway(
+        &mut self,
+        data: &Data,
+        model: assay_gateway::Listed,
+        listener: TcpListener,
+    ) -> Outcome {
+        let folder = data.gateway();
+        let key: Key = keys::load_or_create(&folder)?;
+        let config = assay_gateway::Config {
+            key,
+            chain: LOCAL_CHAIN,
+            models: vec![model],
+            providers: self.providers.iter().map(|provider| provider.url.clone()).collect(),
+            store: folder.join("answers"),
+            audit: Audit::None,
+            requests_max: REQUESTS_MAX,
+            order_ttl: ORDER_TTL,
+            poll_every: POLL_EVERY,
+            drain_max: DRAIN_MAX,
+        };
+        let stop = self.stop_buying.clone();
+        self.buying.spawn(async move {
+            let run = assay_gateway::run(config, listener, stop).await;
+            run.map_err(|error| broken("the gateway", &error))
+        });
+        Ok(())
+    }
+
+    /// Waits until the gateway has seen offers; fails as soon as a role does.
+    async fn await_ready(&mut self) -> Outcome {
+        let gateway = Gateway::new(&self.url())?;
+        let ready = async {
+            while !gateway.is_ready().await {
+                tokio::time::sleep(READY_EVERY).await;
+            }
+        };
+        tokio::select! {
+            failure = self.failed() => Err(failure),
+            ready = tokio::time::timeout(READY_MAX, ready) => ready.map_err(|_| {
+                Failure::new(Exit::Timeout, "the network did not become ready")
+                    .why(format_args!("no offers within {} s", READY_MAX.as_secs()))
+                    .fix("set ASSAY_LOG=debug and look at what the providers say")
+            }),
+        }
+    }
+
+    /// Where clients on this machine reach the gateway.
+    pub(crate) fn url(&self) -> String {
+        let mut address = self.gateway;
+        if address.ip().is_unspecified() {
+            // Listening everywhere includes loopback, and clients need one address.
+            address.set_ip(match address.ip() {
+                std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{address}")
+    }
+
+    /// Waits for a role to end, which none does by itself unless it fails.
+    pub(crate) async fn failed(&mut self) -> Failure {
+        let ended = tokio::select! {
+            Some(ended) = self.buying.join_next() => ended,
+            Some(ended) = self.selling.join_next() => ended,
+            else => return Failure::new(Exit::Failed, "nothing is running"),
+        };
+        match ended {
+            Ok(Err(failure)) => failure,
+            Ok(Ok(())) => Failure::new(Exit::Failed, "a role ended although nobody asked it to"),
+            Err(panic) => Failure::new(Exit::Failed, "a role broke").why(panic),
+        }
+    }
+
+    /// Lets what runs finish: first the gateway's requests, then the providers' orders.
+    pub(crate) async fn drain(mut self) -> Outcome {
+        self.stop_buying.cancel();
+        let buying = joined(&mut self.buying).await;
+        self.stop_selling.cancel();
+        let selling = joined(&mut self.selling).await;
+        buying.and(selling)
+    }
+}
+
+async fn joined(roles: &mut JoinSet<Outcome>) -> Outcome {
+    let mut outcome = Ok(());
+    while let Some(ended) = roles.join_next().await {
+        let ended = ended
+            .unwrap_or_else(|panic| Err(Failure::new(Exit::Failed, "a role broke").why(panic)));
+        outcome = outcome.and(ended);
+    }
+    outcome
+}
+
+/// A model as clients see it. A gateway needs its tokenizer and its template.
+fn listed(loaded: &Loaded, created: u64) -> Outcome<assay_gateway::Listed> {
+    let without = |what| {
+        Failure::new(Exit::Malformed, format_args!("model {} cannot chat", loaded.name))
+            .why(format_args!("its source brought no {what}"))
+            .fix("import it from a file that has one")
+    };
+    Ok(assay_gateway::Listed {
+        id: loaded.id,
+        name: loaded.name.clone(),
+        tokenizer: loaded.tokenizer.clone().ok_or_else(|| without("tokenizer"))?,
+        chat: loaded.chat.clone().ok_or_else(|| without("chat template"))?,
+        eos: loaded.manifest.eos.clone(),
+        context: loaded.context(),
+        created,
+    })
+}
+
+/// When a model came to this machine, in Unix seconds; zero where the system does not say.
+fn created(data: &Data, loaded: &Loaded) -> u64 {
+    let path = crate::library::Library::of(data).path(loaded.id);
+    let modified = std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_secs())
+}
+
+fn broken(what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failed, format_args!("{what} failed")).why(error)
+}

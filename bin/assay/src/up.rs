@@ -1,0 +1,212 @@
+//! `assay up`: a whole network on this machine, until told to stop.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use assay_engine::{Loaded, Package};
+use clap::Args;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::data::{Data, DataArgument};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::library::{self, Library};
+use crate::machine::{ThreadsArgument, raise_open_files};
+use crate::network::{self, Network};
+use crate::terminal::{note, say, say_json};
+
+/// Open files below which a busy gateway may have to refuse connections.
+const OPEN_FILES_MIN: u64 = 4096;
+
+/// Start a gateway and providers on this machine
+///
+/// Brings its own model and keys; the first start imports the model, which takes seconds. Clients
+/// that speak OpenAI use the printed address. Ctrl-C lets running answers finish; a second one
+/// quits at once.
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// Port of the gateway; 0 takes a free one
+    #[arg(long, env = "ASSAY_PORT", default_value_t = 8700)]
+    port: u16,
+    /// Address that the gateway listens on
+    #[arg(long, env = "ASSAY_HOST", value_name = "IP", default_value = "127.0.0.1")]
+    host: IpAddr,
+    #[command(flatten)]
+    data: DataArgument,
+    /// Model to serve: a GGUF file, a directory, an .assay file, an id or a name [default: the one that ships]
+    #[arg(long, env = "ASSAY_MODEL")]
+    model: Option<String>,
+    /// Number of providers
+    #[arg(long, env = "ASSAY_PROVIDERS", default_value = "2")]
+    providers: NonZeroUsize,
+    #[command(flatten)]
+    threads: ThreadsArgument,
+    /// Print one JSON line once ready
+    #[arg(long)]
+    json: bool,
+}
+
+impl Up {
+    pub(crate) fn run(self) -> Outcome<ExitCode> {
+        let began = Instant::now();
+        let files = raise_open_files();
+        let data = self.data.resolve()?;
+        let lock = data.lock()?;
+        let runtime = Runtime::new()
+            .map_err(|error| Failure::new(Exit::Failed, "no threads to serve with").why(error))?;
+        let listener = {
+            let _inside = runtime.enter();
+            network::claim(SocketAddr::new(self.host, self.port))?
+        };
+        if files < OPEN_FILES_MIN {
+            note(format_args!(
+                "only {files} files and sockets may be open; raise it: ulimit -n 65536"
+            ));
+        }
+        let code = runtime.block_on(self.serve(&data, listener, began));
+        // What still runs has been drained, or is to be left behind.
+        runtime.shutdown_background();
+        drop(lock);
+        code
+    }
+
+    async fn serve(self, data: &Data, listener: TcpListener, began: Instant) -> Outcome<ExitCode> {
+        let cpu = self.threads.cpu()?;
+        let threads = (cpu.isa(), cpu.threads());
+        let library = Library::of(data);
+        let package = match &self.model {
+            Some(what) => library.open_and_keep(what, &cpu)?,
+            None => library.shipped(&cpu)?,
+        };
+        let loaded = load(package)?;
+        let (id, name) = (loaded.id, loaded.name.clone());
+        let mut signals = Signals::listen()?;
+        let mut network = Network::start(data, loaded, cpu, self.providers, listener).await?;
+        let url = network.url();
+        if self.json {
+            let providers: Vec<_> = network
+                .providers
+                .iter()
+                .map(|provider| json!({ "address": provider.address, "url": provider.url }))
+                .collect();
+            say_json(&json!({
+                "schema": "assay.up/1",
+                "gateway": url,
+                "providers": providers,
+                "model": { "id": id, "name": name },
+                "data_dir": data.folder(),
+                "pid": std::process::id(),
+            }));
+        } else {
+            say(format_args!("Assay is up after {:.1} s.\n", began.elapsed().as_secs_f64()));
+            say(format_args!("  gateway    {url}/v1"));
+            for provider in &network.providers {
+                say(format_args!("  provider   {}  {}", provider.url, provider.address));
+            }
+            say(format_args!("  model      {name}  {id}"));
+            say(format_args!("  computing  {} threads, {}", threads.1, threads.0));
+            say(format_args!("  data       {}\n", data.folder().display()));
+            say(format_args!("Ask it something:\n\n{}\n", example(&url, &name)));
+            say("Ctrl-C stops it.");
+        }
+        let first = tokio::select! {
+            failure = network.failed() => return Err(failure),
+            signal = signals.next() => signal,
+        };
+        note(format_args!("{first}: finishing what runs; again to quit at once"));
+        tokio::select! {
+            drained = network.drain() => drained.map(|()| ExitCode::SUCCESS),
+            signal = signals.next() => Ok(ExitCode::from(signal.code())),
+        }
+    }
+}
+
+/// Checks a model's weights against its id, since a provider signs for them, and loads it.
+fn load(package: Package) -> Outcome<Loaded> {
+    library::verify(&package)?;
+    let name = package.name().to_owned();
+    package.load().map_err(|error| {
+        Failure::new(Exit::Malformed, format_args!("model {name} cannot be used")).why(error)
+    })
+}
+
+/// A request that can be pasted into a shell.
+fn example(url: &str, model: &str) -> String {
+    let body = json!({
+        "model": model,
+        "temperature": 0,
+        "messages": [{ "role": "user", "content": "12+45=" }],
+    });
+    let body = body.to_string().replace('\'', r"'\''");
+    format!(
+        "  curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'"
+    )
+}
+
+/// The signals that ask a process to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    Interrupted,
+    Terminated,
+}
+
+impl Signals {
+    fn listen() -> Outcome<Self> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Failed, "signals cannot be heard").why(error))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Stop {
+        tokio::select! {
+            _ = self.interrupt.recv() => Stop::Interrupted,
+            _ = self.terminate.recv() => Stop::Terminated,
+        }
+    }
+}
+
+impl Stop {
+    /// What a shell reports for a process that this signal ended.
+    fn code(self) -> u8 {
+        match self {
+            Stop::Interrupted => 130,
+            Stop::Terminated => 143,
+        }
+    }
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Stop::Interrupted => "interrupted",
+            Stop::Terminated => "asked to stop",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_survives_a_shell() {
+        let text = example("http://127.0.0.1:8700", "it's");
+        assert!(text.contains(r#""model":"it'\''s""#), "{text}");
+        assert!(text.contains(r#""content":"12+45=""#), "{text}");
+    }
+}

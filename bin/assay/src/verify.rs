@@ -1,0 +1,209 @@
+//! `assay verify`: whether an answer is what the model gives, computed again on this machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use assay_engine::{Loaded, ReplayError, replay};
+use assay_evidence::{Fault, Verdict};
+use assay_kernels::Cpu;
+use assay_protocol::{Answer, AnswerError, Blame};
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::data::DataArgument;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::library::{self, Library};
+use crate::machine::ThreadsArgument;
+use crate::terminal::{Colour, Progress, coloured, say, say_json, stdout_has_colour};
+
+/// Longest file that is read.
+const FILE_MAX: u64 = 256 << 20;
+
+/// Check a receipt by computing its answer again
+///
+/// Prints `true`, or `false` with the first thing that is wrong, and exits with 0 or 10. Needs
+/// the model but no network. A file is a saved receipt, or the body of a chat completion.
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    /// A receipt, or the body of an answer that contains one
+    file: PathBuf,
+    /// The model: a file, an id or a name [default: the one the order names, from the data directory]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    #[command(flatten)]
+    data: DataArgument,
+    #[command(flatten)]
+    threads: ThreadsArgument,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    pub(crate) fn run(self) -> Outcome<ExitCode> {
+        let began = Instant::now();
+        let answer = read(&self.file)?;
+        let verdict = match foreign(&answer) {
+            Some(fault) => Verdict::False(fault),
+            None => self.replayed(&answer)?,
+        };
+        if self.json {
+            say_json(&document(&answer, &verdict, began.elapsed().as_secs_f64()));
+        } else {
+            tell(&answer, &verdict, began.elapsed().as_secs_f64());
+        }
+        Ok(match verdict {
+            Verdict::True => ExitCode::SUCCESS,
+            Verdict::False(_) => ExitCode::from(Exit::False as u8),
+        })
+    }
+
+    fn replayed(&self, answer: &Answer) -> Outcome<Verdict> {
+        let cpu = self.threads.cpu()?;
+        let loaded = self.load(answer, &cpu)?;
+        let mut progress = Progress::new();
+        let judged = replay(&loaded, &cpu, answer, &mut |done, total| {
+            progress.show("replaying", done, total);
+        });
+        drop(progress);
+        judged.map_err(|error| match error {
+            ReplayError::WrongModel { .. } => {
+                Failure::new(Exit::NotFound, "this is not the model that was ordered")
+                    .why(error)
+                    .fix("pass the ordered model with --model; `assay model ls` lists ids")
+            }
+            error => Failure::new(Exit::Malformed, "the answer cannot be computed").why(error),
+        })
+    }
+
+    /// The model, its weights checked against its id: a replay with altered weights says nothing.
+    fn load(&self, answer: &Answer, cpu: &Cpu) -> Outcome<Loaded> {
+        let library = Library::of(&self.data.resolve()?);
+        let package = match &self.model {
+            Some(what) => library.find(what, cpu)?,
+            None => library.of_id(answer.order.model)?,
+        };
+        library::verify(&package)?;
+        let name = package.name().to_owned();
+        package.load().map_err(|error| {
+            Failure::new(Exit::Malformed, format_args!("model {name} cannot be used")).why(error)
+        })
+    }
+}
+
+/// An answer that is not even its signers': no model is needed to see it, nor could one be found
+/// for an order that nobody signed.
+fn foreign(answer: &Answer) -> Option<Fault> {
+    if answer.schema != Answer::SCHEMA {
+        let found = answer.schema.clone();
+        return Some(Fault::Contradiction(AnswerError::Schema { found }));
+    }
+    let checked = answer.order.check(answer.chain_id, &answer.order_signature, &answer.terms);
+    checked.err().map(|error| Fault::Contradiction(error.into()))
+}
+
+/// Reads a receipt, or the one inside the body of an answer.
+fn read(path: &Path) -> Outcome<Answer> {
+    let failed = |error| Failure::file(format_args!("{} cannot be read", path.display()), &error);
+    let length = fs::metadata(path).map_err(failed)?.len();
+    if length > FILE_MAX {
+        return Err(Failure::new(
+            Exit::Malformed,
+            format_args!("{} is no receipt", path.display()),
+        )
+        .why(format_args!("it has {length} bytes, at most {FILE_MAX} are read")));
+    }
+    parse(&fs::read(path).map_err(failed)?).map_err(|reason| {
+        Failure::new(Exit::Malformed, format_args!("{} is no receipt", path.display()))
+            .why(reason)
+            .fix("save one with `assay run --receipt FILE`, or fetch /v1/receipts/ID from the gateway")
+    })
+}
+
+/// The body of a chat completion, as far as it matters here.
+#[derive(Deserialize)]
+struct Body {
+    assay: Answer,
+}
+
+fn parse(bytes: &[u8]) -> Result<Answer, String> {
+    let document: Value =
+        serde_json::from_slice(bytes).map_err(|error| format!("it is not JSON: {error}"))?;
+    // Read again from the text, since a document takes a key twice without a word.
+    let answer = match document.get("assay") {
+        Some(_) => serde_json::from_slice(bytes).map(|body: Body| body.assay),
+        None => serde_json::from_slice(bytes),
+    };
+    answer.map_err(|error| error.to_string())
+}
+
+fn tell(answer: &Answer, verdict: &Verdict, seconds: f64) {
+    let colour = stdout_has_colour();
+    match verdict {
+        Verdict::True => {
+            say(coloured("true", Colour::Green, colour));
+            say("  every token, bit for bit, is what the model gives for this order");
+        }
+        Verdict::False(fault) => {
+            say(format_args!("{}: {fault}", coloured("false", Colour::Red, colour)));
+            say(match fault.blame() {
+                Blame::Provider => "  the provider signed this, and can be held to it",
+                Blame::File => "  this file was altered: nobody signed what it says",
+            });
+        }
+    }
+    say(format_args!("  order     {}", answer.hash()));
+    say(format_args!("  model     {}", answer.order.model));
+    say(format_args!("  buyer     {}", answer.order.buyer));
+    say(format_args!("  provider  {}", answer.provider()));
+    let (prompt, output) = (answer.terms.prompt.len(), answer.output.len());
+    say(format_args!("  tokens    {prompt} in, {output} out; checked in {seconds:.2} s"));
+}
+
+fn document(answer: &Answer, verdict: &Verdict, seconds: f64) -> Value {
+    let fault = match verdict {
+        Verdict::True => None,
+        Verdict::False(fault) => Some(fault),
+    };
+    json!({
+        "schema": "assay.verify/1",
+        "verdict": fault.is_none(),
+        "reason": fault.map(ToString::to_string),
+        "token": fault.and_then(Fault::token),
+        "blame": fault.map(|fault| match fault.blame() {
+            Blame::Provider => "provider",
+            Blame::File => "file",
+        }),
+        "order": answer.hash(),
+        "model": answer.order.model,
+        "buyer": answer.order.buyer,
+        "provider": answer.provider(),
+        "tokens": { "prompt": answer.terms.prompt.len(), "output": answer.output.len() },
+        "seconds": seconds,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let said =
+            parse(text.as_bytes()).map(|_| "an answer".to_owned()).unwrap_or_else(|said| said);
+        assert!(said.contains(expected), "{text}: {said}");
+    }
+
+    #[test]
+    fn what_is_no_receipt_is_named() {
+        check("", "not JSON");
+        check("{\"a\":", "not JSON");
+        check("[]", "expected");
+        check("{}", "missing field");
+        check("{\"assay\": 3}", "expected");
+        check("{\"assay\": {}, \"assay\": {}}", "missing field");
+        check("{\"surprise\": 3}", "unknown field `surprise`");
+    }
+}

@@ -1,0 +1,78 @@
+//! The repository's chores.
+//!
+//! `cargo xtask test` runs everything that must hold before a change is good: format, lints, the
+//! workspace's tests, and the official OpenAI clients for Python and Node against the binary.
+//! `--no-sdk` leaves the clients out; `cargo xtask sdk` runs only them.
+#![expect(clippy::print_stderr, reason = "a chore tells its user what it does")]
+
+mod sdk;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "usage: cargo xtask test [--no-sdk] | cargo xtask sdk";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["test"] => workspace().and_then(|()| sdk::run()),
+        ["test", "--no-sdk"] => workspace(),
+        ["sdk"] => sdk::run(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => {
+            eprintln!("==> all good");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("==> failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What Rust alone can check.
+fn workspace() -> Result<()> {
+    step("format", cargo().args(["fmt", "--all", "--check"]))?;
+    let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    step("lints", cargo().args(lints))?;
+    step("tests of the workspace", cargo().args(["test", "--workspace", "--locked", "--quiet"]))
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+/// The repository's folder.
+fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().map_or_else(|| xtask.to_path_buf(), Path::to_path_buf)
+}
+
+/// Runs one command to its end, its output passed through; fails if it fails.
+fn step(what: &str, command: &mut Command) -> Result<()> {
+    eprintln!("==> {what}: {}", line(command));
+    let start = Instant::now();
+    let status =
+        command.status().with_context(|| format!("{what}: {} cannot run", line(command)))?;
+    if !status.success() {
+        bail!("{what} ({status})");
+    }
+    eprintln!("    {what} took {:.1} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
