@@ -1,5 +1,7 @@
 //! The digests of signed words are those of an implementation that shares no code with ours.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 use std::str::FromStr;
 
 use assay_protocol::{

@@ -5,11 +5,11 @@
 //! it renders, counts and decodes with the model's own template and tokenizer, so no provider can
 //! choose another text than the one its tokens spell.
 //!
-//! The way of a request, in reading order: [`http`] reads it and [`openai`] makes our words of it,
-//! [`draft`] turns it into an order for a model of the [`catalogue`], [`route`] chooses among the
-//! offers in the [`directory`], [`buy`] hands the order in and passes text on ([`text`] decides
-//! how much of it, [`lines`] reads the provider's words), [`close`] checks the receipt, and
-//! [`store`] keeps the answer. JSON-RPC is not spoken yet.
+//! The way of a request, in reading order: `http` reads it and `openai` makes our words of it,
+//! `draft` turns it into an order for a model of the `catalogue`, `route` chooses among the
+//! offers in the `directory`, `buy` hands the order in and passes text on (`text` decides
+//! how much of it, `lines` reads the provider's words), `close` checks the receipt, and
+//! `store` keeps the answer. JSON-RPC is not spoken yet.
 
 mod buy;
 mod catalogue;

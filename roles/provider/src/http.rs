@@ -26,10 +26,10 @@ use crate::{Config, Served};
 /// Longest submission, in bytes. A prompt of a million tokens takes about seven.
 const SUBMISSION_BYTES_MAX: usize = 32 << 20;
 
-/// Submissions read at once; more are refused as busy. With the above it bounds memory.
+/// Submissions read at once; more wait their turn. With the above it bounds memory.
 const READING_MAX: usize = 64;
 
-/// Longest wait for a submission's bytes.
+/// Longest wait for a turn, and for a submission's bytes.
 const READ_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What a refused buyer is told to wait, in seconds, where waiting helps.
@@ -206,8 +206,10 @@ async fn accept(seller: &Arc<Seller>, body: Body) -> Result<mpsc::Receiver<Frame
 
 /// Reads a submission and recognises its order, within bounds of bytes, number and time.
 async fn read(seller: &Arc<Seller>, body: Body) -> Result<(Submission, OrderHash), Refusal> {
-    let busy = |_| Refusal::Busy { running_max: seller.slots.max() };
-    let _reading = seller.reading.try_acquire().map_err(busy)?;
+    let turn = tokio::time::timeout(READ_WAIT_MAX, seller.reading.acquire())
+        .await
+        .map_err(|_| Refusal::Busy { running_max: seller.slots.max() })?;
+    let _reading = turn.expect("nobody closes the semaphore");
     let invalid = |reason: String| Refusal::Invalid { reason };
     let bytes =
         tokio::time::timeout(READ_WAIT_MAX, axum::body::to_bytes(body, SUBMISSION_BYTES_MAX))

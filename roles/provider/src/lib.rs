@@ -4,9 +4,9 @@
 //! each answer. The receipt is on disk before the last line of the answer leaves, so a retried
 //! order gets the same answer, and no two receipts of one provider can contradict each other.
 //!
-//! The way of an order, in reading order: [`http`] reads it, [`admit`] decides, [`slots`] makes
-//! sure that each order runs once and not too many run at once, [`serve`] turns the engine's deltas
-//! into frames and a receipt, [`store`] keeps that.
+//! The way of an order, in reading order: `http` reads it, `admit` decides, `slots` makes
+//! sure that each order runs once and not too many run at once, `serve` turns the engine's deltas
+//! into frames and a receipt, `store` keeps that.
 
 mod admit;
 mod http;
