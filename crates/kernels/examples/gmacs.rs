@@ -4,7 +4,12 @@
 //! and quantity instead. Times are medians of processor time where the system tells it (Linux),
 //! else of wall time; the memory bandwidth of one row is honest only on an idle machine.
 
-#![allow(clippy::print_stdout, reason = "an example that reports figures")]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a benchmark has a clock and prints figures"
+)]
 
 use std::num::NonZeroUsize;
 use std::sync::LazyLock;

@@ -1,5 +1,7 @@
 //! Directories in Hugging Face's layout load, in one file or in shards; unsound ones are refused.
 
+#![allow(clippy::disallowed_methods, reason = "tests write the files that they read")]
+
 use std::path::Path;
 
 use assay_kernels::Pairing;

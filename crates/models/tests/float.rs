@@ -1,6 +1,8 @@
 //! The float twin of the trained nano model gives the answers it was trained to give, from either
 //! layout, and the converted weights stay close to what the files say.
 
+#![allow(clippy::disallowed_methods, reason = "tests write the files that they read")]
+
 use std::path::Path;
 
 use assay_kernels::{GROUP, Pairing, Weights};

@@ -1,5 +1,7 @@
 //! GGUF files of every supported format load; files that lie are refused with a word about where.
 
+#![allow(clippy::disallowed_methods, reason = "tests write the files that they read")]
+
 #[path = "support/gguf_writer.rs"]
 mod gguf_writer;
 
