@@ -2,9 +2,11 @@
 //!
 //! `cargo xtask test` runs everything that must hold before a change is good: format, lints, the
 //! workspace's tests, and the official OpenAI clients for Python and Node against the binary.
-//! `--no-sdk` leaves the clients out; `cargo xtask sdk` runs only them.
+//! `--no-sdk` leaves the clients out; `cargo xtask sdk` runs only them. `cargo xtask bench` measures
+//! this machine.
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does")]
 
+mod bench;
 mod sdk;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask test [--no-sdk] | cargo xtask sdk";
+const USAGE: &str = "usage: cargo xtask test [--no-sdk] | cargo xtask sdk | cargo xtask bench";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         ["test"] => workspace().and_then(|()| sdk::run()),
         ["test", "--no-sdk"] => workspace(),
         ["sdk"] => sdk::run(),
+        ["bench"] => bench::run(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
