@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use assay_engine::{Backend, Loaded, Native, NativeConfig};
 use assay_kernels::Cpu;
-use assay_protocol::{Address, Amount, Audit, Key, LOCAL_CHAIN};
+use assay_protocol::{Address, Amount, Audit, Key, LOCAL_CHAIN, price};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,8 @@ use crate::keys;
 /// there is a chain to pay on, nobody is charged.
 const PRICE_IN: Amount = Amount(1_000_000);
 const PRICE_OUT: Amount = Amount(2_000_000);
+/// Most that the gateway lets one answer cost: a full context at ten times the local price.
+const PRICE_MAX_TIMES: u128 = 10;
 /// Orders that one provider runs or queues at once.
 const ORDERS_MAX: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 /// Requests that the gateway works on at once. The next one is told to come back.
@@ -166,6 +168,8 @@ impl Network {
     ) -> Outcome {
         let folder = data.gateway();
         let key: Key = keys::load_or_create(&folder)?;
+        let dear = |price: Amount| Amount(price.0 * PRICE_MAX_TIMES);
+        let price_max = price(dear(PRICE_IN), model.context, dear(PRICE_OUT), model.context);
         let config = assay_gateway::Config {
             key,
             chain: LOCAL_CHAIN,
@@ -174,6 +178,7 @@ impl Network {
             store: folder.join("answers"),
             audit: Audit::None,
             requests_max: REQUESTS_MAX,
+            price_max,
             order_ttl: ORDER_TTL,
             poll_every: POLL_EVERY,
             drain_max: DRAIN_MAX,

@@ -23,7 +23,7 @@ use crate::draft::{Conditions, Draft};
 use crate::http::{Gateway, now_s};
 use crate::lines::{Lines, LinesError, short_body};
 use crate::openai::{Finish, Problem, Usage};
-use crate::route::{Candidate, NoRoute, Wanted, choose, highest_price};
+use crate::route::{Candidate, NoRoute, Wanted, allowed_price, choose};
 use crate::text::Text;
 
 /// Providers one order is handed to at most.
@@ -86,7 +86,7 @@ impl Buying {
     /// Signs the order for `draft`, at the offers there are at `now` (Unix seconds).
     ///
     /// # Errors
-    /// If there is no offer, or every provider is busy.
+    /// If there is no offer, every provider is busy, or all cost too much.
     pub(crate) fn sign(
         gateway: &Gateway,
         model: Arc<Model>,
@@ -99,11 +99,13 @@ impl Buying {
             assurance: Assurance::Replayable,
             prompt_tokens: draft.prompt_tokens,
             max_tokens: draft.max_tokens,
-            max_price: Amount(u128::MAX),
+            max_price: gateway.price_max,
         };
         let candidates = gateway.directory.candidates(wanted.model, now);
-        choose(&wanted, &candidates, &[], now)?;
-        wanted.max_price = highest_price(&wanted, &candidates, now);
+        if let Err(none) = choose(&wanted, &candidates, &[], now) {
+            return Err(unrouted(none, wanted.max_price));
+        }
+        wanted.max_price = allowed_price(&wanted, &candidates, TRIES_MAX, now);
         let conditions = Conditions {
             buyer: gateway.key.address(),
             assurance: wanted.assurance,
@@ -133,12 +135,12 @@ impl Buying {
     }
 }
 
-impl From<NoRoute> for Problem {
-    fn from(none: NoRoute) -> Self {
-        match none {
-            NoRoute::NoOffer => Self::no_provider(),
-            NoRoute::Busy => Self::all_busy(),
-        }
+/// What a client is told where no offer can be taken for at most `max_price`.
+fn unrouted(none: NoRoute, max_price: Amount) -> Problem {
+    match none {
+        NoRoute::NoOffer => Problem::no_provider(),
+        NoRoute::Busy => Problem::all_busy(),
+        NoRoute::Price => Problem::price(max_price),
     }
 }
 
@@ -163,7 +165,7 @@ pub(crate) async fn buy(gateway: Arc<Gateway>, buying: Buying, news: mpsc::Sende
         let candidate = match choose(&buying.wanted, &candidates, &tried, now) {
             Ok(candidate) => candidate,
             Err(none) => {
-                problem.get_or_insert(none.into());
+                problem.get_or_insert_with(|| unrouted(none, buying.wanted.max_price));
                 break;
             }
         };

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use assay_protocol::{Audit, B256, ChainId, Key, OrderHash, U256, hex};
+use assay_protocol::{Amount, Audit, B256, ChainId, Key, OrderHash, U256, hex};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
@@ -48,6 +48,7 @@ pub(crate) struct Gateway {
     pub(crate) chain: ChainId,
     pub(crate) audit: Audit,
     pub(crate) order_ttl: Duration,
+    pub(crate) price_max: Amount,
     pub(crate) directory: Directory,
     pub(crate) store: Store,
     pub(crate) http: reqwest::Client,
@@ -75,6 +76,7 @@ impl Gateway {
             chain: config.chain,
             audit: config.audit,
             order_ttl: config.order_ttl,
+            price_max: config.price_max,
             directory: Directory::new(http.clone(), config.chain, config.providers),
             store,
             http,

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_protocol::{Audit, ChainId, Key, ModelId};
+use assay_protocol::{Amount, Audit, ChainId, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
@@ -59,6 +59,9 @@ pub struct Config {
     pub audit: Audit,
     /// Requests worked on at once. The next one is refused as overloaded, not queued.
     pub requests_max: usize,
+    /// Most that one answer may cost, in base units. An offer at which it may cost more is not
+    /// considered, so no provider can make an order promise more than this.
+    pub price_max: Amount,
     /// How long after it is signed an order may be started.
     pub order_ttl: Duration,
     /// How often providers are asked for their offers.

@@ -1,6 +1,6 @@
 //! Decides whose offer is taken. Pure: equal offers give equal choices.
 
-use assay_protocol::{Amount, Assurance, ModelId, Offer};
+use assay_protocol::{Address, Amount, Assurance, ModelId, Offer};
 
 /// What an order needs.
 #[derive(Clone, Debug)]
@@ -9,7 +9,7 @@ pub(crate) struct Wanted {
     pub(crate) assurance: Assurance,
     pub(crate) prompt_tokens: u32,
     pub(crate) max_tokens: u32,
-    /// Most that the answer may cost.
+    /// Most that the answer may cost; an offer above it is not considered.
     pub(crate) max_price: Amount,
 }
 
@@ -34,15 +34,21 @@ impl Candidate {
         self.offer.price(wanted.prompt_tokens, wanted.max_tokens)
     }
 
+    /// Whether it could answer, whatever that costs.
     fn answers(&self, wanted: &Wanted, now: u64) -> bool {
         let tokens = u64::from(wanted.prompt_tokens) + u64::from(wanted.max_tokens);
         self.offer.model == wanted.model
             && self.offer.assurance == wanted.assurance
             && self.offer.asset.is_zero()
             && u64::from(self.offer.context) >= tokens
-            && self.worst_price(wanted) <= wanted.max_price
             && now < self.offer.expires
             && !self.struck
+    }
+
+    /// The order in which offers are taken: the price in the worst case, then who runs the fewest
+    /// orders, then the lower address.
+    fn rank(&self, wanted: &Wanted) -> (Amount, u32, Address, usize) {
+        (self.worst_price(wanted), self.running, self.offer.provider, self.place)
     }
 }
 
@@ -53,6 +59,8 @@ pub(crate) enum NoRoute {
     NoOffer,
     /// There are some, and all their providers are busy.
     Busy,
+    /// There are some, and all of them cost more than the order may.
+    Price,
 }
 
 /// Picks the offer at which the order costs least in the worst case. Ties go to the provider that
@@ -65,28 +73,45 @@ pub(crate) fn choose<'a>(
     tried: &[usize],
     now: u64,
 ) -> Result<&'a Candidate, NoRoute> {
-    let mut busy = false;
+    let mut none = NoRoute::NoOffer;
     candidates
         .iter()
         .filter(|candidate| candidate.answers(wanted, now) && !tried.contains(&candidate.place))
-        .filter(|candidate| {
-            let room = candidate.running < candidate.running_max;
-            busy |= !room;
-            room
+        .filter(|candidate| match obstacle(candidate, wanted) {
+            // Being busy passes, so it is told before a price that does not.
+            Some(found) => {
+                none = if none == NoRoute::Busy { none } else { found };
+                false
+            }
+            None => true,
         })
-        .min_by_key(|candidate| {
-            let price = candidate.worst_price(wanted);
-            (price, candidate.running, candidate.offer.provider, candidate.place)
-        })
+        .min_by_key(|candidate| candidate.rank(wanted))
         .ok_or(())
-        .map_err(|()| if busy { NoRoute::Busy } else { NoRoute::NoOffer })
+        .map_err(|()| none)
 }
 
-/// The highest price that any of the offers may come to: what an order allows, so that it can be
-/// handed to the next provider unchanged.
-pub(crate) fn highest_price(wanted: &Wanted, candidates: &[Candidate], now: u64) -> Amount {
-    let able = candidates.iter().filter(|candidate| candidate.answers(wanted, now));
-    able.map(|candidate| candidate.worst_price(wanted)).max().unwrap_or_default()
+/// What keeps an order from someone who could answer it.
+fn obstacle(candidate: &Candidate, wanted: &Wanted) -> Option<NoRoute> {
+    if candidate.worst_price(wanted) > wanted.max_price {
+        return Some(NoRoute::Price);
+    }
+    (candidate.running >= candidate.running_max).then_some(NoRoute::Busy)
+}
+
+/// The price that an order allows: the highest among the `tries` offers that would be taken first,
+/// so that it can be handed on unchanged, and no other offer can raise it.
+pub(crate) fn allowed_price(
+    wanted: &Wanted,
+    candidates: &[Candidate],
+    tries: usize,
+    now: u64,
+) -> Amount {
+    let able = candidates.iter().filter(|candidate| {
+        candidate.answers(wanted, now) && obstacle(candidate, wanted).is_none()
+    });
+    let mut ranks: Vec<_> = able.map(|candidate| candidate.rank(wanted)).collect();
+    ranks.sort_unstable();
+    ranks.iter().take(tries).map(|rank| rank.0).max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -133,17 +158,24 @@ mod tests {
         candidate
     }
 
-    fn check(offers: &str, tried: &[usize], expected: &str) {
-        let candidates: Vec<Candidate> =
-            offers.split(", ").enumerate().map(|(place, text)| candidate(place, text)).collect();
-        let wanted = Wanted {
+    fn candidates(offers: &str) -> Vec<Candidate> {
+        offers.split(", ").enumerate().map(|(place, text)| candidate(place, text)).collect()
+    }
+
+    /// An order for ten tokens that may cost 50.
+    fn wanted() -> Wanted {
+        Wanted {
             model: ModelId::default(),
             assurance: Assurance::Replayable,
             prompt_tokens: 4,
             max_tokens: 6,
             max_price: Amount(50),
-        };
-        let chosen = match choose(&wanted, &candidates, tried, NOW) {
+        }
+    }
+
+    fn check(offers: &str, tried: &[usize], expected: &str) {
+        let candidates = candidates(offers);
+        let chosen = match choose(&wanted(), &candidates, tried, NOW) {
             Ok(candidate) => char::from(candidate.offer.provider[0]).to_string(),
             Err(none) => format!("{none:?}"),
         };
@@ -165,7 +197,6 @@ mod tests {
             check(&format!("ada 1 0/4 {why}"), &[], "NoOffer");
         }
         check("ada 1 0/4, bob 2 0/4", &[0], "b");
-        check("ada 6 0/4", &[], "NoOffer");
     }
 
     #[test]
@@ -173,5 +204,23 @@ mod tests {
         check("ada 1 4/4, bob 2 0/4", &[], "b");
         check("ada 1 4/4", &[], "Busy");
         check("ada 1 4/4, bob 1 4/4", &[0, 1], "NoOffer");
+    }
+
+    #[test]
+    fn an_offer_above_the_limit_is_none_and_says_so() {
+        check("ada 6 0/4", &[], "Price");
+        check("ada 6 0/4, bob 5 0/4", &[], "b");
+        check("ada 6 0/4, bob 5 4/4", &[], "Busy");
+        check("bob 5 4/4, ada 6 0/4", &[], "Busy");
+    }
+
+    #[test]
+    fn an_order_allows_what_its_tries_may_cost_and_no_more() {
+        let allowed = |offers: &str| allowed_price(&wanted(), &candidates(offers), 2, NOW).0;
+        assert_eq!(allowed("ada 1 0/4, bob 3 0/4"), 30);
+        assert_eq!(allowed("ada 1 0/4, bob 3 0/4, eve 5 0/4"), 30);
+        assert_eq!(allowed("ada 1 4/4, bob 3 0/4, eve 5 0/4"), 50);
+        assert_eq!(allowed("ada 1 0/4, eve 34028236692093846346337460743 0/4"), 10);
+        assert_eq!(allowed("ada 1 0/4 struck, bob 2 0/4 expired"), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! Errors as OpenAI's clients read them.
 
+use assay_protocol::Amount;
 use assay_protocol::wire::Refusal;
 use assay_text::ChatError;
 use axum::http::StatusCode;
@@ -96,6 +97,14 @@ impl Problem {
     pub(crate) fn no_provider() -> Self {
         let message = "no provider offers this model now; GET /v1/providers tells why";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_provider", message).retry_after(2)
+    }
+
+    pub(crate) fn price(max: Amount) -> Self {
+        let message = format!(
+            "every offer for this model may come to more than the {max} base units that one answer \
+             may cost here; ask for fewer tokens"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "price_too_high", message).retry_after(2)
     }
 
     pub(crate) fn closing() -> Self {

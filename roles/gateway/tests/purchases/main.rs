@@ -1,6 +1,7 @@
 //! A gateway over real sockets, between scripted providers and a client.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod hostile;
 mod provider;
 mod stage;
 

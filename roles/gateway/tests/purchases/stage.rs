@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_gateway::{Config, Listed, RunError, run};
-use assay_protocol::{Answer, Audit, B256, ChainId, Ending, Key, ModelId};
+use assay_protocol::{Amount, Answer, Audit, B256, ChainId, Ending, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -18,6 +18,8 @@ pub(crate) const CHAIN: ChainId = ChainId(7777);
 pub(crate) const MODEL: ModelId = ModelId(B256::repeat_byte(0xaa));
 pub(crate) const EOS: u32 = 2;
 pub(crate) const CONTEXT: u32 = 256;
+/// What one answer may cost: ten base units for each token of a full context.
+pub(crate) const PRICE_MAX: u128 = 2560;
 pub(crate) const NAME: &str = "org/nano";
 
 const TEMPLATE: &str = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<eos>' \
@@ -122,6 +124,7 @@ impl Stage {
             store: folder.path().join("answers.redb"),
             audit: Audit::Public,
             requests_max: setup.requests_max,
+            price_max: Amount(PRICE_MAX),
             order_ttl: Duration::from_secs(60),
             poll_every: Duration::from_millis(50),
             drain_max: setup.drain_max,
