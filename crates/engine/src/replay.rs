@@ -6,7 +6,7 @@
 
 use assay_evidence::{Fault, Step, Verdict, check, check_without_model};
 use assay_kernels::Cpu;
-use assay_models::{Cache, Row, Scratch, Seen};
+use assay_models::{Cache, ForwardError, Row, Scratch, Seen};
 use assay_protocol::{Answer, Ending, Finish, ModelId, hidden_hash};
 
 use crate::job::Job;
@@ -26,12 +26,9 @@ pub enum ReplayError {
         /// Model that the order names.
         expected: ModelId,
     },
-    /// The order cannot have been answered: it does not fit the model.
-    #[error("the order does not fit the model: {reason}")]
-    Unanswerable {
-        /// What does not fit.
-        reason: String,
-    },
+    /// The model could not be run.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
 }
 
 /// Replays `answer` and judges it. `progress` is told the positions computed so far, and how many
@@ -52,16 +49,10 @@ pub fn replay(
     if let Err(fault) = check_without_model(answer, &job.ending, spelled.as_deref()) {
         return Ok(Verdict::False(fault));
     }
-    let unanswerable = |reason: String| ReplayError::Unanswerable { reason };
+    if let Err(reason) = answerable(loaded, &job) {
+        return Ok(Verdict::False(Fault::Unanswerable { reason }));
+    }
     let vocab = loaded.model.shape().vocab;
-    job.sampler.check(vocab).map_err(|error| unanswerable(error.to_string()))?;
-    if job.ending.tokens_max == 0 {
-        let prompt = answer.order.prompt_tokens;
-        return Err(unanswerable(format!("{prompt} prompt tokens fill a context of {context}")));
-    }
-    if let Some(token) = job.prompt.iter().find(|&&token| token as usize >= vocab) {
-        return Err(unanswerable(format!("prompt token {token} of a vocabulary of {vocab}")));
-    }
     if let Some(index) = answer.output.iter().position(|&token| token as usize >= vocab) {
         // No model gives a token it does not have; replay what comes before it.
         let steps = steps(loaded, cpu, &job, &answer.output[..index], progress, true)?;
@@ -69,6 +60,20 @@ pub fn replay(
     }
     let steps = steps(loaded, cpu, &job, &answer.output, progress, false)?;
     Ok(check(answer, &steps))
+}
+
+/// What makes the order one that no provider may sign an answer to, if anything does.
+fn answerable(loaded: &Loaded, job: &Job) -> Result<(), String> {
+    let vocab = loaded.model.shape().vocab;
+    job.sampler.check(vocab).map_err(|error| error.to_string())?;
+    if job.ending.tokens_max == 0 {
+        let (prompt, context) = (job.prompt.len(), loaded.context());
+        return Err(format!("{prompt} prompt tokens leave no room in a context of {context}"));
+    }
+    match job.prompt.iter().find(|&&token| token as usize >= vocab) {
+        Some(token) => Err(format!("prompt token {token} is not in a vocabulary of {vocab}")),
+        None => Ok(()),
+    }
 }
 
 /// What the output's text tokens spell; `None` without a tokenizer.
@@ -113,10 +118,7 @@ fn steps(
             .enumerate()
             .map(|(i, &token)| Row { token, sequence: 0, wanted: start + i >= first })
             .collect();
-        let result = loaded
-            .model
-            .forward(cpu, &rows, &mut [&mut cache], &mut scratch, &mut ())
-            .map_err(|error| ReplayError::Unanswerable { reason: error.to_string() })?;
+        let result = loaded.model.forward(cpu, &rows, &mut [&mut cache], &mut scratch, &mut ())?;
         progress(cache.len() as u64, tokens.len() as u64);
         let mut logits = result.logits;
         for (row, logits) in logits.chunks_exact_mut(loaded.model.shape().vocab).enumerate() {

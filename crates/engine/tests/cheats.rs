@@ -12,7 +12,8 @@ use assay_evidence::{Fault, Verdict};
 use assay_kernels::{COLUMNS_STEP, GROUP, Isa};
 use assay_models::{Role, Shape};
 use assay_protocol::{
-    Amount, Answer, AnswerError, B256, Blame, Finish, LOCAL_CHAIN, Terms, keccak256,
+    Address, Amount, Answer, AnswerError, Assurance, B256, Blame, Finish, LOCAL_CHAIN, Receipt,
+    Terms, keccak256, stops_hash,
 };
 use support::{NANO, cpu, greedy, job, order, package_of, prompt, run, sampled, seal_again, sign};
 
@@ -129,6 +130,7 @@ fn edited_text_is_caught() {
     answer.receipt.text = keccak256("58");
     seal_again(&mut answer);
     assert_eq!(fault(&answer), Fault::Text { byte: 1 });
+    assert_eq!(fault(&answer).blame(), Blame::Provider);
 }
 
 #[test]
@@ -234,6 +236,69 @@ fn a_forged_signature_is_no_answer() {
     let mut answer = honest(&greedy(prompt(&NANO, "12+45=")));
     answer.order_signature = answer.order.sign(LOCAL_CHAIN, &support::provider());
     assert_eq!(fault(&answer).blame(), Blame::File);
+}
+
+#[test]
+fn signed_fields_that_contradict_the_order_blame_the_provider() {
+    let honest = honest(&greedy(prompt(&NANO, "12+45=")));
+    type Change = fn(&mut Receipt);
+    let changes: [(Change, &str); 6] = [
+        (|r| r.assurance = Assurance::Scored, "assurance"),
+        (|r| r.asset = Address::repeat_byte(1), "asset"),
+        (|r| r.channel_after = Amount(5), "channel position"),
+        (|r| r.started = r.finished + 1, "end"),
+        (|r| r.output_tokens += 1, "number of output tokens"),
+        (|r| r.price = Amount(1), "asks 1"),
+    ];
+    for (change, word) in changes {
+        let mut answer = honest.clone();
+        change(&mut answer.receipt);
+        seal_again(&mut answer);
+        let fault = fault(&answer);
+        assert!(fault.to_string().contains(word), "{fault}");
+        assert_eq!(fault.blame(), Blame::Provider, "{fault}");
+        // Unsigned, the same change blames whoever altered the file.
+        answer.receipt_signature = honest.receipt_signature;
+        assert_eq!(self::fault(&answer).blame(), Blame::File);
+    }
+}
+
+#[test]
+fn a_start_after_the_deadline_blames_the_provider() {
+    let terms = greedy(prompt(&NANO, "12+45="));
+    let mut late = order(&NANO, &terms, 64);
+    late.deadline = 5;
+    let backend =
+        Native::start(NANO.clone(), Arc::new(cpu(Isa::detect(), 1)), NativeConfig::default());
+    let (tokens, finish) = run(&backend, job(&NANO, &terms, 64));
+    let mut answer = sign(&NANO, late, terms, &tokens, finish);
+    // The states belong to another order, which the deadline is part of; the start is seen first.
+    answer.receipt.started = 6000;
+    answer.receipt.finished = 6000;
+    seal_again(&mut answer);
+    assert!(fault(&answer).to_string().contains("start"), "{}", fault(&answer));
+    assert_eq!(fault(&answer).blame(), Blame::Provider);
+}
+
+#[test]
+fn an_answer_to_what_cannot_be_answered_is_false() {
+    let context = NANO.context() as usize;
+    for prompt in [vec![5; context], vec![3, 5000, 4]] {
+        let terms = greedy(prompt);
+        let tokens = [(7, B256::ZERO)];
+        let answer = sign(&NANO, order(&NANO, &terms, 1), terms, &tokens, Finish::Length);
+        assert!(matches!(fault(&answer), Fault::Unanswerable { .. }), "{}", fault(&answer));
+        assert_eq!(fault(&answer).blame(), Blame::Provider);
+    }
+}
+
+#[test]
+fn too_many_stop_sequences_are_no_order() {
+    let mut terms = greedy(prompt(&NANO, "12+45="));
+    terms.stops = vec![vec![1]; 17];
+    terms.sampler.stops = stops_hash(&terms.stops);
+    let answer = sign(&NANO, order(&NANO, &terms, 64), terms, &[], Finish::Cancelled);
+    assert_eq!(fault(&answer).to_string(), "17 stop sequences, at most 16");
 }
 
 /// The shipped model under its own id, with other weights: `change` sees the quants of each

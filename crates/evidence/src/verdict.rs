@@ -26,6 +26,12 @@ pub enum Fault {
     /// The answer contradicts itself; no replay is needed to see it.
     #[error("{0}")]
     Contradiction(AnswerError),
+    /// The order does not fit the model, so no answer to it can be right.
+    #[error("the order cannot be answered: {reason}")]
+    Unanswerable {
+        /// What does not fit.
+        reason: String,
+    },
     /// The sampler draws another token.
     #[error("output token {index} is {claimed}, the model gives {recomputed}")]
     Token {

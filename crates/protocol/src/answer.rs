@@ -75,7 +75,10 @@ impl AnswerError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::Receipt(
-                ReceiptError::Finish { .. } | ReceiptError::Overrun | ReceiptError::Price { .. },
+                ReceiptError::Contradiction { .. }
+                | ReceiptError::Price { .. }
+                | ReceiptError::Finish { .. }
+                | ReceiptError::Overrun,
             ) => Blame::Provider,
             _ => Blame::File,
         }

@@ -60,11 +60,11 @@ impl Ending {
         (output.len() >= self.tokens_max as usize).then_some(Finish::Length)
     }
 
-    /// The finish of a whole output: `None` if it ends too early or goes on after its end.
-    /// A cancelled answer is one that could have gone on.
+    /// The finish of a whole output, cancelled if it could have gone on; `None` if it goes on
+    /// after its end.
     pub fn of(&self, output: &[u32]) -> Option<Finish> {
-        let early = (1..output.len()).any(|length| self.at(&output[..length]).is_some());
-        if early { None } else { self.at(output) }
+        let overruns = (1..output.len()).any(|length| self.at(&output[..length]).is_some());
+        if overruns { None } else { Some(self.at(output).unwrap_or(Finish::Cancelled)) }
     }
 
     /// How many leading tokens of a finished output make the text: without the token, or the stop
@@ -106,13 +106,13 @@ mod tests {
 
     #[test]
     fn an_answer_ends_once_and_for_a_reason() {
-        check(&[], None, 0);
+        check(&[], Some(Finish::Cancelled), 0);
         check(&[1, 2], Some(Finish::Eos), 1);
         check(&[1, 7, 8], Some(Finish::Stop), 1);
         check(&[1, 8, 9, 7], Some(Finish::Stop), 1);
         check(&[1, 1, 1, 1, 1], Some(Finish::Length), 5);
         check(&[1, 1, 1, 1, 2], Some(Finish::Eos), 4);
-        check(&[1, 3], None, 2);
+        check(&[1, 3], Some(Finish::Cancelled), 2);
         check(&[2, 1], None, 2);
         check(&[7, 8, 1], None, 3);
     }

@@ -35,7 +35,7 @@ pub use leaf::{LEAF_COLUMNS, LEAF_VALUES, TensorKind, activation_leaf, fixed_lea
 pub use manifest::{Arithmetic, Manifest, ManifestError, Parts, Shape, Tensor, part_hash};
 pub use merkle::{Tree, depth, leaf_hash, root};
 pub use offer::Offer;
-pub use order::{Audit, Order, OrderError, Terms, token_root};
+pub use order::{Audit, Order, OrderError, STOP_TOKENS_MAX, STOPS_MAX, Terms, token_root};
 pub use receipt::{Receipt, ReceiptError};
 pub use rng::Draws;
 pub use sampler::{NEUTRAL_Q16, Sampler, SamplerError, bias_hash, stops_hash};

@@ -59,6 +59,11 @@ pub struct Order {
     pub grant: B256,
 }
 
+/// Most stop sequences of an order. Each is compared with the output after every token.
+pub const STOPS_MAX: usize = 16;
+/// Most tokens of one stop sequence.
+pub const STOP_TOKENS_MAX: usize = 256;
+
 /// What an order's hashes stand for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -103,6 +108,18 @@ pub enum OrderError {
     EmptyStop {
         /// Which one.
         index: usize,
+    },
+    /// Too many stop sequences.
+    #[error("{found} stop sequences, at most {STOPS_MAX}")]
+    Stops {
+        /// How many there are.
+        found: usize,
+    },
+    /// A stop sequence is too long.
+    #[error("a stop sequence of {found} tokens, at most {STOP_TOKENS_MAX}")]
+    StopLength {
+        /// Its tokens.
+        found: usize,
     },
     /// Biases are not in strictly ascending order of token id.
     #[error("logit biases are not in ascending order of token id")]
@@ -177,8 +194,15 @@ impl Order {
         if terms.prompt.is_empty() || self.max_tokens == 0 {
             return Err(OrderError::Empty);
         }
+        if terms.stops.len() > STOPS_MAX {
+            return Err(OrderError::Stops { found: terms.stops.len() });
+        }
         if let Some(index) = terms.stops.iter().position(Vec::is_empty) {
             return Err(OrderError::EmptyStop { index });
+        }
+        let longest = terms.stops.iter().map(Vec::len).max().unwrap_or(0);
+        if longest > STOP_TOKENS_MAX {
+            return Err(OrderError::StopLength { found: longest });
         }
         if !terms.bias.windows(2).all(|pair| pair[0].0 < pair[1].0) {
             return Err(OrderError::BiasOrder);

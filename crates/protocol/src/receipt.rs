@@ -67,9 +67,15 @@ pub enum ReceiptError {
         /// The order at hand.
         expected: OrderHash,
     },
-    /// A field does not fit the output, text or order.
-    #[error("the receipt's {what} does not fit the answer")]
-    Mismatch {
+    /// The receipt was signed for other contents than those it came with.
+    #[error("the receipt was signed for another {what}")]
+    Content {
+        /// Which content.
+        what: &'static str,
+    },
+    /// Signed fields contradict the order, or each other.
+    #[error("the receipt's {what} contradicts its order or itself")]
+    Contradiction {
         /// Which field.
         what: &'static str,
     },
@@ -142,24 +148,33 @@ impl Receipt {
         if self.order != expected {
             return Err(ReceiptError::WrongOrder { found: self.order, expected });
         }
-        if self.price > order.max_price {
-            return Err(ReceiptError::Price { found: self.price, max: order.max_price });
+        let contents =
+            [("output", self.output == token_root(output)), ("text", self.text == keccak256(text))];
+        if let Some((what, _)) = contents.into_iter().find(|(_, holds)| !holds) {
+            return Err(ReceiptError::Content { what });
         }
+        // What follows only the provider's signature can have caused.
         let empty = output.is_empty();
-        let matches = [
-            ("output length", self.output_tokens as usize == output.len()),
-            ("output", self.output == token_root(output)),
-            ("text", self.text == keccak256(text)),
+        let fields = [
+            ("number of output tokens", self.output_tokens as usize == output.len()),
             ("state", !empty || self.state == State::start(expected).0),
             ("assurance", self.assurance == order.assurance),
             ("asset", self.asset == order.asset),
             ("channel position", self.moves_its_price()),
-            ("times", self.started <= self.finished),
+            ("start", self.started / 1000 <= order.deadline),
+            ("end", self.started <= self.finished),
         ];
-        if let Some((what, _)) = matches.into_iter().find(|(_, holds)| !holds) {
-            return Err(ReceiptError::Mismatch { what });
+        if let Some((what, _)) = fields.into_iter().find(|(_, holds)| !holds) {
+            return Err(ReceiptError::Contradiction { what });
         }
-        self.check_finish(output, ending)
+        if self.price > order.max_price {
+            return Err(ReceiptError::Price { found: self.price, max: order.max_price });
+        }
+        let expected = ending.of(output).ok_or(ReceiptError::Overrun)?;
+        if self.finish != expected {
+            return Err(ReceiptError::Finish { found: self.finish, expected });
+        }
+        Ok(())
     }
 
     /// Whether the channel advanced by the price; without a channel nothing advances.
@@ -167,17 +182,5 @@ impl Receipt {
         let moved = self.channel_after.0.checked_sub(self.channel_before.0);
         let due = if self.channel == ChannelId::default() { 0 } else { self.price.0 };
         moved == Some(due)
-    }
-
-    fn check_finish(&self, output: &[u32], ending: &Ending) -> Result<(), ReceiptError> {
-        let overruns = (1..output.len()).any(|length| ending.at(&output[..length]).is_some());
-        if overruns {
-            return Err(ReceiptError::Overrun);
-        }
-        let expected = ending.at(output).unwrap_or(Finish::Cancelled);
-        if self.finish != expected {
-            return Err(ReceiptError::Finish { found: self.finish, expected });
-        }
-        Ok(())
     }
 }

@@ -9,12 +9,6 @@ use assay_protocol::{Address, Amount, B256, ChainId, Offer, OrderHash};
 
 use crate::Served;
 
-/// Stop sequences of one order. Each is compared with the output after every token.
-pub(crate) const STOPS_MAX: usize = 16;
-
-/// Tokens of one stop sequence.
-pub(crate) const STOP_TOKENS_MAX: usize = 256;
-
 /// Makes sure that the submission is its buyer's order, for this chain and a model served here,
 /// and names it. Time plays no part: an order that was answered once keeps its name.
 pub(crate) fn recognise(
@@ -44,15 +38,6 @@ fn within_bounds(submission: &Submission, served: &Served) -> Result<(), Refusal
         return invalid(format!(
             "token {token} is not below the vocabulary's {}",
             served.vocabulary
-        ));
-    }
-    if terms.stops.len() > STOPS_MAX {
-        return invalid(format!("{} stop sequences, at most {STOPS_MAX}", terms.stops.len()));
-    }
-    if let Some(stop) = terms.stops.iter().find(|stop| stop.len() > STOP_TOKENS_MAX) {
-        return invalid(format!(
-            "a stop sequence of {} tokens, at most {STOP_TOKENS_MAX}",
-            stop.len()
         ));
     }
     Ok(())
