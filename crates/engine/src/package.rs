@@ -459,8 +459,7 @@ fn stored_bytes(shape: &Shape, role: Role) -> u128 {
     rows as u128 * (1 + columns as u128 + 2 * groups as u128)
 }
 
-/// The shape a manifest and its recipe describe. Sizes are bounded here only as far as products
-/// need; the model checks the rest.
+/// The shape a manifest and its recipe describe.
 fn shape(manifest: &Manifest, recipe: &[u8]) -> Result<Shape, PackageError> {
     let sizes = &manifest.shape;
     let unsupported = |what, found: u64| Err(PackageError::Unsupported { what, found });
@@ -475,9 +474,6 @@ fn shape(manifest: &Manifest, recipe: &[u8]) -> Result<Shape, PackageError> {
     };
     if manifest.arithmetic.activation != 0 {
         return unsupported("activation", manifest.arithmetic.activation.into());
-    }
-    if sizes.layers > 1 << 15 {
-        return unsupported("number of layers", sizes.layers.into());
     }
     let (words, rest) = recipe.as_chunks::<4>();
     let mut recipe = words.iter().map(|word| f32::from_le_bytes(*word));
@@ -498,6 +494,7 @@ fn shape(manifest: &Manifest, recipe: &[u8]) -> Result<Shape, PackageError> {
         rope: Rope { pairing, base, factors: recipe.collect() },
         tied: true,
     };
+    shape.check()?;
     shape.tied = shape.roles().len() == manifest.tensors.len();
     if manifest.tensors != commit::tensors(&shape) {
         return Err(PackageError::Altered { what: "tensor table", id: manifest.id() });

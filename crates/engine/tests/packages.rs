@@ -4,7 +4,7 @@
 
 mod support;
 
-use assay_engine::import::{ImportError, Options, import};
+use assay_engine::import::{ImportError, Options, import, source_hash};
 use assay_engine::{Package, PackageError};
 use assay_kernels::Isa;
 use support::{NANO, asset, cpu, package_of};
@@ -78,4 +78,57 @@ fn a_longer_context_than_the_source_has_is_refused() {
     let cpu = cpu(Isa::detect(), 1);
     let refused = import(&asset("nano-q8_0.gguf"), &options, &cpu, &mut |_| ());
     assert!(matches!(refused, Err(ImportError::Context { asked: 1_048_576, found: 2048 })));
+}
+
+#[test]
+fn lying_sizes_are_refused_before_they_are_multiplied() {
+    type Change = fn(&mut assay_protocol::Shape);
+    let changes: [Change; 5] = [
+        |shape| (shape.heads, shape.headDim) = (65536, 65536),
+        |shape| shape.context = u32::MAX,
+        |shape| shape.vocab = u32::MAX,
+        |shape| shape.layers = u32::MAX,
+        |shape| (shape.width, shape.hidden) = (u32::MAX, u32::MAX),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lie.assay");
+    for change in changes {
+        let mut manifest = NANO.manifest.clone();
+        change(&mut manifest.shape);
+        let mut bytes = b"ASSAYM1\n".to_vec();
+        for part in [&b"lie"[..], b"", &manifest.encode(), &[0; 8], b"", b""] {
+            bytes.extend((part.len() as u64).to_le_bytes());
+            bytes.extend(part);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let refused = Package::read(&path).unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                PackageError::Model(_) | PackageError::Altered { .. } | PackageError::Length { .. }
+            ),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn what_a_file_manager_leaves_behind_changes_no_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    std::fs::write(&file, "{}").unwrap();
+    let hash = || source_hash(folder.path(), &mut |_| ()).unwrap();
+    let alone = hash();
+    std::fs::write(folder.path().join(".DS_Store"), "x").unwrap();
+    assert_eq!(hash(), alone);
+    std::fs::rename(&file, folder.path().join("tokenizer.json")).unwrap();
+    assert_ne!(hash(), alone, "names are bound");
+}
+
+#[test]
+fn an_empty_calibration_is_refused() {
+    let options = Options { calibration: Some(String::new()), ..Options::default() };
+    let cpu = cpu(Isa::detect(), 1);
+    let refused = import(&asset("nano-q8_0.gguf"), &options, &cpu, &mut |_| ());
+    assert!(matches!(refused, Err(ImportError::NoCalibration)));
 }

@@ -194,6 +194,17 @@ fn eps_q(eps: f32, residual: u8) -> Result<u32, ModelError> {
     u32::try_from(rounded).map_err(|_| error)
 }
 
+impl Shape {
+    /// Refuses sizes that the arithmetic or its formats cannot take. Whoever reads a shape from
+    /// foreign bytes asks this before it multiplies them.
+    ///
+    /// # Errors
+    /// The first size that is out of bounds.
+    pub fn check(&self) -> Result<(), ModelError> {
+        sizes(self)
+    }
+}
+
 fn sizes(shape: &Shape) -> Result<(), ModelError> {
     let Shape { width, layers, heads, kv_heads, head_dim, hidden, vocab, context, .. } = *shape;
     let queries = heads.saturating_mul(head_dim);

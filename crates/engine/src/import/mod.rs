@@ -31,6 +31,8 @@ pub use accuracy::Accuracy;
 const CALIBRATION: &str = include_str!("calibration.txt");
 /// Most tokens that calibration runs over.
 const CALIBRATION_MAX: usize = 512;
+/// The text that accuracy is measured on: another one than calibration has seen.
+const SAMPLE: &str = include_str!("sample.txt");
 /// Most positions that the accuracy report compares.
 const SAMPLE_MAX: usize = 256;
 
@@ -116,6 +118,9 @@ pub enum ImportError {
         /// Rows of the embedding.
         vocab: usize,
     },
+    /// There is nothing to calibrate over.
+    #[error("the calibration text has no tokens")]
+    NoCalibration,
     /// A longer context was asked for than the source has.
     #[error("a context of {asked} was asked for, the source has {found}")]
     Context {
@@ -148,6 +153,9 @@ pub fn import(
     let tensors = tensors(&source, &shape, progress)?;
     let text = options.calibration.as_deref().unwrap_or(CALIBRATION);
     let tokens = sample(text, tokenizer.as_ref(), &shape, CALIBRATION_MAX);
+    if tokens.is_empty() {
+        return Err(ImportError::NoCalibration);
+    }
     let model = Model::new(shape.clone(), calibrate::wide(&shape), tensors)?;
     let precision = calibrate::calibrate(&model, &tokens, cpu, &mut |done| {
         progress(Progress { stage: "calibrating", done, total: tokens.len() as u64 });
@@ -168,11 +176,11 @@ pub fn import(
         progress(Progress { stage: "committing", done, total: rows });
     });
     let accuracy = if options.accuracy {
-        let tokens = &tokens[..tokens.len().min(SAMPLE_MAX)];
+        let tokens = sample(SAMPLE, tokenizer.as_ref(), &shape, SAMPLE_MAX);
         let total = tokens.len() as u64;
         let float = FloatModel::load(&source)?;
         let mut report = |done| progress(Progress { stage: "comparing", done, total });
-        Some(accuracy::compare(&float, &model, tokens, cpu, &mut report)?)
+        Some(accuracy::compare(&float, &model, &tokens, cpu, &mut report)?)
     } else {
         None
     };
@@ -208,8 +216,24 @@ fn shape(source: &Source, options: &Options) -> Result<Shape, ImportError> {
     Ok(shape)
 }
 
-/// SHA-256 of a file; of a directory, SHA-256 over those of its files in order of name.
-fn source_hash(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<B256, ImportError> {
+/// Whether a file of a directory has a say in the model that is made of it. Others, such as what
+/// a file manager leaves behind, must not change its id.
+fn is_source(name: &str) -> bool {
+    name.ends_with(".safetensors")
+        || [
+            "chat_template.jinja",
+            "config.json",
+            "generation_config.json",
+            "model.safetensors.index.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ]
+        .contains(&name)
+}
+
+/// SHA-256 of a file; of a directory, SHA-256 over name, a zero byte and SHA-256 of each of its
+/// files that [`is_source`], in order of name.
+pub fn source_hash(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<B256, ImportError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| ImportError::Io { path, source }
@@ -217,12 +241,17 @@ fn source_hash(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<B256, 
     if !path.is_dir() {
         return file_hash(path, progress).map_err(failed(path));
     }
-    let entries = std::fs::read_dir(path).map_err(failed(path))?;
-    let mut files: Vec<PathBuf> =
-        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|p| p.is_file()).collect();
-    files.sort();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed(path))? {
+        let name = entry.map_err(failed(path))?.file_name();
+        names.extend(name.into_string().ok().filter(|name| is_source(name)));
+    }
+    names.sort();
     let mut hasher = Sha256::new();
-    for file in files {
+    for name in names {
+        let file = path.join(&name);
+        hasher.update(name);
+        hasher.update([0]);
         hasher.update(file_hash(&file, progress).map_err(failed(&file))?);
     }
     Ok(B256::from_slice(&hasher.finalize()))

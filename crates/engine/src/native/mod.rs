@@ -9,6 +9,7 @@ mod batch;
 mod scheduler;
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
@@ -71,7 +72,13 @@ impl Native {
         let mut scheduler = Scheduler::new(loaded, cpu, config, Arc::clone(&stop));
         let thread = std::thread::Builder::new()
             .name("assay-native".into())
-            .spawn(move || scheduler.run(&jobs))
+            .spawn(move || {
+                // A panic is our mistake. It costs the batch at hand, not the provider.
+                while catch_unwind(AssertUnwindSafe(|| scheduler.run(&jobs))).is_err() {
+                    tracing::error!("the engine broke and starts again");
+                    scheduler.reset();
+                }
+            })
             .expect("the system can start one thread");
         Self { queue: Some(queue), queue_max, stop, thread: Some(thread) }
     }

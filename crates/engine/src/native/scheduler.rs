@@ -86,6 +86,12 @@ impl Scheduler {
         }
     }
 
+    /// Forgets every job, whose streams close without an end. What is left works as if new.
+    pub(super) fn reset(&mut self) {
+        self.running.clear();
+        self.scratch = Scratch::default();
+    }
+
     /// Runs until the queue closes and nothing is left, or until told to stop.
     pub(super) fn run(&mut self, jobs: &Receiver<Admitted>) {
         while !self.stop.load(Ordering::Relaxed) && self.admit(jobs) {
