@@ -1,7 +1,8 @@
 //! Measures matrix products on one thread: `cargo run --release -p assay-kernels --example gmacs`.
 //!
 //! Prints one row per instruction set and shape; with `--json`, one object per instruction set
-//! and quantity instead. Times are medians of processor time where the system tells it (Linux),
+//! and quantity instead. Both end with how fast one and two threads merely read weights that no
+//! cache holds, which bounds a model's decoding. Times are medians of processor time where the system tells it (Linux),
 //! else of wall time; the memory bandwidth of one row is honest only on an idle machine.
 
 #![allow(
@@ -20,6 +21,8 @@ use assay_kernels::{Cpu, GROUP, Isa, Quantised, Weights};
 /// Output rows and columns of the matrices: a square one, and those of a model of 0.5 billion
 /// parameters.
 const SHAPES: [(usize, usize); 3] = [(4096, 4096), (4864, 896), (896, 4864)];
+/// A matrix that no cache holds.
+const LARGE: (usize, usize) = (65_536, 4096);
 /// Rows of a batch that stands for a prompt.
 const BATCH: usize = 96;
 /// Samples that a median is taken of.
@@ -49,6 +52,39 @@ fn main() {
             );
         }
     }
+    let large = weights(LARGE.0, LARGE.1);
+    for threads in [1, 2] {
+        let rate = bandwidth(&large, threads);
+        if json {
+            println!(
+                "{{\"name\":\"bandwidth.read.{threads}t\",\"value\":{rate:.2},\"unit\":\"GB/s\"}}"
+            );
+        } else {
+            println!("read, {threads} threads: {rate:.1} GB/s");
+        }
+    }
+}
+
+/// Bytes per nanosecond of wall time that threads read, at best.
+fn bandwidth(w: &Weights, threads: usize) -> f64 {
+    let bytes = w.quants();
+    let read = |part: &[u8]| part.chunks_exact(64).fold([0u8; 64], or_lines);
+    let times = (0..SAMPLES).map(|_| {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for part in bytes.chunks(bytes.len().div_ceil(threads)) {
+                scope.spawn(move || std::hint::black_box(read(part)));
+            }
+        });
+        start.elapsed().as_nanos() as f64
+    });
+    bytes.len() as f64 / times.fold(f64::INFINITY, f64::min)
+}
+
+/// A cheap operation on a whole cache line.
+fn or_lines(mut all: [u8; 64], line: &[u8]) -> [u8; 64] {
+    all.iter_mut().zip(line).for_each(|(all, byte)| *all |= byte);
+    all
 }
 
 /// Products per nanosecond of a batch and of one row, and the bytes per nanosecond of the latter.

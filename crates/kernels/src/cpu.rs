@@ -1,13 +1,13 @@
 //! The processor as a calculator: an instruction set, some threads, and the operations.
 //!
 //! Work is cut into pieces that write to separate places, so threads need no agreement. Small
-//! work is not cut at all: waking a thread costs more than a million multiplications.
+//! work is not cut at all: handing it over takes as long as some thousand multiplications.
 
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
 
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use rayon::ThreadPoolBuildError;
 
+use crate::helpers::Helpers;
 use crate::isa::{Isa, IsaError};
 use crate::lanes::Plain;
 use crate::path::{Path, RowsMut};
@@ -16,7 +16,7 @@ use crate::weights::{LANES, Weights};
 use crate::{GROUP, NORM_COLUMNS_MAX};
 
 /// Products below which a matrix is left to one thread.
-const PRODUCTS_MIN: usize = 1 << 20;
+const PRODUCTS_MIN: usize = 1 << 18;
 /// Elements below which an operation on elements is left to one thread.
 const ELEMENTS_MIN: usize = 1 << 15;
 /// Rows per thread from which a matrix product is cut by rows instead of by panels.
@@ -34,7 +34,7 @@ pub struct Cpu {
     threads: NonZeroUsize,
     path: Box<dyn Path>,
     /// All threads but the calling one; none where that is the only one.
-    helpers: Option<ThreadPool>,
+    helpers: Option<Helpers>,
 }
 
 impl Cpu {
@@ -44,16 +44,10 @@ impl Cpu {
     /// If the machine lacks the instructions or refuses the threads.
     pub fn new(isa: Isa, threads: NonZeroUsize) -> Result<Cpu, CpuError> {
         let path = path(isa)?;
-        let helpers = match threads.get() - 1 {
-            0 => None,
-            helpers => Some(
-                ThreadPoolBuilder::new()
-                    .num_threads(helpers)
-                    .thread_name(|i| format!("kernels-{i}"))
-                    .build()
-                    .map_err(|source| CpuError::Threads { threads, source })?,
-            ),
-        };
+        let helpers = NonZeroUsize::new(threads.get() - 1)
+            .map(Helpers::new)
+            .transpose()
+            .map_err(|source| CpuError::Threads { threads, source })?;
         Ok(Cpu { isa, threads, path, helpers })
     }
 
@@ -204,29 +198,15 @@ impl Cpu {
     }
 
     /// Runs every task, on all threads if there are several tasks.
-    ///
-    /// The calling thread takes tasks as well, so that it need not wait for the others to wake.
     pub(crate) fn share<T: Send>(
         &self,
         tasks: impl ExactSizeIterator<Item = T> + Send,
         run: impl Fn(T) + Sync,
     ) {
-        let Some(helpers) = self.helpers.as_ref().filter(|_| tasks.len() > 1) else {
-            return tasks.for_each(run);
-        };
-        let wanted = self.threads.get().min(tasks.len()) - 1;
-        let tasks = Mutex::new(tasks);
-        let work = || {
-            while let Some(task) = next(&tasks) {
-                run(task);
-            }
-        };
-        helpers.in_place_scope(|scope| {
-            for _ in 0..wanted {
-                scope.spawn(|_| work());
-            }
-            work();
-        });
+        match self.helpers.as_ref().filter(|_| tasks.len() > 1) {
+            Some(helpers) => helpers.share(tasks, run),
+            None => tasks.for_each(run),
+        }
     }
 
     /// Rows of `columns` elements per task of an operation on elements.
@@ -364,9 +344,4 @@ fn cut_rows(y: &mut [i32], width: usize, step: usize) -> Vec<Vec<&mut [i32]>> {
         }
     }
     pieces
-}
-
-/// The next task; nothing more once a task has panicked while being fetched.
-fn next<T>(tasks: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
-    tasks.lock().ok()?.next()
 }

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::GROUP;
 use crate::aligned::Aligned;
+use crate::pages::Pages;
 use crate::reference;
 
 /// Rows of a panel: the 32-bit lanes of the widest registers in use.
@@ -33,7 +34,7 @@ pub struct Weights {
     /// One per padded row.
     exponents: Vec<i8>,
     /// (panels, columns / 4, 16 rows, 4 columns), each `q ^ 0x80`.
-    quants: Aligned<u8>,
+    quants: Pages,
     /// (panels, columns / 32, 16 rows).
     scales: Aligned<u16>,
 }
@@ -100,7 +101,7 @@ impl Weights {
             rows,
             columns,
             exponents: exponents.to_vec(),
-            quants: Aligned::copy(quants),
+            quants: Pages::copy(quants),
             scales: Aligned::copy(scales),
         })
     }
@@ -231,7 +232,7 @@ impl Weights {
     /// A matrix of zeros.
     fn zero(rows: usize, columns: usize) -> Weights {
         let padded = rows.next_multiple_of(LANES);
-        let mut quants = Aligned::new(padded * columns);
+        let mut quants = Pages::new(padded * columns);
         let mut scales = Aligned::new(padded * (columns / GROUP));
         quants.fill(SIGN);
         scales.fill(1);

@@ -1,10 +1,12 @@
 //! AVX2 and AVX-512.
 //!
 //! Operations on elements are the loops of [`lanes`], compiled once more for each instruction
-//! set. Products are written out: [`avx2`] and [`avx512`].
+//! set. Products are written out: [`avx2`] and [`avx512`]; so are [`powers`] where registers are
+//! wide enough to hold tables.
 
 mod avx2;
 mod avx512;
+mod powers;
 
 use crate::attend::Attention;
 use crate::cpu::{Angles, Norm, Rope};
@@ -40,18 +42,18 @@ impl Avx512 {
     }
 }
 
-/// Implements [`Path`]: from the loops of [`lanes`], compiled with the features named, and from
-/// the products of a module.
+/// Implements [`Path`]: from the loops of [`lanes`], compiled with the features named, from the
+/// products of one module and the gates and weights of another.
 macro_rules! path {
-    ($path:ty, $features:literal, $products:ident) => {
+    ($path:ty, $features:literal, $products:ident, $powers:ident) => {
         impl Path for $path {
             path! { $features, lanes::quantise(x: &[i32], columns: usize, out: RowsMut<'_>) }
             path! { $features, lanes::rmsnorm(x: &[i32], gain: &[i32], norm: &Norm, y: &mut [i32]) }
             path! { $features, lanes::rope(x: &mut [i32], turn: &Rope, angles: &[Angles<'_>]) }
-            path! { $features, lanes::swiglu(gate: &[i32], up: &[i32], frac_out: u8, y: &mut [i32]) }
+            path! { $features, $powers::swiglu(gate: &[i32], up: &[i32], frac_out: u8, y: &mut [i32]) }
             path! { $features, lanes::add(x: &mut [i32], y: &[i32]) }
             path! { $features, lanes::largest(x: &[i32]) -> i32 }
-            path! { $features, lanes::softmax(scores: &[i32], weights: &mut [u32]) -> u64 }
+            path! { $features, $powers::softmax(scores: &[i32], weights: &mut [u32]) -> u64 }
             path! {
                 $features,
                 lanes::means(sums: &[i64], weights: u64, attention: &Attention, y: &mut [i32])
@@ -88,5 +90,5 @@ macro_rules! path {
     };
 }
 
-path!(Avx2, "avx2", avx2);
-path!(Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", avx512);
+path!(Avx2, "avx2", avx2, lanes);
+path!(Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", avx512, powers);

@@ -79,7 +79,7 @@ fn tile_matmul<const P: usize, const T: usize>(
             let lanes = y.len().min(LANES);
             // SAFETY: the mask lets through as many lanes as `y` is long, at most sixteen.
             unsafe {
-                let mask = (u32::MAX >> (32 - lanes as u32)) as u16;
+                let mask = ((1u32 << lanes) - 1) as u16;
                 _mm512_mask_storeu_epi32(y.as_mut_ptr(), mask, outputs);
             }
         }
