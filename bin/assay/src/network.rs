@@ -179,6 +179,7 @@ impl Network {
             audit: Audit::None,
             requests_max: REQUESTS_MAX,
             price_max,
+            patience: assay_gateway::Patience::default(),
             order_ttl: ORDER_TTL,
             poll_every: POLL_EVERY,
             drain_max: DRAIN_MAX,

@@ -77,7 +77,7 @@ pub struct Sealed {
     pub states: Vec<B256>,
 }
 
-/// Why a provider does not answer an order. A buyer chooses what to do by the variant.
+/// Why a provider does not answer an order: its word, which a buyer need not believe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "code")]
 pub enum Refusal {
@@ -160,13 +160,6 @@ pub enum Refusal {
         /// What went wrong.
         reason: String,
     },
-}
-
-impl Refusal {
-    /// Whether another provider may well accept the same order.
-    pub fn is_the_providers(&self) -> bool {
-        !matches!(self, Self::Invalid { .. } | Self::Context { .. } | Self::Expired { .. })
-    }
 }
 
 impl From<OrderError> for Refusal {

@@ -1,8 +1,9 @@
 //! Buys one answer: hands the order in, passes text on, and closes with a checked receipt.
 //!
 //! A purchase is driven to its end by its own task. A client that leaves cancels the order, and
-//! the receipt for what was delivered is still read and kept. A provider that fails before its
-//! first token is replaced by the next; one that lies is struck.
+//! the receipt for what was delivered is still read and kept. A provider that refuses, or fails
+//! before its first token, is replaced by the next, and asked last for a while; one that lies is
+//! struck. The gateway made the order, so no refusal is believed to be the order's fault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use axum::body::Bytes;
 use axum::http::{StatusCode, header};
 use reqwest::Response;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::catalogue::Model;
 use crate::close::{Ordered, close};
@@ -24,19 +25,10 @@ use crate::http::{Gateway, now_s};
 use crate::lines::{Lines, LinesError, short_body};
 use crate::openai::{Finish, Problem, Usage};
 use crate::route::{Candidate, NoRoute, Wanted, allowed_price, choose};
-use crate::text::Text;
+use crate::text::{NotTokens, Text};
 
-/// Providers one order is handed to at most.
+/// Providers one order is handed to at most, not counting those that refuse it.
 const TRIES_MAX: usize = 3;
-
-/// Longest wait for a provider to accept or refuse an order.
-const ACCEPT_WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// Longest wait for the first token, and for each thing after it.
-const FRAME_WAIT_MAX: Duration = Duration::from_secs(120);
-
-/// Longest wait for a provider to hear that an order is cancelled.
-const CANCEL_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Longest refusal, in bytes.
 const REFUSAL_BYTES_MAX: usize = 1 << 16;
@@ -148,6 +140,8 @@ fn unrouted(none: NoRoute, max_price: Amount) -> Problem {
 enum Turn {
     /// The client knows everything, or has left.
     Over,
+    /// It did not take the order.
+    Refused(Problem),
     /// It failed before the answer began, so another may have a try.
     Next(Problem),
     /// It failed in a way that another try does not mend.
@@ -159,7 +153,8 @@ pub(crate) async fn buy(gateway: Arc<Gateway>, buying: Buying, news: mpsc::Sende
     let mut client = Client { news, accepted: false };
     let mut tried = Vec::new();
     let mut problem = None;
-    while tried.len() < TRIES_MAX {
+    let mut failed = 0;
+    while failed < TRIES_MAX {
         let now = now_s();
         let candidates = gateway.directory.candidates(buying.wanted.model, now);
         let candidate = match choose(&buying.wanted, &candidates, &tried, now) {
@@ -171,10 +166,13 @@ pub(crate) async fn buy(gateway: Arc<Gateway>, buying: Buying, news: mpsc::Sende
         };
         tried.push(candidate.place);
         let _using = gateway.directory.using(candidate.place);
-        match hand_in(&gateway, &buying, candidate, &mut client).await {
+        let turn = hand_in(&gateway, &buying, candidate, &mut client).await;
+        failed += usize::from(matches!(turn, Turn::Next(_)));
+        match turn {
             Turn::Over => return,
-            Turn::Next(why) => {
+            Turn::Refused(why) | Turn::Next(why) => {
                 tracing::warn!(order = %buying.hash, url = candidate.url, problem = why.message, "next provider");
+                gateway.directory.put_aside(candidate.place, &why.message);
                 problem = Some(why);
             }
             Turn::Failed(why) => {
@@ -214,6 +212,7 @@ async fn hand_in(
     candidate: &Candidate,
     client: &mut Client,
 ) -> Turn {
+    let patience = &gateway.patience;
     let request = gateway
         .http
         .post(format!("{}/v1/orders", candidate.url))
@@ -224,7 +223,7 @@ async fn hand_in(
         // Hanging up cancels the order, in case it has arrived.
         () = client.news.closed() => return Turn::Over,
         () = gateway.stopping.cancelled() => return Turn::Failed(Problem::closing()),
-        reply = timeout(ACCEPT_WAIT_MAX, request.send()) => reply,
+        reply = timeout(patience.accept_wait_max, request.send()) => reply,
     };
     match reply {
         Err(_) => Turn::Next(Problem::timeout("the provider did not accept the order in time")),
@@ -236,30 +235,20 @@ async fn hand_in(
             let lines = Lines::new(reply, buying.tokens_max());
             Delivery::new(gateway, buying, candidate, client).run(lines).await
         }
-        Ok(Ok(reply)) => refused(reply).await,
+        Ok(Ok(reply)) => Turn::Refused(refusal(reply, patience.accept_wait_max).await),
     }
 }
 
-/// Sorts a refusal by whether another provider may accept.
-async fn refused(mut reply: Response) -> Turn {
+/// What a provider says instead of taking the order.
+async fn refusal(mut reply: Response, wait_max: Duration) -> Problem {
     let status = reply.status();
-    let read = timeout(ACCEPT_WAIT_MAX, short_body(&mut reply, REFUSAL_BYTES_MAX)).await;
-    let refusal =
+    let read = timeout(wait_max, short_body(&mut reply, REFUSAL_BYTES_MAX)).await;
+    let refusal: Option<Refusal> =
         read.ok().and_then(Result::ok).and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    match refusal {
-        Some(refusal) => sorted(refusal),
-        None => {
-            Turn::Next(Problem::upstream(format!("the provider answered with status {status}")))
-        }
-    }
-}
-
-fn sorted(refusal: Refusal) -> Turn {
-    if refusal.is_the_providers() {
-        Turn::Next(refusal.into())
-    } else {
-        Turn::Failed(refusal.into())
-    }
+    refusal.map_or_else(
+        || Problem::upstream(format!("the provider answered with status {status}")),
+        Problem::from,
+    )
 }
 
 /// Why an order was cancelled by us.
@@ -281,13 +270,15 @@ struct Delivery<'a> {
     client: &'a Client,
     text: Text,
     stop: Option<Stop>,
+    /// When the receipt has to be here.
+    deadline: Instant,
 }
 
 /// What a delivery waits for.
 enum Event {
     Stop(Stop),
     Frame(Result<Frame, LinesError>),
-    Silence,
+    Late,
 }
 
 impl<'a> Delivery<'a> {
@@ -299,25 +290,27 @@ impl<'a> Delivery<'a> {
     ) -> Self {
         let tokenizer = Arc::clone(&buying.model.listed.tokenizer);
         let text = Text::new(tokenizer, buying.draft.ending.clone(), buying.draft.stops.clone());
-        Self { gateway, buying, candidate, client, text, stop: None }
+        let deadline = Instant::now() + gateway.patience.answer_wait_max(buying.tokens_max());
+        Self { gateway, buying, candidate, client, text, stop: None, deadline }
     }
 
     async fn run(mut self, mut lines: Lines) -> Turn {
         loop {
             let running = self.stop.is_none();
+            let next_due = Instant::now() + self.gateway.patience.frame_wait_max;
             let event = tokio::select! {
                 biased;
                 () = self.client.news.closed(), if running => Event::Stop(Stop::Left),
                 () = self.gateway.stopping.cancelled(), if running => Event::Stop(Stop::Closing),
-                frame = timeout(FRAME_WAIT_MAX, lines.next()) => {
-                    frame.map_or(Event::Silence, Event::Frame)
+                frame = timeout_at(next_due.min(self.deadline), lines.next()) => {
+                    frame.map_or(Event::Late, Event::Frame)
                 }
             };
             match event {
                 Event::Stop(stop) => self.cancel(stop).await,
                 Event::Frame(Ok(Frame::Tokens(tokens))) => {
-                    if let Err(overrun) = self.pass_on(&tokens) {
-                        return self.lied(&overrun);
+                    if let Err(lie) = self.pass_on(&tokens) {
+                        return self.lied(&lie);
                     }
                     if self.text.is_cut() && self.stop.is_none() {
                         self.cancel(Stop::Cut).await;
@@ -325,22 +318,24 @@ impl<'a> Delivery<'a> {
                 }
                 Event::Frame(Ok(Frame::Sealed(sealed))) => return self.conclude(*sealed).await,
                 Event::Frame(Ok(Frame::Failed(refusal))) => {
-                    return self.failed(sorted(refusal));
+                    return self.failed(refusal.into());
                 }
                 Event::Frame(Err(error)) => {
                     let message = format!("the provider broke off: {error}");
-                    return self.failed(Turn::Next(Problem::upstream(message)));
+                    return self.failed(Problem::upstream(message));
                 }
-                Event::Silence => {
-                    let problem = Problem::timeout("the provider fell silent");
-                    return self.failed(Turn::Next(problem));
+                Event::Late if Instant::now() >= self.deadline => {
+                    return self.failed(Problem::timeout("the provider's receipt is overdue"));
+                }
+                Event::Late => {
+                    return self.failed(Problem::timeout("the provider fell silent"));
                 }
             }
         }
     }
 
     /// Shows what can be shown of the next tokens.
-    fn pass_on(&mut self, tokens: &[u32]) -> Result<(), crate::text::Overrun> {
+    fn pass_on(&mut self, tokens: &[u32]) -> Result<(), NotTokens> {
         let shown = self.text.take(tokens)?;
         self.show(shown);
         Ok(())
@@ -356,22 +351,23 @@ impl<'a> Delivery<'a> {
     async fn cancel(&mut self, stop: Stop) {
         tracing::debug!(order = %self.buying.hash, ?stop, "cancelling");
         self.stop = Some(stop);
+        let patience = &self.gateway.patience;
+        self.deadline = self.deadline.min(Instant::now() + patience.seal_wait_max);
         let url = format!("{}/v1/orders/{}", self.candidate.url, self.buying.hash);
-        let request = self.gateway.http.delete(url).timeout(CANCEL_WAIT_MAX);
+        let request = self.gateway.http.delete(url).timeout(patience.seal_wait_max / 2);
         // A provider that does not hear it delivers more than is wanted, and no harm is done.
         if let Err(error) = request.send().await {
             tracing::warn!(order = %self.buying.hash, %error, "the order could not be cancelled");
         }
     }
 
-    /// A provider's failure counts as a try only if the client has seen and asked for nothing.
-    fn failed(&self, turn: Turn) -> Turn {
-        match turn {
-            Turn::Next(problem) if self.stop.is_some() || !self.text.output().is_empty() => {
-                Turn::Failed(problem)
-            }
-            turn => turn,
+    /// Another provider may have a try only if the client has seen and asked for nothing.
+    fn failed(&self, problem: Problem) -> Turn {
+        if self.stop.is_none() && self.text.output().is_empty() {
+            return Turn::Next(problem);
         }
+        self.gateway.directory.put_aside(self.candidate.place, &problem.message);
+        Turn::Failed(problem)
     }
 
     fn lied(&self, reason: &dyn std::error::Error) -> Turn {
@@ -418,10 +414,10 @@ impl<'a> Delivery<'a> {
             (_, Ended::Length) => Finish::Length,
             (Some(Stop::Closing), Ended::Cancelled) => return Turn::Failed(Problem::closing()),
             (_, Ended::Cancelled) => {
-                let problem = Problem::upstream("the provider ended the answer early");
-                return self.failed(Turn::Next(problem));
+                return self.failed(Problem::upstream("the provider ended the answer early"));
             }
         };
+        self.gateway.directory.answered(self.candidate.place);
         let usage = Usage::new(order.prompt_tokens, answer.receipt.output_tokens);
         let answer = Answer { states: Vec::new(), ..answer };
         self.client.tell(News::Done(Box::new(Bought { answer, finish, usage })));

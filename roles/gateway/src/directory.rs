@@ -1,7 +1,7 @@
 //! What providers offer now, filled in the background, so that no request waits for it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use assay_protocol::wire::Offers;
 use assay_protocol::{Address, Amount, Assurance, ChainId, ModelId, Offer};
@@ -26,6 +26,12 @@ const FIRST_POLLS_MAX: u32 = 100;
 /// How long a provider that lied is left alone, in seconds.
 const STRUCK_S: u64 = 600;
 
+/// How long others are asked before a provider that failed once.
+const ASIDE: Duration = Duration::from_secs(1);
+
+/// How often that doubles at most, to about a minute.
+const ASIDE_DOUBLINGS_MAX: u32 = 6;
+
 /// The providers, and what each offers now.
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -48,6 +54,16 @@ struct Provider {
     /// Why it has no offers.
     fault: Option<String>,
     struck: Option<Strike>,
+    /// Orders it failed since it last answered one; those that failed together count once.
+    failures: u32,
+    aside: Option<Aside>,
+}
+
+/// Why others are asked before a provider, and until when.
+#[derive(Debug)]
+struct Aside {
+    until: Instant,
+    reason: String,
 }
 
 /// Why a provider is left alone, and until when.
@@ -78,6 +94,11 @@ impl Provider {
     fn struck_at(&self, now: u64) -> Option<&Strike> {
         self.struck.as_ref().filter(|strike| now < strike.until)
     }
+
+    /// Why others are asked first now.
+    fn aside(&self) -> Option<&Aside> {
+        self.aside.as_ref().filter(|aside| Instant::now() < aside.until)
+    }
 }
 
 impl Directory {
@@ -91,6 +112,8 @@ impl Directory {
             ours: 0,
             fault: Some("not asked yet".into()),
             struck: None,
+            failures: 0,
+            aside: None,
         };
         Self { http, chain, providers: Mutex::new(urls.into_iter().map(provider).collect()) }
     }
@@ -178,6 +201,7 @@ impl Directory {
                 running: provider.running.max(provider.ours),
                 running_max: provider.running_max,
                 struck: provider.struck_at(now).is_some(),
+                aside: provider.aside().is_some(),
             })
         });
         known.collect()
@@ -203,6 +227,26 @@ impl Directory {
         provider.struck = Some(Strike { until: now_s() + STRUCK_S, reason });
     }
 
+    /// Asks others first for a while, because a provider refused, broke off or fell silent. The
+    /// while doubles with each failure in a row.
+    pub(crate) fn put_aside(&self, place: usize, reason: &str) {
+        let mut providers = self.lock();
+        let provider = &mut providers[place];
+        if provider.aside().is_none() {
+            provider.failures += 1;
+            let factor = 1 << (provider.failures - 1).min(ASIDE_DOUBLINGS_MAX);
+            let until = Instant::now() + ASIDE * factor;
+            provider.aside = Some(Aside { until, reason: reason.to_owned() });
+        }
+    }
+
+    /// Forgets the failures of a provider that answered.
+    pub(crate) fn answered(&self, place: usize) {
+        let mut providers = self.lock();
+        providers[place].failures = 0;
+        providers[place].aside = None;
+    }
+
     /// The directory as anyone may read it, at `now` in Unix seconds.
     pub(crate) fn listing(&self, now: u64) -> String {
         let providers = self.lock();
@@ -213,6 +257,7 @@ impl Directory {
             running: provider.running,
             running_max: provider.running_max,
             struck: provider.struck_at(now).map(|strike| strike.reason.as_str()),
+            aside: provider.aside().map(|aside| aside.reason.as_str()),
             struck_until: provider.struck_at(now).map(|strike| strike.until),
             fault: provider.fault.as_deref(),
         });
@@ -253,6 +298,7 @@ struct Entry<'a> {
     running_max: u32,
     struck: Option<&'a str>,
     struck_until: Option<u64>,
+    aside: Option<&'a str>,
     fault: Option<&'a str>,
 }
 

@@ -25,7 +25,7 @@ use crate::directory::Directory;
 use crate::draft::draft;
 use crate::openai::{ChatRequest, ModelCard, Models, Problem, Reply};
 use crate::store::Store;
-use crate::{Config, RunError};
+use crate::{Config, Patience, RunError};
 
 /// Longest request body, in bytes.
 const BODY_BYTES_MAX: usize = 16 << 20;
@@ -49,6 +49,7 @@ pub(crate) struct Gateway {
     pub(crate) audit: Audit,
     pub(crate) order_ttl: Duration,
     pub(crate) price_max: Amount,
+    pub(crate) patience: Patience,
     pub(crate) directory: Directory,
     pub(crate) store: Store,
     pub(crate) http: reqwest::Client,
@@ -77,6 +78,7 @@ impl Gateway {
             audit: config.audit,
             order_ttl: config.order_ttl,
             price_max: config.price_max,
+            patience: config.patience,
             directory: Directory::new(http.clone(), config.chain, config.providers),
             store,
             http,

@@ -36,9 +36,6 @@ use tokio_util::sync::CancellationToken;
 use http::Gateway;
 pub use store::StoreError;
 
-/// Longest wait, once purchases are told to stop, for their receipts.
-const SEAL_WAIT_MAX: Duration = Duration::from_secs(10);
-
 /// Longest wait, once nothing is bought any more, for clients to read the last bytes.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 
@@ -62,12 +59,47 @@ pub struct Config {
     /// Most that one answer may cost, in base units. An offer at which it may cost more is not
     /// considered, so no provider can make an order promise more than this.
     pub price_max: Amount,
+    /// How long providers may take.
+    pub patience: Patience,
     /// How long after it is signed an order may be started.
     pub order_ttl: Duration,
     /// How often providers are asked for their offers.
     pub poll_every: Duration,
     /// Longest wait for running requests at shutdown; after it they are cancelled.
     pub drain_max: Duration,
+}
+
+/// How long a provider may take before the gateway turns to another, or gives the answer up.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Longest wait for it to accept or refuse an order.
+    pub accept_wait_max: Duration,
+    /// Longest wait for the first token, and for each thing after it.
+    pub frame_wait_max: Duration,
+    /// Longest wait for a whole answer: this, …
+    pub answer_wait_base: Duration,
+    /// … and this for each token that the order asks for at most.
+    pub token_wait_max: Duration,
+    /// Longest wait for the receipt of an order that was cancelled.
+    pub seal_wait_max: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            accept_wait_max: Duration::from_secs(30),
+            frame_wait_max: Duration::from_secs(120),
+            answer_wait_base: Duration::from_secs(120),
+            token_wait_max: Duration::from_secs(2),
+            seal_wait_max: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Patience {
+    pub(crate) fn answer_wait_max(&self, tokens_max: u32) -> Duration {
+        self.answer_wait_base + self.token_wait_max.saturating_mul(tokens_max)
+    }
 }
 
 /// A model clients may name.
@@ -157,7 +189,9 @@ async fn drain(gateway: &Gateway, drain_max: Duration) {
     }
     tracing::warn!(requests = gateway.purchases.len(), "cancelling what is unfinished");
     gateway.stopping.cancel();
-    if tokio::time::timeout(SEAL_WAIT_MAX, gateway.purchases.wait()).await.is_err() {
+    // Purchases give up by themselves just before.
+    let wait_max = gateway.patience.seal_wait_max + Duration::from_secs(1);
+    if tokio::time::timeout(wait_max, gateway.purchases.wait()).await.is_err() {
         tracing::error!(requests = gateway.purchases.len(), "providers sent no receipts in time");
     }
 }

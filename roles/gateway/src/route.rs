@@ -26,6 +26,8 @@ pub(crate) struct Candidate {
     pub(crate) running_max: u32,
     /// Whether it was caught lying.
     pub(crate) struck: bool,
+    /// Whether it failed lately: all others come first.
+    pub(crate) aside: bool,
 }
 
 impl Candidate {
@@ -45,10 +47,10 @@ impl Candidate {
             && !self.struck
     }
 
-    /// The order in which offers are taken: the price in the worst case, then who runs the fewest
-    /// orders, then the lower address.
-    fn rank(&self, wanted: &Wanted) -> (Amount, u32, Address, usize) {
-        (self.worst_price(wanted), self.running, self.offer.provider, self.place)
+    /// The order in which offers are taken: who did not fail lately, then the price in the worst
+    /// case, then who runs the fewest orders, then the lower address.
+    fn rank(&self, wanted: &Wanted) -> (bool, Amount, u32, Address, usize) {
+        (self.aside, self.worst_price(wanted), self.running, self.offer.provider, self.place)
     }
 }
 
@@ -63,8 +65,9 @@ pub(crate) enum NoRoute {
     Price,
 }
 
-/// Picks the offer at which the order costs least in the worst case. Ties go to the provider that
-/// runs the fewest orders, then to the lower address. Places in `tried` are out.
+/// Picks the offer at which the order costs least in the worst case, among providers that did not
+/// fail lately if there are any. Ties go to the provider that runs the fewest orders, then to the
+/// lower address. Places in `tried` are out.
 ///
 /// `now` is in Unix seconds.
 pub(crate) fn choose<'a>(
@@ -111,7 +114,7 @@ pub(crate) fn allowed_price(
     });
     let mut ranks: Vec<_> = able.map(|candidate| candidate.rank(wanted)).collect();
     ranks.sort_unstable();
-    ranks.iter().take(tries).map(|rank| rank.0).max().unwrap_or_default()
+    ranks.iter().take(tries).map(|rank| rank.1).max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -144,10 +147,12 @@ mod tests {
             running: running.parse().unwrap(),
             running_max: running_max.parse().unwrap(),
             struck: false,
+            aside: false,
         };
         for word in words {
             match word {
                 "struck" => candidate.struck = true,
+                "aside" => candidate.aside = true,
                 "expired" => candidate.offer.expires = NOW,
                 "scored" => candidate.offer.assurance = Assurance::Scored,
                 "short" => candidate.offer.context = 9,
@@ -188,6 +193,13 @@ mod tests {
         check("ada 3 0/4, bob 2 3/4", &[], "b");
         check("ada 2 3/4, bob 2 1/4", &[], "b");
         check("bob 2 1/4, ada 2 1/4", &[], "a");
+    }
+
+    #[test]
+    fn who_failed_lately_comes_last_but_comes() {
+        check("ada 1 0/4 aside, bob 5 0/4", &[], "b");
+        check("ada 1 0/4 aside, bob 5 0/4", &[1], "a");
+        check("ada 1 0/4 aside, bob 6 0/4", &[], "a");
     }
 
     #[test]

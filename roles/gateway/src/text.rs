@@ -19,10 +19,16 @@ pub(crate) struct Text {
     cut: Cut,
 }
 
-/// A token came after the one that ends the answer.
+/// Why tokens are not the next ones of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the answer goes on after its end")]
-pub(crate) struct Overrun;
+pub(crate) enum NotTokens {
+    /// There are some after the one that ends the answer.
+    #[error("the answer goes on after its end")]
+    Overrun,
+    /// There are none, which would keep a reader waiting for ever.
+    #[error("tokens were announced, and there are none")]
+    None,
+}
 
 impl Text {
     pub(crate) fn new(tokenizer: Arc<Tokenizer>, ending: Ending, stops: Vec<String>) -> Self {
@@ -41,10 +47,13 @@ impl Text {
     }
 
     /// Takes tokens, and returns the text that can now be shown.
-    pub(crate) fn take(&mut self, tokens: &[u32]) -> Result<String, Overrun> {
+    pub(crate) fn take(&mut self, tokens: &[u32]) -> Result<String, NotTokens> {
+        if tokens.is_empty() {
+            return Err(NotTokens::None);
+        }
         for &token in tokens {
             if self.ending.at(&self.output).is_some() {
-                return Err(Overrun);
+                return Err(NotTokens::Overrun);
             }
             self.output.push(token);
         }
@@ -218,6 +227,7 @@ mod tests {
         let ending = Ending { eos: vec![2], stops: vec![], tokens_max: 3 };
         let mut text = Text::new(tokenizer, ending, vec![]);
         assert!(text.take(&[10, 2]).is_ok());
-        assert_eq!(text.take(&[11]), Err(Overrun));
+        assert_eq!(text.take(&[11]), Err(NotTokens::Overrun));
+        assert_eq!(text.take(&[]), Err(NotTokens::None));
     }
 }

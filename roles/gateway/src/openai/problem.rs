@@ -173,12 +173,12 @@ impl From<ChatError> for Problem {
     }
 }
 
-/// What a client is told of a provider's refusal.
+/// What a client is told of a provider's refusal. It is never the client's fault: the gateway
+/// checked the order before it signed.
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Busy { .. } => Self::all_busy(),
-            Refusal::Context { .. } => Self::context(refusal.to_string()),
             refusal => Self::upstream(format!("the provider refused: {refusal}")),
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use assay_protocol::Finish;
 use assay_protocol::wire::Refusal;
-use provider::Lie;
+use provider::{Act, Lie};
 use serde_json::json;
 use stage::{CONTEXT, NAME, Setup, Stage, streamed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -66,27 +66,39 @@ async fn the_limit_on_tokens_ends_by_length() {
 
 #[tokio::test]
 async fn the_next_provider_answers_for_one_that_fails_early() {
-    let setup = Setup { prices: vec![1, 2], dead: true, ..Setup::default() };
-    let stage = Stage::new(setup).await;
-    let [first, second] = &stage.providers[..] else { panic!("two providers") };
-    second.says("two");
-    let answered = async |why: &str| {
-        let (before, asked) = (second.orders(), first.orders());
-        let said = stage.chat(json!({})).await;
-        assert_eq!(said.status, 200, "{why}: {}", said.body);
-        assert_eq!(said.json()["choices"][0]["message"]["content"], "two", "{why}");
-        assert_eq!((second.orders(), first.orders()), (before + 1, asked + 1), "{why}");
+    let check = async |why: &str, change: fn(&mut Act)| {
+        let setup = Setup { prices: vec![1, 2], dead: true, ..Setup::default() };
+        let stage = Stage::new(setup).await;
+        let [first, second] = &stage.providers[..] else { panic!("two providers") };
+        first.says("one");
+        first.change(change);
+        second.says("two");
+        // The second time, the first provider is not even asked.
+        for orders in [1, 2] {
+            let said = stage.chat(json!({})).await;
+            assert_eq!(said.status, 200, "{why}: {}", said.body);
+            assert_eq!(said.json()["choices"][0]["message"]["content"], "two", "{why}");
+            assert_eq!((first.orders(), second.orders()), (1, orders), "{why}");
+        }
+        let listing = stage.get("/v1/providers").await.json();
+        assert!(listing["data"][1]["aside"].is_string(), "{why}: {listing}");
+        assert!(listing["data"][2]["aside"].is_null(), "{why}: {listing}");
     };
-    first.change(|act| act.refuse = Some(Refusal::Busy { running_max: 1 }));
-    answered("busy").await;
-    first.change(|act| act.refuse = Some(Refusal::Closing));
-    answered("closing").await;
-    first.says("one");
-    first.change(|act| act.breaks_after = Some(0));
-    answered("broken before its first token").await;
-    first.says("one");
-    first.change(|act| act.fails = Some(Refusal::Internal { reason: "broken".into() }));
-    answered("failed before its first token").await;
+    check("busy", |act| act.refuse = Some(Refusal::Busy { running_max: 1 })).await;
+    check("closing", |act| act.refuse = Some(Refusal::Closing)).await;
+    check("says it is invalid", |act| act.refuse = Some(Refusal::Invalid { reason: "no".into() }))
+        .await;
+    check("says it is too long", |act| {
+        act.refuse = Some(Refusal::Context { prompt: 9, context: 1 })
+    })
+    .await;
+    check("says it is late", |act| act.fails = Some(Refusal::Expired { deadline: 1, now: 2 }))
+        .await;
+    check("broken before its first token", |act| act.breaks_after = Some(0)).await;
+    check("failed before its first token", |act| {
+        act.fails = Some(Refusal::Internal { reason: "broken".into() });
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A provider that says what a test wants it to say, lies included, over real sockets.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use assay_protocol::wire::{Frame, Offers, Refusal, Sealed, SignedOffer, Submission};
 use assay_protocol::{
@@ -33,6 +34,12 @@ pub(crate) enum Lie {
     Text,
     /// The price is above the offer's.
     Price,
+    /// The price is below the offer's, which is no lie.
+    Cheaper,
+    /// Frames of no tokens follow each other for ever.
+    Nothing,
+    /// A cancelled order goes on, token by token.
+    Deaf,
     /// The sealed tokens are not those that were sent.
     Output,
     /// Tokens follow the end of the answer.
@@ -153,6 +160,17 @@ impl Scripted {
             frames.send(Frame::Failed(refusal)).await.unwrap();
             return;
         }
+        while act.lie == Some(Lie::Nothing) {
+            if frames.send(Frame::Tokens(vec![])).await.is_err() {
+                return;
+            }
+        }
+        if act.lie == Some(Lie::Deaf) {
+            while frames.send(Frame::Tokens(vec![10])).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            return;
+        }
         let mut output = Vec::new();
         let pieces = act.pieces.iter().cloned().chain([vec![EOS]]);
         for (index, piece) in pieces.enumerate() {
@@ -212,6 +230,7 @@ impl Scripted {
         match lie {
             Some(Lie::Text) => text.push('!'),
             Some(Lie::Price) => price.0 += 1,
+            Some(Lie::Cheaper) => price.0 -= 1,
             Some(Lie::Output) => output[0] ^= 1,
             Some(Lie::States) => *states.last_mut().unwrap() = B256::ZERO,
             Some(Lie::Order) => receipt_order = OrderHash(B256::ZERO),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_gateway::{Config, Listed, RunError, run};
+use assay_gateway::{Config, Listed, Patience, RunError, run};
 use assay_protocol::{Amount, Answer, Audit, B256, ChainId, Ending, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
 use serde_json::{Value, json};
@@ -36,6 +36,7 @@ pub(crate) struct Setup {
     pub(crate) dead: bool,
     pub(crate) requests_max: usize,
     pub(crate) drain_max: Duration,
+    pub(crate) patience: Patience,
 }
 
 impl Default for Setup {
@@ -46,6 +47,7 @@ impl Default for Setup {
             dead: false,
             requests_max: 16,
             drain_max: Duration::from_secs(10),
+            patience: Patience::default(),
         }
     }
 }
@@ -125,6 +127,7 @@ impl Stage {
             audit: Audit::Public,
             requests_max: setup.requests_max,
             price_max: Amount(PRICE_MAX),
+            patience: setup.patience,
             order_ttl: Duration::from_secs(60),
             poll_every: Duration::from_millis(50),
             drain_max: setup.drain_max,
