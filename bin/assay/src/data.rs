@@ -1,8 +1,10 @@
-//! The data directory: keys, models and receipts of this machine, used by one process at a time.
+//! The data directory: keys, models and receipts of this machine. One network uses it at a time;
+//! other commands read it, and write only whole files.
 //!
 //! ```text
 //! <data-dir>/lock                 held while `assay up` runs; holds its process id
 //! <data-dir>/models/<id>.assay    models, by their id
+//! <data-dir>/models/sources/      which model a source file gives, by its SHA-256
 //! <data-dir>/gateway/key          who buys
 //! <data-dir>/gateway/answers      answers bought, with their receipts
 //! <data-dir>/providers/<n>/key    who sells

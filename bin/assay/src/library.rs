@@ -18,6 +18,8 @@ use crate::terminal::Progress;
 const SHIPPED: &[u8] = include_bytes!("../../../assets/nano/nano-q8_0.gguf");
 /// What clients call it.
 const SHIPPED_NAME: &str = "nano";
+/// Folder of notes, one per source file, of the model it gives.
+const SOURCES: &str = "sources";
 
 /// The models in a data directory.
 #[derive(Clone, Debug)]
@@ -45,6 +47,32 @@ impl Library {
             .collect();
         files.sort();
         files
+    }
+
+    /// Removes what processes that were stopped left half-written. Whoever calls this holds the
+    /// lock of the data directory.
+    pub(crate) fn sweep(&self) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().filter_map(Result::ok);
+        for path in entries.map(|entry| entry.path()) {
+            if path.is_file() && path.extension().is_none_or(|kind| kind != "assay") {
+                // What cannot be removed is in nobody's way.
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    /// Notes that this is what its source gives with default options, so that the source need not
+    /// be converted again.
+    pub(crate) fn remember(&self, package: &Package) -> Outcome {
+        let note = self.note_of(package.manifest().parts.source);
+        create_private(&self.folder)?;
+        create_private(&self.folder.join(SOURCES))?;
+        write_whole(&note, package.id().to_string().as_bytes())
+    }
+
+    /// Where the id of the model that a source gives is noted.
+    fn note_of(&self, source: B256) -> PathBuf {
+        self.folder.join(SOURCES).join(source.to_string())
     }
 
     /// Stores a model under its id.
@@ -93,7 +121,7 @@ impl Library {
         if path.extension().is_some_and(|kind| kind == "assay") {
             return read(path);
         }
-        if path.is_file()
+        if is_foreign(path)
             && let Some(known) = self.by_source(source_of(path)?)
         {
             return Ok(known);
@@ -106,14 +134,30 @@ impl Library {
         let package = self.find(what, cpu)?;
         if !self.path(package.id()).exists() {
             self.keep(&package)?;
+            if is_foreign(Path::new(what)) {
+                self.remember(&package)?;
+            }
         }
         Ok(package)
+    }
+
+    /// The model called `what`, or the one with this id if that was made from the same file.
+    pub(crate) fn find_or_ordered(&self, what: &str, id: ModelId, cpu: &Cpu) -> Outcome<Package> {
+        let (path, kept) = (Path::new(what), self.path(id));
+        if is_foreign(path)
+            && let Ok(ordered) = Package::peek(&kept)
+            && ordered.manifest.parts.source == source_of(path)?
+        {
+            return read(&kept);
+        }
+        self.find(what, cpu)
     }
 
     /// The model that comes with the program, converted on its first use.
     pub(crate) fn shipped(&self, cpu: &Cpu) -> Outcome<Package> {
         let source = B256::from_slice(&Sha256::digest(SHIPPED));
-        if let Some(known) = self.by_source(source) {
+        let known = self.by_source(source).filter(|known| known.name() == SHIPPED_NAME);
+        if let Some(known) = known {
             return Ok(known);
         }
         create_private(&self.folder)?;
@@ -125,14 +169,14 @@ impl Library {
         let _ = fs::remove_file(&file);
         let (package, _) = imported?;
         self.keep(&package)?;
+        self.remember(&package)?;
         Ok(package)
     }
 
-    /// The model made from a source file, the one with the longest context if there are several.
+    /// The model that was made from a source file with default options.
     fn by_source(&self, source: B256) -> Option<Package> {
-        let made = self.summaries().filter(|(_, model)| model.manifest.parts.source == source);
-        let (path, _) = made.max_by_key(|(_, model)| model.manifest.shape.context)?;
-        Package::read(&path).ok()
+        let id = fs::read_to_string(self.note_of(source)).ok()?.parse().ok()?;
+        Package::read(&self.path(id)).ok()
     }
 
     /// What the readable models say of themselves.
@@ -202,6 +246,11 @@ pub(crate) fn verify(package: &Package) -> Outcome {
             .why(error)
             .fix("delete the file and import the model again from its source")
     })
+}
+
+/// Whether this is a file that others published, to be converted.
+fn is_foreign(path: &Path) -> bool {
+    path.is_file() && path.extension().is_none_or(|kind| kind != "assay")
 }
 
 fn looks_like_a_file(what: &str) -> bool {

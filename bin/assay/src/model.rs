@@ -158,7 +158,14 @@ impl Import {
                 })?;
                 file
             }
-            None => Library::of(&self.data.resolve()?).keep(&package)?,
+            None => {
+                let library = Library::of(&self.data.resolve()?);
+                let file = library.keep(&package)?;
+                if self.source.is_file() && self.context.is_none() && self.calibration.is_none() {
+                    library.remember(&package)?;
+                }
+                file
+            }
         };
         let seconds = report.took.as_secs_f64();
         if self.json {

@@ -75,16 +75,25 @@ impl Up {
     }
 
     async fn serve(self, data: &Data, listener: TcpListener, began: Instant) -> Outcome<ExitCode> {
+        let mut signals = Signals::listen()?;
         let cpu = self.threads.cpu()?;
         let threads = (cpu.isa(), cpu.threads());
-        let library = Library::of(data);
-        let package = match &self.model {
-            Some(what) => library.open_and_keep(what, &cpu)?,
-            None => library.shipped(&cpu)?,
+        let (library, model) = (Library::of(data), self.model.clone());
+        let prepared = tokio::task::spawn_blocking(move || {
+            library.sweep();
+            let package = match &model {
+                Some(what) => library.open_and_keep(what, &cpu)?,
+                None => library.shipped(&cpu)?,
+            };
+            Ok((load(package)?, cpu))
+        });
+        let (loaded, cpu) = tokio::select! {
+            prepared = prepared => prepared
+                .map_err(|panic| Failure::new(Exit::Failed, "loading broke").why(panic))??,
+            // What is half-written is swept at the next start.
+            signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
-        let loaded = load(package)?;
         let (id, name) = (loaded.id, loaded.name.clone());
-        let mut signals = Signals::listen()?;
         let mut network = Network::start(data, loaded, cpu, self.providers, listener).await?;
         let url = network.url();
         if self.json {

@@ -11,6 +11,7 @@ use assay_kernels::Cpu;
 use assay_protocol::{Answer, AnswerError, Blame};
 use clap::Args;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use crate::data::DataArgument;
@@ -20,7 +21,7 @@ use crate::machine::ThreadsArgument;
 use crate::terminal::{Colour, Progress, coloured, say, say_json, stdout_has_colour};
 
 /// Longest file that is read.
-const FILE_MAX: u64 = 256 << 20;
+const FILE_MAX: u64 = 64 << 20;
 
 /// Check a receipt by computing its answer again
 ///
@@ -83,7 +84,7 @@ impl Verify {
     fn load(&self, answer: &Answer, cpu: &Cpu) -> Outcome<Loaded> {
         let library = Library::of(&self.data.resolve()?);
         let package = match &self.model {
-            Some(what) => library.find(what, cpu)?,
+            Some(what) => library.find_or_ordered(what, answer.order.model, cpu)?,
             None => library.of_id(answer.order.model)?,
         };
         library::verify(&package)?;
@@ -123,6 +124,12 @@ fn read(path: &Path) -> Outcome<Answer> {
     })
 }
 
+/// Whether a document is the body of a chat completion. Its values are not kept.
+#[derive(Deserialize)]
+struct Probe {
+    assay: Option<IgnoredAny>,
+}
+
 /// The body of a chat completion, as far as it matters here.
 #[derive(Deserialize)]
 struct Body {
@@ -130,10 +137,12 @@ struct Body {
 }
 
 fn parse(bytes: &[u8]) -> Result<Answer, String> {
-    let document: Value =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is not JSON: {error}"))?;
-    // Read again from the text, since a document takes a key twice without a word.
-    let answer = match document.get("assay") {
+    let probe: Probe = serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
+        true => error.to_string(),
+        false => format!("it is not JSON: {error}"),
+    })?;
+    // Read again from the text, since the probe looks at nothing else.
+    let answer = match probe.assay {
         Some(_) => serde_json::from_slice(bytes).map(|body: Body| body.assay),
         None => serde_json::from_slice(bytes),
     };
@@ -203,7 +212,7 @@ mod tests {
         check("[]", "expected");
         check("{}", "missing field");
         check("{\"assay\": 3}", "expected");
-        check("{\"assay\": {}, \"assay\": {}}", "missing field");
+        check("{\"assay\": {}, \"assay\": {}}", "duplicate field");
         check("{\"surprise\": 3}", "unknown field `surprise`");
     }
 }

@@ -28,7 +28,7 @@ const RUNS: usize = 5;
 const PREFILL: usize = 512;
 const DECODE: usize = 64;
 const PROMPT: usize = 64;
-const OUTPUT: usize = 128;
+const OUTPUT: usize = 256;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -239,7 +239,7 @@ impl Package {
 
     /// Writes the package whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), PackageError> {
-        let partial = path.with_extension("assay.partial");
+        let partial = path.with_extension(format!("{}.partial", std::process::id()));
         let failed = |source| PackageError::Io { path: path.to_owned(), source };
         let result = self.write_to(&partial).and_then(|()| std::fs::rename(&partial, path));
         if result.is_err() {
