@@ -150,7 +150,7 @@ enum Turn {
 
 /// Drives a purchase to its end.
 pub(crate) async fn buy(gateway: Arc<Gateway>, buying: Buying, news: mpsc::Sender<News>) {
-    let mut client = Client { news, accepted: false };
+    let mut client = Client { news, accepted: false, since: Instant::now() };
     let mut tried = Vec::new();
     let mut problem = None;
     let mut failed = 0;
@@ -190,6 +190,8 @@ pub(crate) async fn buy(gateway: Arc<Gateway>, buying: Buying, news: mpsc::Sende
 struct Client {
     news: mpsc::Sender<News>,
     accepted: bool,
+    /// When its purchase began.
+    since: Instant,
 }
 
 impl Client {
@@ -395,14 +397,18 @@ impl<'a> Delivery<'a> {
         };
         if let Err(error) = self.gateway.store.keep(self.buying.hash, &answer).await {
             tracing::error!(order = %self.buying.hash, %error, "an answer was not kept");
+            // Who is given a receipt is promised that it can be fetched again.
+            return Turn::Failed(Problem::storage(error));
         }
         let ended = answer.receipt.finish;
         tracing::info!(
-            order = %self.buying.hash,
-            provider = %answer.receipt.provider,
+            model = model.listed.name,
             prompt = order.prompt_tokens,
             output = answer.receipt.output_tokens,
             finish = %ended,
+            ms = self.client.since.elapsed().as_millis(),
+            provider = %answer.receipt.provider,
+            order = %self.buying.hash,
             "answered"
         );
         let rest = self.text.finish(ended);

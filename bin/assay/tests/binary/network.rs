@@ -191,3 +191,45 @@ fn a_second_interrupt_ends_it_at_once() {
     let (status, said) = up.end();
     assert_eq!(status.code(), Some(130), "{said}");
 }
+
+#[test]
+fn a_full_disk_breaks_no_promise() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start_with_files_of(folder.path(), 2 << 20);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let http = reqwest::Client::new();
+    let ask = |n: usize| {
+        let request = serde_json::json!({
+            "model": "nano",
+            "temperature": 0,
+            "messages": [{ "role": "user", "content": format!("Sort: 5 3 {n} 9 1 7") }],
+        });
+        let asked = http.post(format!("{}/v1/chat/completions", up.url())).json(&request).send();
+        async { asked.await.unwrap().json::<Value>().await.unwrap() }
+    };
+    let (mut promised, mut refused) = (Vec::new(), Vec::new());
+    for n in 0..200 {
+        let answers = (0..16).map(|one| ask(16 * n + one));
+        let answers = runtime.block_on(futures_util::future::join_all(answers));
+        for answer in answers {
+            match answer["id"].as_str() {
+                Some(id) => promised.push(id.to_owned()),
+                None => refused.push(answer["error"].clone()),
+            }
+        }
+        if refused.len() >= 16 {
+            break;
+        }
+    }
+    assert!(!refused.is_empty(), "nothing was full after {} answers", promised.len());
+    for error in &refused {
+        let code = error["code"].as_str().unwrap();
+        assert!(["storage_error", "upstream_error"].contains(&code), "{error}");
+    }
+    for id in promised {
+        let url = format!("{}/v1/receipts/{id}", up.url());
+        let status = runtime.block_on(http.get(url).send()).unwrap().status();
+        assert_eq!(status, 200, "{id}");
+    }
+    up.stop();
+}

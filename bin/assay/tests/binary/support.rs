@@ -30,7 +30,22 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn start(data: &Path) -> Self {
-        let mut child = assay()
+        Self::start_by(assay(), data)
+    }
+
+    /// A network whose files can have at most so many bytes, as on a disk that is full.
+    pub(crate) fn start_with_files_of(data: &Path, bytes: usize) -> Self {
+        let mut shell = Command::new("sh");
+        let blocks = bytes / 512;
+        let limited = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &limited]).arg(assay().get_program());
+        // Nobody reads what is said, and a full pipe would hold the network up.
+        shell.env("ASSAY_LOG", "off").stdin(Stdio::null());
+        Self::start_by(shell, data)
+    }
+
+    fn start_by(mut command: Command, data: &Path) -> Self {
+        let mut child = command
             .args(["up", "--json", "--port", "0", "--threads", "1", "--data-dir"])
             .arg(data)
             .stdout(Stdio::piped())

@@ -6,6 +6,9 @@ use assay_text::ChatError;
 use axum::http::StatusCode;
 use serde::Serialize;
 
+/// Longest message, in bytes. Some repeat what the client sent, which may be millions.
+const MESSAGE_BYTES_MAX: usize = 1000;
+
 /// Why a client gets no answer, or not all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
@@ -37,7 +40,8 @@ struct Inner<'a> {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, param: None, message: message.into(), retry_after_s: None }
+        let message = shortened(message.into());
+        Self { status, code, param: None, message, retry_after_s: None }
     }
 
     fn bad(code: &'static str, param: &str, message: impl Into<String>) -> Self {
@@ -129,6 +133,11 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
     }
 
+    pub(crate) fn storage(reason: impl std::fmt::Display) -> Self {
+        let message = format!("the gateway could not keep the answer and its receipt: {reason}");
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_error", message)
+    }
+
     /// The error's body.
     pub(crate) fn body(&self) -> String {
         let error = Inner {
@@ -143,7 +152,9 @@ impl Problem {
     /// Whether the same request would fail the same way again, so that clients need not try.
     pub(crate) fn is_final(&self) -> bool {
         let passing = self.status == StatusCode::REQUEST_TIMEOUT || self.retry_after_s.is_some();
-        self.status.is_client_error() && !passing
+        // Each try would buy an answer, and none could be kept.
+        let full = self.status == StatusCode::INSUFFICIENT_STORAGE;
+        full || self.status.is_client_error() && !passing
     }
 
     fn kind(&self) -> &'static str {
@@ -157,6 +168,16 @@ impl Problem {
             _ => "server_error",
         }
     }
+}
+
+/// `message` with its middle left out if it is too long.
+fn shortened(message: String) -> String {
+    if message.len() <= MESSAGE_BYTES_MAX {
+        return message;
+    }
+    let head = message.floor_char_boundary(MESSAGE_BYTES_MAX / 2);
+    let tail = message.ceil_char_boundary(message.len() - MESSAGE_BYTES_MAX / 2);
+    format!("{} … {}", &message[..head], &message[tail..])
 }
 
 /// Whether the client or the model's template is at fault.
@@ -197,9 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn a_long_name_is_not_sent_back_whole() {
+        let message = Problem::model(&"ü".repeat(1 << 20)).message;
+        assert!(message.len() < MESSAGE_BYTES_MAX + 8, "{}", message.len());
+        assert!(message.starts_with("the model \"ü"), "{message}");
+        assert!(message.ends_with("lists those that do"), "{message}");
+    }
+
+    #[test]
     fn only_what_cannot_change_is_final() {
         assert!(Problem::missing("model").is_final());
         assert!(Problem::model("x").is_final());
+        assert!(Problem::storage("x").is_final());
         assert!(!Problem::all_busy().is_final());
         assert!(!Problem::no_provider().is_final());
         assert!(!Problem::receipt("x").is_final());
