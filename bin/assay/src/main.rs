@@ -96,7 +96,7 @@ fn wait<T>(command: impl Future<Output = Outcome<T>>) -> Outcome<T> {
 }
 
 /// What is logged unless `ASSAY_LOG` says otherwise: one line per request, that of the gateway.
-const LOG: &str = "info,assay_gateway::buy=warn,assay_provider::serve=warn";
+const LOG: &str = "info,assay_provider::serve=warn";
 
 /// Sends logs to standard error; `ASSAY_LOG` says which, as in `info,assay_provider=debug`.
 fn log() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use assay_protocol::{Amount, Audit, B256, ChainId, Key, OrderHash, U256, hex};
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -14,7 +14,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::{StreamExt, stream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,11 +30,29 @@ use crate::{Config, Patience, RunError};
 /// Longest request body, in bytes.
 const BODY_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes up to which a body counts as short. Every request may have a short one at once; longer
+/// ones share the room below, so that memory is bounded by both together.
+const BODY_BYTES_SHORT: usize = 64 << 10;
+
+/// Bytes that all longer bodies together may have while they are read and made into orders, which
+/// takes a few times their length.
+const BODIES_BYTES_MAX: usize = 128 << 20;
+
+/// Longest wait for some of that room.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// Bytes that are taken off the line of a body that is too long. Most clients listen only after
+/// they have said everything, and would hear nothing but a broken connection.
+const DISCARD_BYTES_MAX: usize = 64 << 20;
+
 /// Longest wait for a request's body.
 const BODY_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Longest wait for a connection to a provider.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Connections to one provider that are kept open for the next orders.
+const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// How often a stream with nothing to say shows that it lives.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -55,6 +73,8 @@ pub(crate) struct Gateway {
     pub(crate) http: reqwest::Client,
     catalogue: Catalogue,
     requests: Arc<Semaphore>,
+    /// Room for long bodies, in bytes.
+    room: Arc<Semaphore>,
     /// One task per purchase.
     pub(crate) purchases: TaskTracker,
     /// Cancelled once no new request is taken.
@@ -70,6 +90,7 @@ impl Gateway {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_WAIT_MAX)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .tcp_nodelay(true)
             .build()?;
         Ok(Self {
@@ -84,6 +105,7 @@ impl Gateway {
             http,
             catalogue: Catalogue::new(config.models),
             requests: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
+            room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
             purchases: TaskTracker::new(),
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -142,8 +164,9 @@ async fn dress(request: Request, next: Next) -> Response {
     let id = request_id();
     let status = response.status().as_u16();
     let ms = started.elapsed().as_millis();
-    if method == Method::POST {
-        tracing::info!(%method, path, status, ms, id = id.to_str().unwrap_or("-"), "request");
+    // Answers are logged when they are complete, by who bought them.
+    if status >= 400 {
+        tracing::info!(%method, path, status, ms, id = id.to_str().unwrap_or("-"), "refused");
     } else {
         tracing::debug!(%method, path, status, ms, id = id.to_str().unwrap_or("-"), "request");
     }
@@ -247,11 +270,11 @@ async fn chat(State(gateway): Shared, request: Request) -> Result<Response, Prob
     }
     let permit =
         Arc::clone(&gateway.requests).try_acquire_owned().map_err(|_| Problem::overloaded())?;
-    let body = read(request).await?;
+    let body = read(request, &gateway.room).await?;
     let shop = Arc::clone(&gateway);
     // Rendering and counting a long prompt takes milliseconds, which other streams need not wait
     // for.
-    let prepared = tokio::task::spawn_blocking(move || prepare(&shop, &body)).await;
+    let prepared = tokio::task::spawn_blocking(move || prepare(&shop, &body.bytes)).await;
     let (request, buying) = prepared.map_err(|error| Problem::internal(error.to_string()))??;
     let model = &buying.model.listed;
     let reply =
@@ -270,37 +293,71 @@ async fn chat(State(gateway): Shared, request: Request) -> Result<Response, Prob
     }
 }
 
+/// A request's body, and the room it takes until it is dropped.
+struct Read {
+    bytes: Vec<u8>,
+    /// None for a short one.
+    room: Option<OwnedSemaphorePermit>,
+}
+
 /// Reads a request's body, within bounds of bytes and time.
-async fn read(request: Request) -> Result<Bytes, Problem> {
+async fn read(request: Request, room: &Arc<Semaphore>) -> Result<Read, Problem> {
     is_json(request.headers())?;
-    let too_large = || {
-        let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
-    };
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > BODY_BYTES_MAX) {
+    // Who waits for leave to go on hears a refusal before the body.
+    let hears = request.headers().contains_key(header::EXPECT);
+    if length.is_some_and(|length| length > DISCARD_BYTES_MAX || hears && length > BODY_BYTES_MAX) {
         return Err(too_large());
     }
-    let mut chunks = request.into_body().into_data_stream();
-    let all = async {
-        let mut body = Vec::with_capacity(length.unwrap_or(0));
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| {
-                let message = format!("the body broke off: {error}");
-                Problem::new(StatusCode::BAD_REQUEST, "invalid_body", message)
-            })?;
-            if body.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(too_large());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body.into())
-    };
+    let all = all_of(request.into_body(), length, room);
     timeout(BODY_WAIT_MAX, all).await.unwrap_or_else(|_| {
+        if length.is_some_and(|length| length > BODY_BYTES_MAX) {
+            return Err(too_large());
+        }
         let message = "the body took too long to arrive";
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
     })
+}
+
+/// Reads a body to its end; `length` is what its head says of its length.
+async fn all_of(body: Body, length: Option<usize>, room: &Arc<Semaphore>) -> Result<Read, Problem> {
+    let mut chunks = body.into_data_stream();
+    let mut read = Read { bytes: Vec::new(), room: None };
+    let mut found = 0;
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            let message = format!("the body broke off: {error}");
+            Problem::new(StatusCode::BAD_REQUEST, "invalid_body", message)
+        })?;
+        found += chunk.len();
+        if found.max(length.unwrap_or(0)) > BODY_BYTES_MAX {
+            read = Read { bytes: Vec::new(), room: None };
+            if found > DISCARD_BYTES_MAX {
+                break;
+            }
+            continue;
+        }
+        if found > BODY_BYTES_SHORT && read.room.is_none() {
+            // A body that does not say how long it is may become as long as any.
+            let needed = length.unwrap_or(BODY_BYTES_MAX);
+            read.room = Some(room_for(needed, room).await?);
+            read.bytes.reserve_exact(needed.saturating_sub(read.bytes.len()));
+        }
+        read.bytes.extend_from_slice(&chunk);
+    }
+    if found > BODY_BYTES_MAX { Err(too_large()) } else { Ok(read) }
+}
+
+async fn room_for(bytes: usize, room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    let bytes = u32::try_from(bytes).map_err(|_| too_large())?;
+    let room = timeout(ROOM_WAIT_MAX, Arc::clone(room).acquire_many_owned(bytes)).await;
+    room.map_err(|_| Problem::overloaded())?.map_err(|_| Problem::closing())
+}
+
+fn too_large() -> Problem {
+    let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
 }
 
 fn is_json(headers: &HeaderMap) -> Result<(), Problem> {

@@ -282,11 +282,11 @@ async fn every_error_has_the_shape_and_an_id() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_bounds_is_refused_unread() {
+async fn a_body_far_beyond_bounds_is_refused_unread() {
     let stage = Stage::new(Setup::default()).await;
     let mut connection = TcpStream::connect(stage.url.trim_start_matches("http://")).await.unwrap();
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-                content-length: 20000000\r\n\r\n{";
+                content-length: 100000000\r\n\r\n{";
     connection.write_all(head.as_bytes()).await.unwrap();
     let mut reply = String::new();
     connection.read_to_string(&mut reply).await.unwrap();
@@ -380,4 +380,50 @@ async fn a_drain_ends_in_time_and_says_so() {
     assert!(body.contains("the gateway is shutting down"), "{body}");
     assert_eq!(stage.providers[0].deletes(), 1);
     stage.running.await.unwrap().unwrap();
+}
+
+/// A request's head for a body of `length` bytes.
+fn head(length: usize) -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    )
+}
+
+async fn connect(stage: &Stage) -> TcpStream {
+    TcpStream::connect(stage.url.trim_start_matches("http://")).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_sends_too_much_hears_why() {
+    let stage = Stage::new(Setup::default()).await;
+    let mut client = connect(&stage).await;
+    let body = vec![b' '; 20 << 20];
+    client.write_all(head(body.len()).as_bytes()).await.unwrap();
+    client.write_all(&body).await.unwrap();
+    let mut said = String::new();
+    client.read_to_string(&mut said).await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 413 "), "{said}");
+    assert!(said.contains("request_too_large"), "{said}");
+}
+
+#[tokio::test]
+async fn long_bodies_that_never_end_take_bounded_memory_and_stop_nobody_else() {
+    let stage = Stage::new(Setup::default()).await;
+    stage.providers[0].says("2");
+    let (length, mut stalled) = (16 << 20, Vec::new());
+    for _ in 0..8 {
+        let mut client = connect(&stage).await;
+        client.write_all(head(length).as_bytes()).await.unwrap();
+        client.write_all(&vec![b' '; 1 << 20]).await.unwrap();
+        stalled.push(client);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let long = stage.post(" ".repeat(length));
+    let (long, short) = tokio::join!(stage.send(long), stage.chat(json!({})));
+    assert_eq!(long.error(), (429, "overloaded".into()));
+    assert_eq!(short.status, 200, "{}", short.body);
+    drop(stalled);
+    let long = stage.send(stage.post(" ".repeat(length))).await;
+    assert_eq!(long.error(), (400, "invalid_json".into()));
 }
