@@ -6,6 +6,8 @@
 //! | `POST /v1/orders` with a [`Submission`] | 200 and one [`Frame`] a line, or a [`Refusal`] |
 //! | `DELETE /v1/orders/{hash}` | 204; the order's stream ends with its receipt |
 //! | `GET /v1/orders/{hash}` | the [`Sealed`] answer, 404 while there is none |
+//!
+//! The last two carry `Authorization: Bearer` and the order's signature, and get 401 without it.
 
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};

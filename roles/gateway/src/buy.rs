@@ -356,7 +356,12 @@ impl<'a> Delivery<'a> {
         let patience = &self.gateway.patience;
         self.deadline = self.deadline.min(Instant::now() + patience.seal_wait_max);
         let url = format!("{}/v1/orders/{}", self.candidate.url, self.buying.hash);
-        let request = self.gateway.http.delete(url).timeout(patience.seal_wait_max / 2);
+        let request = self
+            .gateway
+            .http
+            .delete(url)
+            .bearer_auth(self.buying.signature)
+            .timeout(patience.seal_wait_max / 2);
         // A provider that does not hear it delivers more than is wanted, and no harm is done.
         if let Err(error) = request.send().await {
             tracing::warn!(order = %self.buying.hash, %error, "the order could not be cancelled");

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::buy::{Buying, News, buy, news_max};
 use crate::catalogue::{Catalogue, Model};
@@ -110,6 +111,13 @@ impl Gateway {
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
         })
+    }
+
+    /// Leave to begin a purchase, for which a drain waits.
+    fn begin(&self) -> Result<TaskTrackerToken, Problem> {
+        // Counted before the question is asked, so that no drain sees nothing and ends between.
+        let begun = self.purchases.token();
+        if self.closing.is_cancelled() { Err(Problem::closing()) } else { Ok(begun) }
     }
 }
 
@@ -270,21 +278,28 @@ async fn chat(State(gateway): Shared, request: Request) -> Result<Response, Prob
     }
     let permit =
         Arc::clone(&gateway.requests).try_acquire_owned().map_err(|_| Problem::overloaded())?;
-    let body = read(request, &gateway.room).await?;
+    let Read { bytes, room } = read(request, &gateway.room).await?;
     let shop = Arc::clone(&gateway);
     // Rendering and counting a long prompt takes milliseconds, which other streams need not wait
     // for.
-    let prepared = tokio::task::spawn_blocking(move || prepare(&shop, &body.bytes)).await;
+    let prepared = tokio::task::spawn_blocking(move || {
+        // Held until the body is an order, even if the client hangs up meanwhile.
+        let _room = room;
+        prepare(&shop, &bytes)
+    })
+    .await;
     let (request, buying) = prepared.map_err(|error| Problem::internal(error.to_string()))??;
     let model = &buying.model.listed;
     let reply =
         Reply::new(buying.hash, model.id, model.name.clone(), now_s(), request.include_usage);
     let (sender, mut news) = mpsc::channel(news_max(buying.tokens_max()));
     let purchase = buy(Arc::clone(&gateway), buying, sender);
+    let begun = gateway.begin()?;
     gateway.purchases.spawn(async move {
         purchase.await;
         drop(permit);
     });
+    drop(begun);
     match news.recv().await {
         Some(News::Failed(problem)) => Err(problem),
         Some(News::Accepted) if request.stream => Ok(streamed(reply, news)),
@@ -451,4 +466,42 @@ fn event(data: &str) -> String {
 /// Unix seconds.
 pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    async fn gateway(folder: &std::path::Path) -> Gateway {
+        let config = Config {
+            key: Key::from_bytes([1; 32]).unwrap(),
+            chain: ChainId(7),
+            models: vec![],
+            providers: vec![],
+            store: folder.join("answers"),
+            audit: Audit::None,
+            requests_max: 1,
+            price_max: Amount(1),
+            patience: Patience::default(),
+            order_ttl: Duration::from_secs(1),
+            poll_every: Duration::from_secs(1),
+            drain_max: Duration::from_secs(1),
+        };
+        let store = Store::open(config.store.clone()).await.unwrap();
+        Gateway::new(config, store).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_a_purchase_that_has_no_task_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let gateway = gateway(folder.path()).await;
+        let begun = gateway.begin().unwrap();
+        gateway.closing.cancel();
+        gateway.purchases.close();
+        assert!(gateway.purchases.wait().now_or_never().is_none());
+        drop(begun);
+        assert!(gateway.purchases.wait().now_or_never().is_some());
+        assert_eq!(gateway.begin().unwrap_err(), Problem::closing());
+    }
 }

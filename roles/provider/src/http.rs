@@ -5,31 +5,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use assay_protocol::wire::{Frame, Offers, Refusal, Sealed, SignedOffer, Submission};
-use assay_protocol::{Address, Amount, ChainId, Finish, Key, ModelId, Offer, OrderHash};
+use assay_protocol::{Address, Amount, ChainId, Finish, Key, ModelId, Offer, OrderHash, Signature};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::TaskTracker;
 
 use crate::admit::{admit, recognise};
 use crate::serve::{Answering, frames_max, now_ms, serve};
-use crate::slots::Slots;
-use crate::store::{Store, StoreError};
+use crate::slots::{Slots, Stopping};
+use crate::store::{Kept, Store, StoreError};
 use crate::{Config, Served};
 
-/// Longest submission, in bytes. A prompt of a million tokens takes about seven.
-const SUBMISSION_BYTES_MAX: usize = 32 << 20;
+/// Longest submission, in bytes, without its prompt: most of it are stop sequences and biases.
+const SUBMISSION_BYTES_BASE: usize = 256 << 10;
 
-/// Submissions read at once; more wait their turn. With the above it bounds memory.
+/// Bytes of one prompt token: ten digits, a comma and a blank.
+const TOKEN_BYTES_MAX: usize = 12;
+
+/// Long submissions read at once; more wait their turn. What is read takes a few times the memory
+/// of its bytes, whatever they say.
 const READING_MAX: usize = 64;
 
-/// Longest wait for a turn, and for a submission's bytes.
+/// Submissions up to so many bytes need no turn.
+const SHORT_BYTES_MAX: usize = 64 << 10;
+
+/// Longest wait for a submission's bytes, and for a turn to read them.
 const READ_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What a refused buyer is told to wait, in seconds, where waiting helps.
@@ -45,11 +51,11 @@ pub(crate) struct Seller {
     offer_ttl: Duration,
     /// The offers as last signed.
     offers: Mutex<Signed>,
-    reading: Semaphore,
+    reading: Arc<Semaphore>,
+    /// Longest submission: a prompt that fills the longest context served.
+    submission_bytes_max: usize,
     store: Store,
     pub(crate) slots: Slots,
-    /// One task per running order.
-    pub(crate) tasks: TaskTracker,
 }
 
 /// Offers, and the Unix second from which new ones are signed.
@@ -61,6 +67,7 @@ struct Signed {
 
 impl Seller {
     pub(crate) fn new(config: Config, store: Store) -> Self {
+        let context_max = config.models.iter().map(|served| served.context).max().unwrap_or(0);
         Self {
             key: config.key,
             chain: config.chain,
@@ -69,10 +76,10 @@ impl Seller {
             price_out: config.price_out,
             offer_ttl: config.offer_ttl,
             offers: Mutex::default(),
-            reading: Semaphore::new(READING_MAX),
+            reading: Arc::new(Semaphore::new(READING_MAX)),
+            submission_bytes_max: SUBMISSION_BYTES_BASE + TOKEN_BYTES_MAX * context_max as usize,
             store,
             slots: Slots::new(config.orders_max),
-            tasks: TaskTracker::new(),
         }
     }
 
@@ -137,22 +144,46 @@ async fn health(State(seller): State<Arc<Seller>>) -> Response {
     "ok\n".into_response()
 }
 
-async fn sealed(State(seller): State<Arc<Seller>>, Path(hash): Path<String>) -> Response {
+async fn sealed(
+    State(seller): State<Arc<Seller>>,
+    Path(hash): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(signature) = bearer(&headers) else { return unauthorized() };
     let Ok(hash) = hash.parse::<OrderHash>() else {
         return StatusCode::NOT_FOUND.into_response();
     };
     match seller.store.find(hash).await {
-        Ok(Some(sealed)) => Json(sealed).into_response(),
+        Ok(Some(kept)) if kept.order_signature != signature => unauthorized(),
+        Ok(Some(kept)) => Json(kept.sealed).into_response(),
         Ok(None) => StatusCode::NOT_FOUND.into_response(),
         Err(error) => refuse(&storage(&error)),
     }
 }
 
-async fn cancel(State(seller): State<Arc<Seller>>, Path(hash): Path<String>) -> StatusCode {
-    match hash.parse::<OrderHash>() {
-        Ok(hash) if seller.slots.cancel(&hash) => StatusCode::NO_CONTENT,
-        _ => StatusCode::NOT_FOUND,
+async fn cancel(
+    State(seller): State<Arc<Seller>>,
+    Path(hash): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(signature) = bearer(&headers) else { return unauthorized() };
+    let stopping = hash.parse().map(|hash: OrderHash| seller.slots.cancel(&hash, &signature));
+    match stopping {
+        Ok(Stopping::Stopped) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Stopping::Forbidden) => unauthorized(),
+        Ok(Stopping::Unknown) | Err(_) => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// The signature that a request shows to prove that its sender handed the order in, or was given
+/// its answer.
+fn bearer(headers: &HeaderMap) -> Option<Signature> {
+    let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    serde_json::from_value(token.into()).ok()
+}
+
+fn unauthorized() -> Response {
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response()
 }
 
 async fn submit(State(seller): State<Arc<Seller>>, body: Body) -> Response {
@@ -172,20 +203,39 @@ async fn submit(State(seller): State<Arc<Seller>>, body: Body) -> Response {
 /// Admits the order in `body` and starts it, or replays its sealed answer.
 async fn accept(seller: &Arc<Seller>, body: Body) -> Result<mpsc::Receiver<Frame>, Refusal> {
     let (submission, hash) = read(seller, body).await?;
-    if let Some(sealed) = finished(seller.store.find(hash).await)?.0 {
-        return Ok(replay(sealed));
+    let before = match stored(seller, hash).await? {
+        Stored::Finished(sealed) => return Ok(replay(sealed)),
+        Stored::Cancelled(sealed) => Some(sealed),
+        Stored::Nothing => None,
+    };
+    match (start(seller, &submission, hash).await, before) {
+        // What was sealed is owed to whoever asks again, even if no more can be had now.
+        (Err(refusal), Some(sealed)) if !matches!(refusal, Refusal::Running { .. }) => {
+            tracing::debug!(order = %hash, %refusal, "replaying what was sealed");
+            Ok(replay(sealed))
+        }
+        (started, _) => started,
     }
+}
+
+/// Starts to answer an order.
+async fn start(
+    seller: &Arc<Seller>,
+    submission: &Submission,
+    hash: OrderHash,
+) -> Result<mpsc::Receiver<Frame>, Refusal> {
     let model = submission.order.model;
     let served = seller.models.get(&model).ok_or(Refusal::UnknownModel { model })?;
     let now = now_ms() / 1000;
     let offer = seller.offer(served, now);
-    let job = admit(&submission, hash, served, &offer, now)?;
-    let slot = seller.slots.take(hash)?;
+    let job = admit(submission, hash, served, &offer, now)?;
+    let slot = seller.slots.take(hash, submission.signature)?;
     // Asked again, because the same order may have been sealed just before the slot was free.
-    let (sealed, before) = finished(seller.store.find(hash).await)?;
-    if let Some(sealed) = sealed {
-        return Ok(replay(sealed));
-    }
+    let before = match stored(seller, hash).await? {
+        Stored::Finished(sealed) => return Ok(replay(sealed)),
+        Stored::Cancelled(sealed) => Some(sealed),
+        Stored::Nothing => None,
+    };
     let answering = Answering {
         order: hash,
         prompt_tokens: submission.order.prompt_tokens,
@@ -194,31 +244,28 @@ async fn accept(seller: &Arc<Seller>, body: Body) -> Result<mpsc::Receiver<Frame
         chain: seller.chain,
         key: seller.key.clone(),
         tokenizer: served.tokenizer.clone(),
+        signature: submission.signature,
         before,
     };
     let (sender, frames) = mpsc::channel(frames_max(job.ending.tokens_max));
     let deltas = served.backend.run(job).map_err(|busy| Refusal::Busy {
         running_max: u32::try_from(busy.queue_max).unwrap_or(u32::MAX),
     })?;
-    seller.tasks.spawn(serve(answering, deltas, slot, sender, seller.store.clone()));
+    seller.slots.tasks.spawn(serve(answering, deltas, slot, sender, seller.store.clone()));
     Ok(frames)
 }
 
 /// Reads a submission and recognises its order, within bounds of bytes, number and time.
 async fn read(seller: &Arc<Seller>, body: Body) -> Result<(Submission, OrderHash), Refusal> {
-    let turn = tokio::time::timeout(READ_WAIT_MAX, seller.reading.acquire())
-        .await
-        .map_err(|_| Refusal::Busy { running_max: seller.slots.max() })?;
-    let _reading = turn.expect("nobody closes the semaphore");
     let invalid = |reason: String| Refusal::Invalid { reason };
-    let bytes =
-        tokio::time::timeout(READ_WAIT_MAX, axum::body::to_bytes(body, SUBMISSION_BYTES_MAX))
-            .await
-            .map_err(|_| invalid("the submission took too long to arrive".into()))?
-            .map_err(|error| invalid(format!("the submission cannot be read: {error}")))?;
+    let (bytes, turn) = tokio::time::timeout(READ_WAIT_MAX, bytes(seller, body))
+        .await
+        .map_err(|_| invalid("the submission took too long to arrive".into()))??;
     let seller = Arc::clone(seller);
     // Hashing a long prompt takes milliseconds, which other orders' frames need not wait for.
     tokio::task::spawn_blocking(move || {
+        // Held until the bytes are read, even if the buyer hangs up meanwhile.
+        let _turn = turn;
         let submission: Submission = serde_json::from_slice(&bytes)
             .map_err(|error| invalid(format!("not a submission: {error}")))?;
         let served = seller.models.get(&submission.order.model);
@@ -229,14 +276,50 @@ async fn read(seller: &Arc<Seller>, body: Body) -> Result<(Submission, OrderHash
     .map_err(|error| Refusal::Internal { reason: error.to_string() })?
 }
 
-/// Sorts what is stored for an order: an answer that stands, or one that may be continued.
-fn finished(
-    found: Result<Option<Sealed>, StoreError>,
-) -> Result<(Option<Sealed>, Option<Sealed>), Refusal> {
-    let found = found.map_err(|error| storage(&error))?;
+/// The bytes of a submission. Who sends many waits for a turn, which comes with them, before they
+/// are read; who sends few does not, so that nobody who sends slowly is in the way of short orders.
+async fn bytes(
+    seller: &Arc<Seller>,
+    body: Body,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Refusal> {
+    let max = seller.submission_bytes_max;
+    let invalid = |reason: String| Refusal::Invalid { reason };
+    let (mut bytes, mut turn) = (Vec::new(), None);
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk =
+            chunk.map_err(|error| invalid(format!("the submission cannot be read: {error}")))?;
+        let length = bytes.len() + chunk.len();
+        if length > max {
+            let reason = format!("the submission has more than {max} bytes");
+            return Err(invalid(reason));
+        }
+        if length > SHORT_BYTES_MAX && turn.is_none() {
+            let taken = Arc::clone(&seller.reading).acquire_owned();
+            turn = Some(taken.await.expect("nobody closes the semaphore"));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok((bytes, turn))
+}
+
+/// What is stored for an order.
+enum Stored {
+    /// An answer that stands.
+    Finished(Sealed),
+    /// The beginning of one, which may be continued.
+    Cancelled(Sealed),
+    Nothing,
+}
+
+async fn stored(seller: &Seller, hash: OrderHash) -> Result<Stored, Refusal> {
+    let found = seller.store.find(hash).await.map_err(|error| storage(&error))?;
     Ok(match found {
-        Some(sealed) if sealed.receipt.finish == Finish::Cancelled => (None, Some(sealed)),
-        sealed => (sealed, None),
+        Some(Kept { sealed, .. }) if sealed.receipt.finish == Finish::Cancelled => {
+            Stored::Cancelled(sealed)
+        }
+        Some(Kept { sealed, .. }) => Stored::Finished(sealed),
+        None => Stored::Nothing,
     })
 }
 

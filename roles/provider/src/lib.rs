@@ -153,10 +153,10 @@ pub async fn run_with_store(
 /// Takes no more orders, and returns once those that run are sealed and stored.
 async fn drain(seller: &Seller, drain_max: Duration) {
     seller.slots.close();
-    seller.tasks.close();
-    if tokio::time::timeout(drain_max, seller.tasks.wait()).await.is_err() {
+    let tasks = &seller.slots.tasks;
+    if tokio::time::timeout(drain_max, tasks.wait()).await.is_err() {
         tracing::warn!(orders = seller.slots.running(), "sealing what is unfinished as cancelled");
         seller.slots.cancel_all();
-        seller.tasks.wait().await;
+        tasks.wait().await;
     }
 }

@@ -10,15 +10,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use assay_engine::{Delta, Deltas};
 use assay_protocol::wire::{Frame, Refusal, Sealed};
 use assay_protocol::{
-    Amount, B256, ChainId, ChannelId, Ending, Finish, Key, Offer, OrderHash, Receipt, State,
-    keccak256, token_root,
+    Amount, B256, ChainId, ChannelId, Ending, Finish, Key, Offer, OrderHash, Receipt, Signature,
+    State, keccak256, token_root,
 };
 use assay_text::Tokenizer;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use crate::slots::Slot;
-use crate::store::Store;
+use crate::store::{Kept, Store};
 
 /// Frames an answer of `tokens_max` tokens can have: one per token, those that were sealed before,
 /// and the last one.
@@ -35,6 +35,8 @@ pub(crate) struct Answering {
     pub(crate) chain: ChainId,
     pub(crate) key: Key,
     pub(crate) tokenizer: Option<Arc<Tokenizer>>,
+    /// The order's signature as it was handed in.
+    pub(crate) signature: Signature,
     /// What was sealed when the order was here before and its buyer left.
     pub(crate) before: Option<Sealed>,
 }
@@ -144,11 +146,12 @@ async fn conclude(
         }
     }
     let sealed = seal(answering, progress, started, now_ms());
+    let kept = Kept { order_signature: answering.signature, sealed };
     store
-        .keep(answering.order, &sealed)
+        .keep(answering.order, &kept)
         .await
         .map_err(|error| Refusal::Storage { reason: error.to_string() })?;
-    Ok(sealed)
+    Ok(kept.sealed)
 }
 
 /// Output so far, and the chained state after each of its tokens.

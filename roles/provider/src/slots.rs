@@ -4,21 +4,32 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use assay_protocol::OrderHash;
 use assay_protocol::wire::Refusal;
+use assay_protocol::{OrderHash, Signature};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The orders being answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Slots {
+    /// Counts slots, and the tasks that answer.
+    pub(crate) tasks: TaskTracker,
     state: Arc<Mutex<State>>,
     max: u32,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    running: HashMap<OrderHash, CancellationToken>,
+    running: HashMap<OrderHash, Running>,
     closing: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    stopped: CancellationToken,
+    /// The order's signature as it was handed in: who knows it may stop the answer.
+    signature: Signature,
 }
 
 /// The right to answer one order. Dropping it makes room for the next.
@@ -28,15 +39,28 @@ pub(crate) struct Slot {
     /// Cancelled once the buyer, or the end of the drain, wants the answer to stop.
     pub(crate) stopped: CancellationToken,
     slots: Slots,
+    /// Makes a drain wait, even while there is no task yet.
+    _drains: TaskTrackerToken,
+}
+
+/// What came of a wish to stop an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopping {
+    /// It stops.
+    Stopped,
+    /// The order is not running.
+    Unknown,
+    /// The order has another signature.
+    Forbidden,
 }
 
 impl Slots {
     pub(crate) fn new(max: NonZeroU32) -> Self {
-        Self { state: Arc::default(), max: max.get() }
+        Self { tasks: TaskTracker::new(), state: Arc::default(), max: max.get() }
     }
 
     /// Takes a slot for `order`, or says why there is none: closing, running already, or busy.
-    pub(crate) fn take(&self, order: OrderHash) -> Result<Slot, Refusal> {
+    pub(crate) fn take(&self, order: OrderHash, signature: Signature) -> Result<Slot, Refusal> {
         let mut state = self.lock();
         if state.closing {
             return Err(Refusal::Closing);
@@ -48,24 +72,32 @@ impl Slots {
             return Err(Refusal::Busy { running_max: self.max });
         }
         let stopped = CancellationToken::new();
-        state.running.insert(order, stopped.clone());
-        Ok(Slot { order, stopped, slots: self.clone() })
+        state.running.insert(order, Running { stopped: stopped.clone(), signature });
+        Ok(Slot { order, stopped, slots: self.clone(), _drains: self.tasks.token() })
     }
 
-    /// Stops the answer to `order`; `false` if it is not running.
-    pub(crate) fn cancel(&self, order: &OrderHash) -> bool {
-        let found = self.lock().running.get(order).cloned();
-        found.inspect(CancellationToken::cancel).is_some()
+    /// Stops the answer to `order`, for someone who knows its signature.
+    pub(crate) fn cancel(&self, order: &OrderHash, signature: &Signature) -> Stopping {
+        match self.lock().running.get(order) {
+            None => Stopping::Unknown,
+            Some(running) if running.signature != *signature => Stopping::Forbidden,
+            Some(running) => {
+                running.stopped.cancel();
+                Stopping::Stopped
+            }
+        }
     }
 
-    /// Refuses every order from now on.
+    /// Refuses every order from now on. `tasks` is empty once all slots are free and all answers
+    /// delivered, and stays so.
     pub(crate) fn close(&self) {
         self.lock().closing = true;
+        self.tasks.close();
     }
 
     /// Stops every answer.
     pub(crate) fn cancel_all(&self) {
-        self.lock().running.values().for_each(CancellationToken::cancel);
+        self.lock().running.values().for_each(|running| running.stopped.cancel());
     }
 
     /// Orders running now.
@@ -98,9 +130,16 @@ impl Drop for Slot {
 mod tests {
     use super::*;
     use assay_protocol::B256;
+    use futures_util::FutureExt;
 
     fn order(byte: u8) -> OrderHash {
         OrderHash(B256::repeat_byte(byte))
+    }
+
+    const SIGNATURE: Signature = Signature([1; 65]);
+
+    fn take(slots: &Slots, byte: u8) -> Result<Slot, Refusal> {
+        slots.take(order(byte), SIGNATURE)
     }
 
     fn said(taken: Result<Slot, Refusal>) -> String {
@@ -110,23 +149,35 @@ mod tests {
     #[test]
     fn each_order_runs_once_and_no_more_than_max() {
         let slots = Slots::new(NonZeroU32::new(2).unwrap());
-        let first = slots.take(order(1)).unwrap();
-        assert!(said(slots.take(order(1))).ends_with("is being answered already"));
-        let _second = slots.take(order(2)).unwrap();
-        assert_eq!(said(slots.take(order(3))), "all 2 slots are taken");
+        let first = take(&slots, 1).unwrap();
+        assert!(said(take(&slots, 1)).ends_with("is being answered already"));
+        let _second = take(&slots, 2).unwrap();
+        assert_eq!(said(take(&slots, 3)), "all 2 slots are taken");
         drop(first);
-        assert_eq!(said(slots.take(order(3))), "taken");
+        assert_eq!(said(take(&slots, 3)), "taken");
         slots.close();
-        assert_eq!(said(slots.take(order(4))), "the provider is shutting down");
+        assert_eq!(said(take(&slots, 4)), "the provider is shutting down");
     }
 
     #[test]
     fn a_cancelled_order_hears_of_it() {
         let slots = Slots::new(NonZeroU32::new(2).unwrap());
-        let slot = slots.take(order(1)).unwrap();
-        assert!(!slots.cancel(&order(2)));
+        let slot = take(&slots, 1).unwrap();
+        assert_eq!(slots.cancel(&order(2), &SIGNATURE), Stopping::Unknown);
+        assert_eq!(slots.cancel(&order(1), &Signature([2; 65])), Stopping::Forbidden);
         assert!(!slot.stopped.is_cancelled());
-        assert!(slots.cancel(&order(1)));
+        assert_eq!(slots.cancel(&order(1), &SIGNATURE), Stopping::Stopped);
         assert!(slot.stopped.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_a_slot_that_has_no_task_yet() {
+        let slots = Slots::new(NonZeroU32::new(2).unwrap());
+        let slot = take(&slots, 1).unwrap();
+        slots.close();
+        assert!(slots.tasks.wait().now_or_never().is_none());
+        drop(slot);
+        assert!(slots.tasks.wait().now_or_never().is_some());
+        assert_eq!(take(&slots, 2).err(), Some(Refusal::Closing));
     }
 }

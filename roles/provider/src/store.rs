@@ -1,4 +1,4 @@
-//! Keeps sealed answers: order hash → [`Sealed`], as JSON in a redb file.
+//! Keeps sealed answers: order hash → [`Kept`], as JSON in a redb file.
 //!
 //! One commit costs a flush of the disk, whatever it holds. So answers that finish while a commit
 //! runs wait and share the next one, and the disk's latency does not limit how many finish.
@@ -6,12 +6,22 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use assay_protocol::OrderHash;
 use assay_protocol::wire::Sealed;
+use assay_protocol::{OrderHash, Signature};
 use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-const SEALED: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("sealed");
+const SEALED: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("kept");
+
+/// A sealed answer, and who may have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Kept {
+    /// The order's signature as it was handed in: who knows it may read the answer.
+    pub(crate) order_signature: Signature,
+    pub(crate) sealed: Sealed,
+}
 
 /// Why an answer could not be kept or found.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -93,8 +103,8 @@ impl Store {
     }
 
     /// Keeps an answer. On return it is on disk.
-    pub(crate) async fn keep(&self, order: OrderHash, sealed: &Sealed) -> Result<(), StoreError> {
-        let sealed = serde_json::to_vec(sealed).map_err(format_error)?;
+    pub(crate) async fn keep(&self, order: OrderHash, kept: &Kept) -> Result<(), StoreError> {
+        let sealed = serde_json::to_vec(kept).map_err(format_error)?;
         let (kept, answer) = oneshot::channel();
         self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting {
             order,
@@ -110,7 +120,7 @@ impl Store {
     }
 
     /// The answer to `order`, if there is one.
-    pub(crate) async fn find(&self, order: OrderHash) -> Result<Option<Sealed>, StoreError> {
+    pub(crate) async fn find(&self, order: OrderHash) -> Result<Option<Kept>, StoreError> {
         self.blocking(move |inner| {
             let Some(bytes) = inner.read(order)? else { return Ok(None) };
             serde_json::from_slice(&bytes).map(Some).map_err(format_error)

@@ -1,10 +1,12 @@
 //! What one hostile provider can do to a gateway and its other providers: nothing for long.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use assay_gateway::Patience;
 use assay_protocol::wire::Refusal;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::provider::Lie;
 use crate::stage::{CONTEXT, Setup, Stage};
@@ -96,4 +98,22 @@ async fn an_answer_that_creeps_is_given_up() {
     let stage = deaf(patience).await;
     let said = stage.chat(json!({"max_tokens": 100})).await;
     assert_eq!(said.error(), (504, "timeout".into()));
+}
+
+#[tokio::test]
+async fn a_long_body_takes_no_room_while_it_is_answered() {
+    let stage = Stage::new(Setup::default()).await;
+    stage.providers[0].says("one two three");
+    stage.providers[0].change(|act| act.pace = Some(Arc::new(Semaphore::new(10))));
+    // Blanks make a body long and a prompt no longer.
+    let body = " ".repeat(100_000) + &stage.body(json!({"stream": true}));
+    let mut running = Vec::new();
+    for _ in 0..10 {
+        // Without a length, each may become as long as any, and the room is for eight such.
+        let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>(body.clone())]);
+        let request = stage.post(String::new()).body(reqwest::Body::wrap_stream(chunks));
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status(), 200);
+        running.push(reply);
+    }
 }

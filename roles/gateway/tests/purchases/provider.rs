@@ -6,12 +6,12 @@ use std::time::Duration;
 use assay_protocol::wire::{Frame, Offers, Refusal, Sealed, SignedOffer, Submission};
 use assay_protocol::{
     Address, Amount, Assurance, B256, ChannelId, Ending, Finish, Key, Offer, OrderHash, Receipt,
-    State, keccak256, token_root,
+    Signature, State, keccak256, token_root,
 };
 use assay_text::Tokenizer;
 use axum::body::Body;
 use axum::extract::{Path, State as Shared};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -296,8 +296,15 @@ async fn submit(
     Body::from_stream(lines).into_response()
 }
 
-async fn cancel(Shared(provider): Shared<Arc<Scripted>>, Path(hash): Path<String>) -> StatusCode {
+async fn cancel(
+    Shared(provider): Shared<Arc<Scripted>>,
+    Path(hash): Path<String>,
+    headers: HeaderMap,
+) -> StatusCode {
     let hash: OrderHash = hash.parse().unwrap();
+    let signature = headers["authorization"].to_str().unwrap().strip_prefix("Bearer ").unwrap();
+    let signature: Signature = serde_json::from_value(signature.into()).unwrap();
+    assert!(signature.signer(hash.0).is_ok());
     provider.seen.lock().unwrap().deletes.push(hash);
     match &*provider.running.lock().unwrap() {
         Some((running, stopped)) if *running == hash => stopped.cancel(),

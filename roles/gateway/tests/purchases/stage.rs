@@ -43,7 +43,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             prices: vec![1],
-            running_max: 8,
+            running_max: 16,
             dead: false,
             requests_max: 16,
             drain_max: Duration::from_secs(10),
@@ -168,10 +168,14 @@ impl Stage {
 
     /// A chat request with these fields beside model and message.
     pub(crate) fn request(&self, fields: Value) -> reqwest::RequestBuilder {
+        self.post(self.body(fields))
+    }
+
+    pub(crate) fn body(&self, fields: Value) -> String {
         let mut body = json!({ "model": NAME, "messages": [{"role": "user", "content": "1+1="}] });
         let more = fields.as_object().unwrap().clone();
         body.as_object_mut().unwrap().extend(more);
-        self.post(body.to_string())
+        body.to_string()
     }
 
     pub(crate) fn post(&self, body: String) -> reqwest::RequestBuilder {

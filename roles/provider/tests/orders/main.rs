@@ -1,6 +1,7 @@
 //! A provider over real sockets, with a scripted engine behind it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod hostile;
 mod script;
 
 use std::sync::atomic::Ordering;
@@ -34,9 +35,9 @@ async fn a_retried_order_gets_the_same_answer_without_work() {
     assert_eq!(sealed.receipt.finish, Finish::Eos);
     let (again, last) = stage.answer(&order(1)).await;
     assert_eq!((again, last), (tokens, Frame::Sealed(Box::new(sealed.clone()))));
-    assert_eq!(stage.sealed(hash(&order(1))).await, sealed);
+    assert_eq!(stage.sealed(&order(1)).await, sealed);
     assert_eq!(stage.script.jobs.load(Ordering::SeqCst), 1);
-    assert_eq!(stage.delete(hash(&order(1))).await, 404);
+    assert_eq!(stage.delete(&order(1)).await, 404);
 }
 
 #[tokio::test]
@@ -58,12 +59,12 @@ async fn a_cancelled_answer_is_sealed_and_may_grow_later() {
     let stage = Stage::new(Script::new(6, 2)).await;
     let mut lines = stage.submit(&order(1)).await.unwrap();
     assert_eq!(lines.tokens(2).await, [10, 11]);
-    assert_eq!(stage.delete(hash(&order(1))).await, 204);
+    assert_eq!(stage.delete(&order(1)).await, 204);
     let (rest, last) = lines.rest().await;
     assert!(rest.is_empty());
     let short = checked(&order(1), last);
     assert_eq!(short.receipt.finish, Finish::Cancelled);
-    assert_eq!(stage.sealed(hash(&order(1))).await, short);
+    assert_eq!(stage.sealed(&order(1)).await, short);
 
     stage.script.pace.add_permits(100);
     let (tokens, last) = stage.answer(&order(1)).await;
@@ -71,7 +72,7 @@ async fn a_cancelled_answer_is_sealed_and_may_grow_later() {
     assert_eq!(long.receipt.finish, Finish::Eos);
     assert_eq!(tokens, long.output);
     assert!(long.states.starts_with(&short.states));
-    assert_eq!(stage.sealed(hash(&order(1))).await, long);
+    assert_eq!(stage.sealed(&order(1)).await, long);
 }
 
 #[tokio::test]
@@ -79,13 +80,13 @@ async fn a_sealed_answer_never_shrinks() {
     let stage = Stage::new(Script::new(6, 3)).await;
     let mut lines = stage.submit(&order(1)).await.unwrap();
     lines.tokens(3).await;
-    stage.delete(hash(&order(1))).await;
+    stage.delete(&order(1)).await;
     let (_, first) = lines.rest().await;
 
     stage.script.pace.add_permits(1);
     let mut lines = stage.submit(&order(1)).await.unwrap();
     assert_eq!(lines.tokens(1).await, [10]);
-    stage.delete(hash(&order(1))).await;
+    stage.delete(&order(1)).await;
     let (rest, second) = lines.rest().await;
     assert_eq!(rest, [11, 12]);
     assert_eq!(first, second);
@@ -96,14 +97,14 @@ async fn an_engine_whose_bits_changed_gets_no_second_receipt() {
     let stage = Stage::new(Script::new(6, 2)).await;
     let mut lines = stage.submit(&order(1)).await.unwrap();
     lines.tokens(2).await;
-    stage.delete(hash(&order(1))).await;
+    stage.delete(&order(1)).await;
     let (_, first) = lines.rest().await;
 
     stage.script.other_bits.store(true, Ordering::SeqCst);
     stage.script.pace.add_permits(100);
     let (_, last) = stage.answer(&order(1)).await;
     assert!(matches!(last, Frame::Failed(Refusal::Internal { .. })), "{last:?}");
-    assert_eq!(Frame::Sealed(Box::new(stage.sealed(hash(&order(1))).await)), first);
+    assert_eq!(Frame::Sealed(Box::new(stage.sealed(&order(1)).await)), first);
 }
 
 #[tokio::test]
@@ -112,7 +113,7 @@ async fn a_buyer_who_hangs_up_cancels() {
     let mut lines = stage.submit(&order(1)).await.unwrap();
     lines.tokens(2).await;
     drop_connection(lines).await;
-    let sealed = stage.sealed(hash(&order(1))).await;
+    let sealed = stage.sealed(&order(1)).await;
     assert_eq!((sealed.receipt.finish, sealed.output.len()), (Finish::Cancelled, 2));
 }
 
@@ -120,7 +121,7 @@ async fn a_buyer_who_hangs_up_cancels() {
 async fn nothing_delivered_is_a_receipt_too() {
     let stage = Stage::new(Script::new(6, 0)).await;
     let lines = stage.submit(&order(1)).await.unwrap();
-    stage.delete(hash(&order(1))).await;
+    stage.delete(&order(1)).await;
     let (tokens, last) = lines.rest().await;
     assert!(tokens.is_empty());
     assert_eq!(checked(&order(1), last).receipt.price, Amount(3));
@@ -150,7 +151,7 @@ async fn without_a_disk_there_is_no_receipt_and_nothing_is_owed() {
     disk.full.store(false, Ordering::SeqCst);
     let (_, last) = stage.answer(&order(1)).await;
     let sealed = checked(&order(1), last);
-    assert_eq!(stage.sealed(hash(&order(1))).await, sealed);
+    assert_eq!(stage.sealed(&order(1)).await, sealed);
 }
 
 #[tokio::test]

@@ -204,16 +204,19 @@ impl Stage {
         self.submit(submission).await.unwrap().rest().await
     }
 
-    pub(crate) async fn delete(&self, hash: OrderHash) -> u16 {
-        let url = format!("{}/v1/orders/{hash}", self.url);
-        self.http.delete(url).send().await.unwrap().status().as_u16()
+    pub(crate) async fn delete(&self, submission: &Submission) -> u16 {
+        let url = format!("{}/v1/orders/{}", self.url, hash(submission));
+        let request = self.http.delete(url).bearer_auth(submission.signature);
+        request.send().await.unwrap().status().as_u16()
     }
 
     /// The sealed answer, once there is one.
-    pub(crate) async fn sealed(&self, hash: OrderHash) -> Sealed {
+    pub(crate) async fn sealed(&self, submission: &Submission) -> Sealed {
+        let hash = hash(submission);
         for _ in 0..500 {
             let url = format!("{}/v1/orders/{hash}", self.url);
-            let reply = self.http.get(url).send().await.unwrap();
+            let request = self.http.get(url).bearer_auth(submission.signature);
+            let reply = request.send().await.unwrap();
             if reply.status().is_success() {
                 return reply.json().await.unwrap();
             }
