@@ -4,12 +4,15 @@
 //! without a loader, clock or files, on a bounded number of steps, and what it writes is
 //! bounded too. It behaves as in Python, where these templates are written and tested.
 //!
-//! The engine does not bound what a template keeps in variables: a string may double, and a
-//! list nest, with every step, until memory or stack ends. A template is part of a model, and
-//! whoever renders the template of a model that nobody vouches for must expect that.
+//! The engine does not bound what a template keeps in variables. A list may nest with every step,
+//! and is walked by recursion when it is written or dropped, so a rendering has a stack of its own
+//! that is large enough for the steps there are. A string may double with every step, until memory
+//! ends: that remains, and whoever renders the template of a model that nobody vouches for must
+//! expect it.
 
 use std::error::Error as _;
 use std::io::{self, Write};
+use std::thread;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
@@ -24,6 +27,11 @@ const TEMPLATE_BYTES_MAX: usize = 1 << 18;
 
 /// Steps one rendering may take. A message takes some tens.
 const STEPS_MAX: u64 = 500_000;
+
+/// Stack of one rendering, in bytes of address space; what is not used takes no memory. A step nests
+/// a value by one level at most, so none is as deep as [`STEPS_MAX`]; 340 thousand levels were
+/// measured to need less than half of this without optimisation.
+const STACK_BYTES: usize = 1 << 30;
 
 /// Longest text one rendering may write, in bytes.
 const TEXT_BYTES_MAX: usize = 1 << 24;
@@ -96,8 +104,22 @@ impl Chat {
     /// Renders `conversation`, for [`Tokenizer::encode`](crate::Tokenizer::encode).
     ///
     /// # Errors
-    /// [`ChatError::Refused`] is the conversation's fault; all others are the template's.
+    /// [`ChatError::Refused`] is the conversation's fault, [`ChatError::Stack`] the machine's; all
+    /// others are the template's.
+    #[expect(clippy::disallowed_methods, reason = "for its stack; it ends before this returns")]
     pub fn render(&self, conversation: &Conversation<'_>) -> Result<String, ChatError> {
+        thread::scope(|scope| {
+            let rendering = thread::Builder::new()
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, || self.render_here(conversation))
+                .map_err(|error| ChatError::Stack { reason: error.to_string() })?;
+            rendering.join().unwrap_or_else(|_| {
+                Err(ChatError::Failed { reason: "the engine panicked".into(), line: 0 })
+            })
+        })
+    }
+
+    fn render_here(&self, conversation: &Conversation<'_>) -> Result<String, ChatError> {
         let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
         let messages: Value = conversation.messages.iter().map(turn).collect();
         let context = context! {
@@ -230,6 +252,12 @@ pub enum ChatError {
     TextLength {
         /// Bytes that are allowed.
         max: usize,
+    },
+    /// The machine gives no thread with the address space that a rendering may need.
+    #[error("no stack to render the chat template on: {reason}")]
+    Stack {
+        /// What the system says.
+        reason: String,
     },
     /// The template did something it cannot do, such as calling a function there is not.
     /// Templates that need the date end here: a rendering must not depend on the clock.
@@ -377,6 +405,21 @@ mod tests {
         assert_eq!(render(endless), Err(ChatError::Steps { max: STEPS_MAX }));
         let long = "{% set x = 'x' * 100000 %}{% for a in range(10000) %}{{ x }}{% endfor %}";
         assert_eq!(render(long), Err(ChatError::TextLength { max: TEXT_BYTES_MAX }));
+    }
+
+    #[test]
+    fn values_that_nest_with_every_step_do_not_end_the_process() {
+        let nested = "[".repeat(20) + "ns.a" + &"]".repeat(20);
+        let deep = format!(
+            "{{% set ns = namespace(a=[]) %}}{{% for i in range(1000) %}}\
+             {{% set ns.a = {nested} %}}{{% endfor %}}"
+        );
+        check(&deep, "");
+        for written in ["{{ ns.a }}", "{{ ns.a|tojson }}"] {
+            assert_eq!(render(&(deep.clone() + written)).unwrap().len(), 40_002);
+        }
+        let all = deep.replace("range(1000)", "range(17000)");
+        assert_eq!(render(&(all + "{{ ns.a }}")).unwrap().len(), 680_002);
     }
 
     #[test]
