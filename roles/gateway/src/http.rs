@@ -55,6 +55,9 @@ const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Connections to one provider that are kept open for the next orders.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
+/// How long they are kept: less than a provider keeps its end open.
+const IDLE_MAX: Duration = Duration::from_secs(15);
+
 /// How often a stream with nothing to say shows that it lives.
 const PING_EVERY: Duration = Duration::from_secs(10);
 
@@ -93,6 +96,7 @@ impl Gateway {
             .connect_timeout(CONNECT_WAIT_MAX)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .tcp_nodelay(true)
+            .pool_idle_timeout(IDLE_MAX)
             .build()?;
         Ok(Self {
             key: config.key,

@@ -27,17 +27,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use assay_net::Limits;
 use assay_protocol::{Amount, Audit, ChainId, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use http::Gateway;
 pub use store::StoreError;
-
-/// Longest wait, once nothing is bought any more, for clients to read the last bytes.
-const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// What a gateway buys, for whom, and how much of it at once.
 #[derive(Clone, Debug)]
@@ -135,9 +132,6 @@ pub enum RunError {
     /// No client for HTTP could be made.
     #[error("cannot set up the http client: {0}")]
     Client(#[from] reqwest::Error),
-    /// The listener failed.
-    #[error("cannot serve: {0}")]
-    Serve(#[from] std::io::Error),
 }
 
 /// Serves until `shutdown`, and then drains: new requests are refused as closing, running ones
@@ -146,7 +140,7 @@ pub enum RunError {
 /// `GET /readyz` answers 200 once every model has an offer.
 ///
 /// # Errors
-/// If the store cannot be opened, or the listener fails.
+/// If the store cannot be opened, or there can be no client for HTTP.
 pub async fn run(
     config: Config,
     listener: TcpListener,
@@ -158,23 +152,16 @@ pub async fn run(
         .map_err(|source| RunError::Store { path, source })?;
     let (poll_every, drain_max) = (config.poll_every, config.drain_max);
     let gateway = Arc::new(Gateway::new(config, store)?);
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
+    let router = http::router(Arc::clone(&gateway));
     let stop = CancellationToken::new();
-    let server = axum::serve(listener, http::router(Arc::clone(&gateway)))
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let served = assay_net::serve(listener, router, Limits::default(), stop.clone());
     let drained = async {
         shutdown.cancelled().await;
         drain(&gateway, drain_max).await;
         stop.cancel();
-        tokio::time::sleep(FLUSH_MAX).await;
     };
     tokio::select! {
-        served = async { server.await } => served?,
-        () = drained => tracing::warn!("some clients did not read the end of their answers"),
+        _ = async { tokio::join!(served, drained) } => {}
         () = gateway.directory.watch(poll_every) => {}
     }
     Ok(())

@@ -20,17 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_engine::Backend;
+use assay_net::Limits;
 use assay_protocol::{Amount, ChainId, Key, ModelId};
 use assay_text::Tokenizer;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use http::Seller;
 pub use store::{Open, StoreError};
-
-/// Longest wait, once every order is sealed, for buyers to read the last lines.
-const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// What a provider sells, and how much of it at once.
 #[derive(Clone, Debug)]
@@ -95,16 +92,13 @@ pub enum RunError {
         /// What went wrong.
         source: StoreError,
     },
-    /// The listener failed.
-    #[error("cannot serve: {0}")]
-    Serve(#[from] std::io::Error),
 }
 
 /// Serves until `shutdown`, and then drains: new orders are refused as closing, running ones
 /// finish within `drain_max` or are sealed as cancelled, and all receipts are on disk on return.
 ///
 /// # Errors
-/// If the store cannot be opened, or the listener fails.
+/// If the store cannot be opened.
 pub async fn run(
     config: Config,
     listener: TcpListener,
@@ -129,24 +123,15 @@ pub async fn run_with_store(
         .map_err(|source| RunError::Store { path: config.store.clone(), source })?;
     let drain_max = config.drain_max;
     let seller = Arc::new(Seller::new(config, store));
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
+    let router = http::router(Arc::clone(&seller));
     let stop = CancellationToken::new();
-    let server = axum::serve(listener, http::router(Arc::clone(&seller)))
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let served = assay_net::serve(listener, router, Limits::default(), stop.clone());
     let drained = async {
         shutdown.cancelled().await;
         drain(&seller, drain_max).await;
         stop.cancel();
-        tokio::time::sleep(FLUSH_MAX).await;
     };
-    tokio::select! {
-        served = async { server.await } => served?,
-        () = drained => tracing::warn!("some buyers did not read the end of their answers"),
-    }
+    tokio::join!(served, drained);
     Ok(())
 }
 
