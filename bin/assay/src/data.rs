@@ -24,7 +24,7 @@ use crate::failure::{Exit, Failure, Outcome};
 /// Which data directory a command uses.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DataArgument {
-    /// Directory for keys, models and receipts [default: $XDG_DATA_HOME/assay]
+    /// Directory for keys, models and receipts [default: ~/.local/share/assay]
     #[arg(long, value_name = "DIR", env = "ASSAY_DATA_DIR")]
     data_dir: Option<PathBuf>,
 }
@@ -85,8 +85,10 @@ impl Data {
     pub(crate) fn lock(&self) -> Outcome<Lock> {
         create_private(&self.folder)?;
         let path = self.folder.join("lock");
-        let failed =
-            |error| Failure::file(format_args!("{} cannot be used", path.display()), &error);
+        let failed = |error| {
+            Failure::file(format_args!("{} cannot be used", path.display()), &error)
+                .fix("pass a --data-dir that you may write to")
+        };
         let mut options = OpenOptions::new();
         let mut file = options
             .read(true)

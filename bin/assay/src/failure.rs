@@ -21,7 +21,7 @@ pub(crate) enum Exit {
     Unreachable = 6,
     /// It took too long.
     Timeout = 7,
-    /// The port, or the data directory, is in use.
+    /// The port, or the data directory, is in use; or everybody who could answer is busy.
     Conflict = 8,
     /// A receipt, or a model, is false.
     False = 10,
@@ -38,7 +38,7 @@ Exit codes:
    5  no permission, or a key file that others can read
    6  nobody answers at the address
    7  timed out
-   8  the port or the data directory is in use
+   8  in use or busy: the port, the data directory, every provider
   10  verification failed: the receipt, or the model, is false
  130  interrupted (second Ctrl-C), 143 terminated (second SIGTERM)";
 
@@ -97,10 +97,16 @@ impl Failure {
     pub(crate) fn file(what: impl Display, error: &std::io::Error) -> Self {
         let exit = match error.kind() {
             std::io::ErrorKind::NotFound => Exit::NotFound,
-            std::io::ErrorKind::PermissionDenied => Exit::Permission,
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                Exit::Permission
+            }
             _ => Exit::Failed,
         };
-        Self::new(exit, what).why(error)
+        let failure = Self::new(exit, what).why(error);
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => failure.fix("free some space on that disk"),
+            _ => failure,
+        }
     }
 }
 

@@ -100,7 +100,11 @@ const LOG: &str = "info,assay_provider::serve=warn";
 
 /// Sends logs to standard error; `ASSAY_LOG` says which, as in `info,assay_provider=debug`.
 fn log() {
-    let filter = EnvFilter::try_from_env("ASSAY_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
+    let asked = std::env::var("ASSAY_LOG").unwrap_or_else(|_| LOG.into());
+    let filter = EnvFilter::try_new(&asked).unwrap_or_else(|error| {
+        note(format_args!("ASSAY_LOG is not followed: {error}"));
+        EnvFilter::new(LOG)
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

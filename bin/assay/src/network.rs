@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_engine::{Backend, Loaded, Native, NativeConfig};
+use assay_gateway::Origin;
 use assay_kernels::Cpu;
 use assay_protocol::{Address, Amount, Audit, Key, LOCAL_CHAIN, price};
 use tokio::net::{TcpListener, TcpSocket};
@@ -30,6 +31,9 @@ const ORDERS_MAX: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 const REQUESTS_MAX: usize = 4096;
 /// Jobs that wait for the engine.
 const QUEUE_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// Jobs that the engine works on in turns. More wait, and a short answer must not wait for many
+/// long ones.
+const RUNNING_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// Connections that the system holds until they are taken.
 const BACKLOG: u32 = 4096;
 /// How long an offer holds.
@@ -95,13 +99,18 @@ impl Network {
         loaded: Loaded,
         cpu: Cpu,
         providers: NonZeroUsize,
+        origins: Vec<Origin>,
         listener: TcpListener,
     ) -> Outcome<Self> {
         let gateway =
             listener.local_addr().map_err(|error| broken("the gateway's address", &error))?;
         let loaded = Arc::new(loaded);
         let model = listed(&loaded, created(data, &loaded))?;
-        let config = NativeConfig { queue_max: QUEUE_MAX, ..NativeConfig::default() };
+        let config = NativeConfig {
+            running_max: RUNNING_MAX,
+            queue_max: QUEUE_MAX,
+            ..NativeConfig::default()
+        };
         let engine = Native::start(Arc::clone(&loaded), Arc::new(cpu), config);
         let engine: Arc<dyn Backend> = Arc::new(engine);
         let mut network = Self {
@@ -115,7 +124,7 @@ impl Network {
         for n in 0..providers.get() {
             network.add_provider(data, n, &loaded, &engine)?;
         }
-        network.add_gateway(data, model, listener)?;
+        network.add_gateway(data, model, origins, listener)?;
         network.await_ready().await?;
         Ok(network)
     }
@@ -164,6 +173,7 @@ impl Network {
         &mut self,
         data: &Data,
         model: assay_gateway::Listed,
+        origins: Vec<Origin>,
         listener: TcpListener,
     ) -> Outcome {
         let folder = data.gateway();
@@ -180,6 +190,7 @@ impl Network {
             requests_max: REQUESTS_MAX,
             price_max,
             patience: assay_gateway::Patience::default(),
+            origins,
             order_ttl: ORDER_TTL,
             poll_every: POLL_EVERY,
             drain_max: DRAIN_MAX,

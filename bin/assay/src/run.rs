@@ -38,7 +38,7 @@ pub(crate) struct Asked {
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
     /// How freely words are drawn, from 0 (the likeliest) to 2
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = finite)]
     temperature: f64,
     /// Longest answer, in tokens [default: what the context leaves]
     #[arg(long, value_name = "N")]
@@ -46,6 +46,12 @@ pub(crate) struct Asked {
     /// Number that makes a drawn answer repeatable
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<i64>,
+}
+
+/// A number that JSON can carry.
+fn finite(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if number.is_finite() { Ok(number) } else { Err("not a finite number".into()) }
 }
 
 impl Asked {

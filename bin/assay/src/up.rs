@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use assay_engine::{Loaded, Package};
+use assay_gateway::Origin;
 use clap::Args;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -45,6 +46,16 @@ pub(crate) struct Up {
     providers: NonZeroUsize,
     #[command(flatten)]
     threads: ThreadsArgument,
+    /// Origin of web pages that may ask, such as http://localhost:3000 or http://localhost:*; may be
+    /// given several times
+    #[arg(
+        long = "cors-origin",
+        env = "ASSAY_CORS_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        default_value = "http://localhost:*,http://127.0.0.1:*"
+    )]
+    cors_origins: Vec<Origin>,
     /// Print one JSON line once ready
     #[arg(long)]
     json: bool,
@@ -94,7 +105,8 @@ impl Up {
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
         let (id, name) = (loaded.id, loaded.name.clone());
-        let mut network = Network::start(data, loaded, cpu, self.providers, listener).await?;
+        let mut network =
+            Network::start(data, loaded, cpu, self.providers, self.cors_origins, listener).await?;
         let url = network.url();
         if self.json {
             let providers: Vec<_> = network

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::{StreamExt, stream};
@@ -25,6 +25,7 @@ use crate::catalogue::{Catalogue, Model};
 use crate::directory::Directory;
 use crate::draft::draft;
 use crate::openai::{ChatRequest, ModelCard, Models, Problem, Reply};
+use crate::origin::Origin;
 use crate::store::Store;
 use crate::{Config, Patience, RunError};
 
@@ -72,6 +73,7 @@ pub(crate) struct Gateway {
     pub(crate) order_ttl: Duration,
     pub(crate) price_max: Amount,
     pub(crate) patience: Patience,
+    origins: Vec<Origin>,
     pub(crate) directory: Directory,
     pub(crate) store: Store,
     pub(crate) http: reqwest::Client,
@@ -105,6 +107,7 @@ impl Gateway {
             order_ttl: config.order_ttl,
             price_max: config.price_max,
             patience: config.patience,
+            origins: config.origins,
             directory: Directory::new(http.clone(), config.chain, config.providers),
             store,
             http,
@@ -115,6 +118,12 @@ impl Gateway {
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
         })
+    }
+
+    /// Whether pages of `origin` may ask.
+    fn trusts(&self, origin: &HeaderValue) -> bool {
+        let origin = origin.to_str().unwrap_or("");
+        self.origins.iter().any(|trusted| trusted.covers(origin))
     }
 
     /// Leave to begin a purchase, for which a drain waits.
@@ -141,7 +150,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/version", get(version))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(from_fn(dress))
+        .layer(from_fn_with_state(Arc::clone(&gateway), dress))
         .with_state(gateway)
 }
 
@@ -164,13 +173,16 @@ fn json(body: impl Into<Body>) -> Response {
     (kind, body.into()).into_response()
 }
 
-/// Gives every response what all have: a request id, and leave for web pages to read it.
-async fn dress(request: Request, next: Next) -> Response {
+/// Gives every response what all have: a request id, and leave for web pages to read it. Pages
+/// that have no leave get no further than here.
+async fn dress(State(gateway): Shared, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-    let mut response = match method {
-        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match &origin {
+        Some(origin) if !gateway.trusts(origin) => Problem::origin(origin).into_response(),
+        _ if method == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         _ => next.run(request).await,
     };
     let id = request_id();
@@ -184,7 +196,9 @@ async fn dress(request: Request, next: Next) -> Response {
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    let Some(origin) = origin.filter(|origin| gateway.trusts(origin)) else { return response };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     let exposed = HeaderValue::from_static("x-request-id, x-should-retry, retry-after");
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     if method == Method::OPTIONS {
@@ -487,6 +501,7 @@ mod tests {
             audit: Audit::None,
             requests_max: 1,
             price_max: Amount(1),
+            origins: vec![],
             patience: Patience::default(),
             order_ttl: Duration::from_secs(1),
             poll_every: Duration::from_secs(1),

@@ -5,11 +5,11 @@
 //! it renders, counts and decodes with the model's own template and tokenizer, so no provider can
 //! choose another text than the one its tokens spell.
 //!
-//! The way of a request, in reading order: `http` reads it and `openai` makes our words of it,
-//! `draft` turns it into an order for a model of the `catalogue`, `route` chooses among the
-//! offers in the `directory`, `buy` hands the order in and passes text on (`text` decides
-//! how much of it, `lines` reads the provider's words), `close` checks the receipt, and
-//! `store` keeps the answer. JSON-RPC is not spoken yet.
+//! The way of a request, in reading order: `http` reads it, unless it comes from a web page that
+//! `origin` does not trust, and `openai` makes our words of it, `draft` turns it into an order for
+//! a model of the `catalogue`, `route` chooses among the offers in the `directory`, `buy` hands
+//! the order in and passes text on (`text` decides how much of it, `lines` reads the provider's
+//! words), `close` checks the receipt, and `store` keeps the answer. JSON-RPC is not spoken yet.
 
 mod buy;
 mod catalogue;
@@ -19,6 +19,7 @@ mod draft;
 mod http;
 mod lines;
 mod openai;
+mod origin;
 mod route;
 mod store;
 mod text;
@@ -34,6 +35,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use http::Gateway;
+pub use origin::{Origin, OriginError};
 pub use store::StoreError;
 
 /// What a gateway buys, for whom, and how much of it at once.
@@ -58,6 +60,9 @@ pub struct Config {
     pub price_max: Amount,
     /// How long providers may take.
     pub patience: Patience,
+    /// Web pages that may ask, named by their origins. Requests of other pages are refused;
+    /// programs name no origin, and are none of its concern.
+    pub origins: Vec<Origin>,
     /// How long after it is signed an order may be started.
     pub order_ttl: Duration,
     /// How often providers are asked for their offers.

@@ -101,3 +101,20 @@ fn an_empty_standard_input_is_still_asked() {
     child.stdin.take().unwrap().write_all(b"12+45=\n").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(6));
 }
+
+#[test]
+fn a_temperature_that_is_no_number_is_not_asked_with() {
+    for temperature in ["nan", "inf", "warm"] {
+        let mut run = assay();
+        run.args(["run", "hi", "--url", "http://127.0.0.1:1", "--temperature", temperature]);
+        assert_eq!(refused(&mut run).0, 2, "{temperature}");
+    }
+}
+
+#[test]
+fn a_log_filter_that_means_nothing_is_said() {
+    let mut status = assay();
+    status.args(["status", "--url", "http://127.0.0.1:1"]).env("ASSAY_LOG", "assay=loudly");
+    let (_, said) = refused(&mut status);
+    assert!(said.starts_with("ASSAY_LOG is not followed"), "{said}");
+}

@@ -3,7 +3,7 @@
 use assay_protocol::Amount;
 use assay_protocol::wire::Refusal;
 use assay_text::ChatError;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 /// Longest message, in bytes. Some repeat what the client sent, which may be millions.
@@ -111,6 +111,14 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "price_too_high", message).retry_after(2)
     }
 
+    pub(crate) fn origin(origin: &HeaderValue) -> Self {
+        let message = format!(
+            "pages of {origin:?} may not have orders signed here; the gateway's operator can allow \
+             them (assay up --cors-origin)"
+        );
+        Self::new(StatusCode::FORBIDDEN, "origin_not_allowed", message)
+    }
+
     pub(crate) fn closing() -> Self {
         let message = "the gateway is shutting down";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "closing", message).retry_after(5)
@@ -159,6 +167,7 @@ impl Problem {
 
     fn kind(&self) -> &'static str {
         match self.status.as_u16() {
+            403 => "permission_error",
             404 => "not_found_error",
             429 => "rate_limit_error",
             400..500 => "invalid_request_error",

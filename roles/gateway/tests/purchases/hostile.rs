@@ -117,3 +117,22 @@ async fn a_long_body_takes_no_room_while_it_is_answered() {
         running.push(reply);
     }
 }
+
+#[tokio::test]
+async fn other_web_pages_have_nothing_signed() {
+    let stage = Stage::new(Setup::default()).await;
+    let said = async |request: reqwest::RequestBuilder| {
+        let said = stage.send(request.header("origin", "https://evil.example")).await;
+        assert_eq!(said.header("access-control-allow-origin"), "");
+        said.error()
+    };
+    let refused = (403, "origin_not_allowed".to_owned());
+    assert_eq!(said(stage.request(json!({}))).await, refused);
+    // What a page can send without asking first: no content type.
+    let url = format!("{}/v1/chat/completions", stage.url);
+    let bare = stage.http.post(&url).body(stage.body(json!({})));
+    assert_eq!(said(bare).await, refused);
+    assert_eq!(said(stage.http.request(reqwest::Method::OPTIONS, &url)).await, refused);
+    assert_eq!(said(stage.http.get(format!("{}/v1/models", stage.url))).await, refused);
+    assert_eq!(stage.providers[0].orders(), 0);
+}

@@ -258,10 +258,10 @@ async fn long_prompts_cost_nothing() {
 async fn every_error_has_the_shape_and_an_id() {
     let stage = Stage::new(Setup::default()).await;
     let check = async |request: reqwest::RequestBuilder, status: u16, code: &str| {
-        let said = stage.send(request).await;
+        let said = stage.send(request.header("origin", PAGE)).await;
         assert_eq!(said.error(), (status, code.to_owned()), "{}", said.body);
         assert!(said.header("x-request-id").starts_with("req_"));
-        assert_eq!(said.header("access-control-allow-origin"), "*");
+        assert_eq!(said.header("access-control-allow-origin"), PAGE);
         assert_eq!(said.header("x-should-retry"), if status < 500 { "false" } else { "" });
         said.json()["error"]["message"].as_str().unwrap().to_owned()
     };
@@ -294,13 +294,18 @@ async fn a_body_far_beyond_bounds_is_refused_unread() {
     assert!(reply.contains("request_too_large"), "{reply}");
 }
 
+/// The origin of a web page that may ask.
+const PAGE: &str = "http://localhost:3000";
+
 #[tokio::test]
-async fn web_pages_may_ask() {
+async fn trusted_web_pages_may_ask() {
     let stage = Stage::new(Setup::default()).await;
     let url = format!("{}/v1/chat/completions", stage.url);
-    let request = stage.http.request(reqwest::Method::OPTIONS, url);
+    let request = stage.http.request(reqwest::Method::OPTIONS, url).header("origin", PAGE);
     let said = stage.send(request.header("access-control-request-headers", "x-mine")).await;
     assert_eq!(said.status, 204);
+    assert_eq!(said.header("access-control-allow-origin"), PAGE);
+    assert_eq!(said.header("vary"), "origin");
     assert_eq!(said.header("access-control-allow-headers"), "x-mine");
     assert!(said.header("access-control-allow-methods").contains("POST"));
 }

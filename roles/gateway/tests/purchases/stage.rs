@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_gateway::{Config, Listed, Patience, RunError, run};
+use assay_gateway::{Config, Listed, Origin, Patience, RunError, run};
 use assay_protocol::{Amount, Answer, Audit, B256, ChainId, Ending, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
 use serde_json::{Value, json};
@@ -128,6 +128,7 @@ impl Stage {
             requests_max: setup.requests_max,
             price_max: Amount(PRICE_MAX),
             patience: setup.patience,
+            origins: Origin::local(),
             order_ttl: Duration::from_secs(60),
             poll_every: Duration::from_millis(50),
             drain_max: setup.drain_max,
