@@ -180,6 +180,15 @@ impl Tokenizer {
         self.encode_parts(&self.visible, text)
     }
 
+    /// Whether `text` spells a token that [`Self::encode`] finds in it and [`Self::encode_plain`]
+    /// does not: put into a template as it is, such text would say more than it should.
+    pub fn spells_control(&self, text: &str) -> bool {
+        self.spelled.parts(text).any(|part| match part {
+            Part::Token(id) => self.kind(id) != Some(TokenKind::User),
+            Part::Text(_) => false,
+        })
+    }
+
     fn encode_parts(&self, spelled: &Spelled, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
         for part in spelled.parts(text) {
@@ -548,6 +557,12 @@ mod tests {
         #[test]
         fn text_comes_back(text in any::<String>()) {
             prop_assert_eq!(NANO.decode(&NANO.encode_plain(&text)), text);
+        }
+
+        #[test]
+        fn text_without_control_tokens_is_plain(text in "(<\\|?(user|eos|pad)?\\|?>|a| )*") {
+            let plain = NANO.encode(&text) == NANO.encode_plain(&text);
+            prop_assert_eq!(NANO.spells_control(&text), !plain);
         }
 
         #[test]

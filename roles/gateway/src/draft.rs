@@ -6,11 +6,12 @@ use assay_protocol::{
     Address, Amount, Assurance, Audit, B256, Ending, NEUTRAL_Q16, Order, Sampler, Terms, U256,
     bias_hash, keccak256, stops_hash, token_root,
 };
-use assay_text::{Conversation, Message};
+use assay_text::Message;
 use serde::Serialize;
 
 use crate::catalogue::Model;
 use crate::openai::{ChatRequest, Problem};
+use crate::prompt::prompt;
 
 /// An order that lacks only its conditions and its signature.
 #[derive(Clone, Debug)]
@@ -84,34 +85,6 @@ impl Draft {
             grant: B256::ZERO,
         }
     }
-}
-
-/// The prompt's tokens; at least one, and fewer than the context.
-fn prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>, Problem> {
-    let context = model.listed.context as usize;
-    let (bos, eos) = (model.bos(), model.eos());
-    let conversation = Conversation { messages, add_generation_prompt: true, bos, eos };
-    let text = model.listed.chat.render(&conversation)?;
-    // No token stands for more bytes, so a text that is far too long need not be counted.
-    let tokens_min = text.len().div_ceil(model.token_bytes_max);
-    if tokens_min >= context {
-        return Err(too_long(context, &format!("at least {tokens_min}")));
-    }
-    let prompt = model.listed.tokenizer.encode(&text);
-    if prompt.is_empty() {
-        return Err(Problem::invalid_value("messages", "the messages make an empty prompt"));
-    }
-    if prompt.len() >= context {
-        return Err(too_long(context, &prompt.len().to_string()));
-    }
-    Ok(prompt)
-}
-
-fn too_long(context: usize, tokens: &str) -> Problem {
-    Problem::context(format!(
-        "this model's context is {context} tokens, but the messages take {tokens} and leave no \
-         room for an answer; shorten them"
-    ))
 }
 
 /// The most tokens of the answer: what was asked for if it fits, else what is left.

@@ -7,7 +7,7 @@
 //!
 //! The way of a request, in reading order: `http` reads it, unless it comes from a web page that
 //! `origin` does not trust, and `openai` makes our words of it, `draft` turns it into an order for
-//! a model of the `catalogue`, `route` chooses among the offers in the `directory`, `buy` hands
+//! a model of the `catalogue` (`prompt` makes tokens of its messages), `route` chooses among the offers in the `directory`, `buy` hands
 //! the order in and passes text on (`text` decides how much of it, `lines` reads the provider's
 //! words), `close` checks the receipt, and `store` keeps the answer. JSON-RPC is not spoken yet.
 
@@ -20,6 +20,7 @@ mod http;
 mod lines;
 mod openai;
 mod origin;
+mod prompt;
 mod route;
 mod store;
 mod text;
