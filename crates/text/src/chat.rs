@@ -134,7 +134,9 @@ impl Chat {
             return Err(ChatError::TextLength { max: TEXT_BYTES_MAX });
         }
         rendered.map_err(|error| failure(&error))?;
-        Ok(String::from_utf8_lossy(&page.text).into_owned())
+        // What a template writes is text, so nothing is replaced, and nothing copied.
+        let text = String::from_utf8(page.text);
+        Ok(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 }
 

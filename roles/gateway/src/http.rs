@@ -38,7 +38,7 @@ const BODY_BYTES_SHORT: usize = 64 << 10;
 
 /// Bytes that all longer bodies together may have while they are read and made into orders, which
 /// takes a few times their length.
-const BODIES_BYTES_MAX: usize = 128 << 20;
+const BODIES_BYTES_MAX: usize = 64 << 20;
 
 /// Longest wait for some of that room.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(3);
