@@ -35,7 +35,10 @@ const READING_MAX: usize = 64;
 /// Submissions up to so many bytes need no turn.
 const SHORT_BYTES_MAX: usize = 64 << 10;
 
-/// Longest wait for a submission's bytes, and for a turn to read them.
+/// Longest wait for a turn.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Longest wait for a submission's bytes, that for a turn included.
 const READ_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What a refused buyer is told to wait, in seconds, where waiting helps.
@@ -296,7 +299,10 @@ async fn bytes(
         }
         if length > SHORT_BYTES_MAX && turn.is_none() {
             let taken = Arc::clone(&seller.reading).acquire_owned();
-            turn = Some(taken.await.expect("nobody closes the semaphore"));
+            let taken = tokio::time::timeout(TURN_WAIT_MAX, taken)
+                .await
+                .map_err(|_| Refusal::Busy { running_max: seller.slots.max() })?;
+            turn = Some(taken.expect("nobody closes the semaphore"));
         }
         bytes.extend_from_slice(&chunk);
     }
