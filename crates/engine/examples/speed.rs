@@ -118,7 +118,9 @@ impl<'a> Sequence<'a> {
             .expect("the tokens fit");
         let token = Sampler::greedy().choose(&mut output.logits, &self.seen, 0);
         let (quants, scales) = output.hidden.row(0);
-        (token, hidden_hash(quants, scales))
+        let hidden = hidden_hash(quants, scales);
+        self.scratch.recycle(output);
+        (token, hidden)
     }
 }
 

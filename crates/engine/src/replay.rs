@@ -6,14 +6,14 @@
 
 use assay_evidence::{Fault, Step, Verdict, check, check_without_model};
 use assay_kernels::Cpu;
-use assay_models::{Cache, ForwardError, Row, Scratch, Seen};
+use assay_models::{Cache, ForwardError, Output, Row, Scratch, Seen};
 use assay_protocol::{Answer, Ending, Finish, ModelId, hidden_hash};
 
 use crate::job::Job;
 use crate::package::Loaded;
 
-/// Rows of one batch of a replay.
-const CHUNK: usize = 256;
+/// Rows of one batch of a replay: few enough that the memory of their logits is reused.
+const CHUNK: usize = 96;
 
 /// Why an answer cannot be judged with the model at hand.
 #[derive(Debug, thiserror::Error)]
@@ -120,18 +120,19 @@ fn steps(
             .collect();
         let result = loaded.model.forward(cpu, &rows, &mut [&mut cache], &mut scratch, &mut ())?;
         progress(cache.len() as u64, tokens.len() as u64);
-        let mut logits = result.logits;
+        let Output { hidden, mut logits } = result;
         for (row, logits) in logits.chunks_exact_mut(loaded.model.shape().vocab).enumerate() {
             let index = steps.len();
             let uniform = job.draws.uniform(index as u32, 0);
             let token = job.sampler.choose(logits, &seen, uniform);
-            let (quants, scales) = result.hidden.row(row);
+            let (quants, scales) = hidden.row(row);
             steps.push(Step { token, hidden: hidden_hash(quants, scales) });
             match output.get(index) {
                 Some(&claimed) if claimed == token => seen.push(token),
                 _ => return Ok(steps),
             }
         }
+        scratch.recycle(Output { hidden, logits });
     }
     Ok(steps)
 }

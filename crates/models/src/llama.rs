@@ -94,6 +94,8 @@ pub struct Scratch {
     keys: Quantised,
     /// Values, head by head: (rows · kv_heads, head_dim).
     values: Quantised,
+    /// An output that nobody needs any more.
+    spare: Output,
 }
 
 impl Llama {
@@ -214,10 +216,10 @@ impl<T: Tap> Pass<'_, T> {
     /// logits = Wout · norm(x), for the wanted rows only.
     fn logits(&mut self, s: &mut Scratch) -> Output {
         let Shape { width, vocab, .. } = self.model.shape;
-        let mut output = Output::default();
         if self.rows.is_empty() {
-            return output;
+            return Output::default();
         }
+        let mut output = std::mem::take(&mut s.spare);
         // Wanted rows move to the front; a row never moves past one that is still to come.
         for (to, &from) in self.rows.iter().enumerate() {
             s.residual.copy_within(from * width..(from + 1) * width, to * width);
@@ -227,7 +229,13 @@ impl<T: Tap> Pass<'_, T> {
         self.saw(OpKind::NormFinal, &s.normed[..wanted]);
         self.quantise(&s.normed[..wanted], width, &mut output.hidden);
         self.saw_quantised(OpKind::QuantiseFinal, &output.hidden);
-        output.logits.resize(self.rows.len() * vocab, 0);
+        let count = self.rows.len() * vocab;
+        if output.logits.capacity() < count {
+            // Fresh memory is zero already; its pages are first touched by the threads that share
+            // the product.
+            output.logits = vec![0; count];
+        }
+        output.logits.resize(count, 0);
         let role = if self.model.shape.tied { Role::Embedding } else { Role::Output };
         self.multiply(role, &output.hidden, &mut output.logits);
         self.saw(OpKind::Logits, &output.logits);
@@ -407,6 +415,11 @@ impl Tensors {
 }
 
 impl Scratch {
+    /// Takes back an output, so that the next pass need not ask the system for as much memory.
+    pub fn recycle(&mut self, output: Output) {
+        self.spare = output;
+    }
+
     /// Makes room for a batch of so many rows.
     fn fit(&mut self, shape: &Shape, rows: usize) {
         let queries = shape.heads * shape.head_dim;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use assay_kernels::Cpu;
-use assay_models::{Cache, Row, Scratch, Seen};
+use assay_models::{Cache, Output, Row, Scratch, Seen};
 use assay_protocol::hidden_hash;
 
 use super::batch::{Progress, plan};
@@ -173,7 +173,7 @@ impl Scheduler {
             }
         };
         let vocab = self.loaded.model.shape().vocab;
-        let mut logits = output.logits;
+        let Output { hidden, mut logits } = output;
         let mut results = logits.chunks_exact_mut(vocab).enumerate();
         let mut due = due.into_iter();
         self.running.retain_mut(|sequence| {
@@ -181,8 +181,9 @@ impl Scheduler {
                 return true;
             }
             let (row, logits) = results.next().expect("one result per sequence that is due");
-            let (quants, scales) = output.hidden.row(row);
+            let (quants, scales) = hidden.row(row);
             sequence.advance(logits, hidden_hash(quants, scales))
         });
+        self.scratch.recycle(Output { hidden, logits });
     }
 }
