@@ -8,7 +8,7 @@ use assay_kernels::{
 use assay_protocol::keccak256;
 
 /// keccak256 of [`results`], from the plain definitions.
-const EXPECTED: &str = "0x5742311830d057e4fe41331bf70ff2af7ade3a5a5ee7493f5174f3af70dc39c3";
+const EXPECTED: &str = "0x6f4b8456b5d260fec5a6c7fe2671e590ec5e1d5e48bed2c15a0b537710049f88";
 
 const ROWS: usize = 5;
 const WIDTH: usize = 192;
@@ -58,7 +58,8 @@ fn results(cpu: &Cpu) -> Vec<i32> {
     all.extend(&normed);
 
     let mut active = vec![0; ROWS * WIDTH];
-    cpu.swiglu_rows(&product, WIDTH, 12, &mut active);
+    let (gate, up) = product.split_at(ROWS * WIDTH);
+    cpu.swiglu(gate, up, 12, &mut active);
     all.extend(&active);
     all.extend(attended(cpu, &mut noise));
     all

@@ -159,23 +159,6 @@ impl Cpu {
         self.share(pieces, |((gate, up), y)| self.path.swiglu(gate, up, frac_out, y));
     }
 
-    /// [`Cpu::swiglu`] of rows that hold gate and up side by side: `x`: (rows, 2 · hidden),
-    /// `y`: (rows, hidden).
-    ///
-    /// # Panics
-    /// If `x` or `y` is not whole rows, their numbers differ, or `frac_out` is above 31.
-    pub fn swiglu_rows(&self, x: &[i32], hidden: usize, frac_out: u8, y: &mut [i32]) {
-        let rows = count(y.len(), hidden, "outputs");
-        assert_eq!(x.len(), 2 * y.len(), "inputs are not twice the outputs");
-        assert!(frac_out < 32, "{frac_out} fraction bits");
-        let step = self.rows_per_piece(rows, hidden) * hidden;
-        self.share(x.chunks(2 * step).zip(y.chunks_mut(step)), |(x, y)| {
-            for (x, y) in x.chunks_exact(2 * hidden).zip(y.chunks_exact_mut(hidden)) {
-                self.path.swiglu(&x[..hidden], &x[hidden..], frac_out, y);
-            }
-        });
-    }
-
     /// `x += y`, element by element, clamped to 32 bits.
     ///
     /// # Panics

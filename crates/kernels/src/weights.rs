@@ -106,35 +106,6 @@ impl Weights {
         })
     }
 
-    /// Stacks matrices on top of each other, so that one product serves them all.
-    ///
-    /// # Errors
-    /// If there are none, if their columns differ, or if the rows of one are not whole panels.
-    pub fn concat(parts: &[&Weights]) -> Result<Weights, WeightsError> {
-        let Some(first) = parts.first() else {
-            return Err(WeightsError::Empty { rows: 0, columns: 0 });
-        };
-        for part in parts {
-            if part.columns != first.columns {
-                let (expected, found) = (first.columns, part.columns);
-                return Err(WeightsError::ColumnsDiffer { expected, found });
-            }
-            if part.rows % LANES != 0 {
-                return Err(WeightsError::BrokenPanel { rows: part.rows });
-            }
-        }
-        let mut whole = Weights::zero(parts.iter().map(|part| part.rows).sum(), first.columns);
-        let mut row = 0;
-        for part in parts {
-            let (columns, groups) = (first.columns, first.groups());
-            whole.exponents[row..][..part.rows].copy_from_slice(&part.exponents);
-            whole.quants[row * columns..][..part.quants.len()].copy_from_slice(&part.quants);
-            whole.scales[row * groups..][..part.scales.len()].copy_from_slice(&part.scales);
-            row += part.rows;
-        }
-        Ok(whole)
-    }
-
     /// Number of rows, without padding: the outputs of a product.
     pub fn rows(&self) -> usize {
         self.rows
@@ -381,20 +352,6 @@ pub enum WeightsError {
         /// Its place in the list given.
         at: usize,
     },
-    /// Matrices to be stacked have different columns.
-    #[error("a matrix of {found} columns cannot be stacked on one of {expected}")]
-    ColumnsDiffer {
-        /// Columns of the first matrix.
-        expected: usize,
-        /// Columns of another one.
-        found: usize,
-    },
-    /// A matrix to be stacked ends within a panel.
-    #[error("a matrix of {rows} rows cannot be stacked, as they are not a multiple of {LANES}")]
-    BrokenPanel {
-        /// Its rows.
-        rows: usize,
-    },
 }
 
 #[cfg(test)]
@@ -445,33 +402,6 @@ mod tests {
         assert_eq!(again.quants(), w.quants());
         assert_eq!(again.scales(), w.scales());
         assert_eq!(again.exponents(), w.exponents());
-    }
-
-    #[test]
-    fn stacked_matrices_keep_their_rows() {
-        let (upper, lower) = (weights(32, 130), weights(16, 200));
-        let whole = Weights::concat(&[&upper, &lower]).unwrap();
-        assert_eq!(whole.rows(), 48);
-        for row in 0..48 {
-            let (part, at) = if row < 32 { (&upper, row) } else { (&lower, row - 32) };
-            assert_eq!(whole.exponent(row), part.exponent(at));
-            assert!((0..256).all(|column| whole.q(row, column) == part.q(at, column)));
-            assert!((0..8).all(|group| whole.scale(row, group) == part.scale(at, group)));
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_stacked_is_refused() {
-        let (broken, narrow) = (weights(19, 256), weights(16, 128));
-        check(
-            Weights::concat(&[&broken, &broken]),
-            "a matrix of 19 rows cannot be stacked, as they are not a multiple of 16",
-        );
-        check(
-            Weights::concat(&[&narrow, &weights(16, 256)]),
-            "a matrix of 256 columns cannot be stacked on one of 128",
-        );
-        check(Weights::concat(&[]), "a matrix of 0 rows and 0 columns holds nothing");
     }
 
     #[test]

@@ -106,13 +106,6 @@ fn check_swiglu(cpu: &Cpu, gate: &[i32], up: &[i32], frac_out: u8) {
     let mut y = vec![0; gate.len()];
     cpu.swiglu(gate, up, frac_out, &mut y);
     assert_eq!(y, expected, "{cpu:?}");
-
-    // The same numbers as two rows of gate and up side by side.
-    let hidden = gate.len() / 2;
-    let halves = gate.chunks(hidden).zip(up.chunks(hidden));
-    let fused: Vec<i32> = halves.take(2).flat_map(|(g, u)| [g, u].concat()).collect();
-    cpu.swiglu_rows(&fused, hidden, frac_out, &mut y[..2 * hidden]);
-    assert_eq!(y[..2 * hidden], expected[..2 * hidden], "{cpu:?}");
 }
 
 fn check_rope(cpu: &Cpu, x: &[i32], rope: Rope, cos: &[i32], sin: &[i32]) {
