@@ -52,13 +52,7 @@ pub fn replay(
     if let Err(reason) = answerable(loaded, &job) {
         return Ok(Verdict::False(Fault::Unanswerable { reason }));
     }
-    let vocab = loaded.model.shape().vocab;
-    if let Some(index) = answer.output.iter().position(|&token| token as usize >= vocab) {
-        // No model gives a token it does not have; replay what comes before it.
-        let steps = steps(loaded, cpu, &job, &answer.output[..index], progress, true)?;
-        return Ok(judge_foreign_token(answer, &steps, index));
-    }
-    let steps = steps(loaded, cpu, &job, &answer.output, progress, false)?;
+    let steps = steps(loaded, cpu, &job, &answer.output, progress)?;
     Ok(check(answer, &steps))
 }
 
@@ -83,34 +77,24 @@ fn spell(loaded: &Loaded, ending: &Ending, output: &[u32], finish: Finish) -> Op
     Some(tokenizer.decode(text))
 }
 
-/// The first wrong token of an output whose token at `index` is outside the vocabulary.
-fn judge_foreign_token(answer: &Answer, steps: &[Step], index: usize) -> Verdict {
-    let wrong = steps.iter().zip(&answer.output).position(|(step, &claimed)| step.token != claimed);
-    let index = wrong.unwrap_or(index);
-    let recomputed = steps[index].token;
-    Verdict::False(Fault::Token { index, claimed: answer.output[index], recomputed })
-}
-
-/// One step per output token, ending after the first that differs; with `beyond`, one more, for
-/// the position after the output.
+/// One step per output token, ending after the first that differs.
 fn steps(
     loaded: &Loaded,
     cpu: &Cpu,
     job: &Job,
     output: &[u32],
     progress: &mut dyn FnMut(u64, u64),
-    beyond: bool,
 ) -> Result<Vec<Step>, ReplayError> {
-    let wanted = output.len() + usize::from(beyond);
-    if wanted == 0 {
-        return Ok(Vec::new());
-    }
+    let Some(last) = output.len().checked_sub(1) else { return Ok(Vec::new()) };
+    // No model gives a token that it does not have, so what follows one need not be computed.
+    let vocab = loaded.model.shape().vocab;
+    let fed = output.iter().position(|&token| token as usize >= vocab).unwrap_or(last);
     let first = job.prompt.len() - 1;
-    let tokens: Vec<u32> = job.prompt.iter().chain(output).copied().take(first + wanted).collect();
+    let tokens: Vec<u32> = job.prompt.iter().chain(&output[..fed]).copied().collect();
     let mut cache = Cache::new(loaded.model.shape());
     let mut scratch = Scratch::default();
     let mut seen = Seen::new(&job.prompt);
-    let mut steps = Vec::with_capacity(wanted);
+    let mut steps = Vec::with_capacity(output.len());
     for chunk in tokens.chunks(CHUNK) {
         let start = cache.len();
         let rows: Vec<Row> = chunk
@@ -121,7 +105,7 @@ fn steps(
         let result = loaded.model.forward(cpu, &rows, &mut [&mut cache], &mut scratch, &mut ())?;
         progress(cache.len() as u64, tokens.len() as u64);
         let Output { hidden, mut logits } = result;
-        for (row, logits) in logits.chunks_exact_mut(loaded.model.shape().vocab).enumerate() {
+        for (row, logits) in logits.chunks_exact_mut(vocab).enumerate() {
             let index = steps.len();
             let uniform = job.draws.uniform(index as u32, 0);
             let token = job.sampler.choose(logits, &seen, uniform);

@@ -224,8 +224,9 @@ fn an_altered_list_of_states_blames_the_file() {
 #[test]
 fn a_token_outside_the_vocabulary_is_caught() {
     let terms = greedy(prompt(&NANO, QUESTION));
-    let mut tokens: Vec<(u32, B256)> =
-        honest(&terms).output.into_iter().map(|token| (token, B256::ZERO)).collect();
+    let backend =
+        Native::start(NANO.clone(), Arc::new(cpu(Isa::detect(), 1)), NativeConfig::default());
+    let (mut tokens, _) = run(&backend, job(&NANO, &terms, 64));
     tokens[5].0 = u32::MAX;
     let answer = sign(&NANO, order(&NANO, &terms, 64), terms, &tokens, Finish::Eos);
     assert!(matches!(fault(&answer), Fault::Token { index: 5, claimed: u32::MAX, .. }));
