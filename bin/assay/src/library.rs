@@ -1,7 +1,6 @@
 //! The models of this machine: found by file, id or name, and made from foreign files.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use assay_engine::import::{self, ImportError, Options, Report};
@@ -259,15 +258,7 @@ fn looks_like_a_file(what: &str) -> bool {
 
 /// SHA-256 of a file, which is what a manifest calls its source.
 fn source_of(path: &Path) -> Outcome<B256> {
-    let failed = |error| Failure::file(format_args!("{} cannot be read", path.display()), &error);
-    let mut file = fs::File::open(path).map_err(failed)?;
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).map_err(failed)? {
-            0 => return Ok(B256::from_slice(&hasher.finalize())),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
+    import::source_hash(path, &mut |_| ()).map_err(|error| not_imported(path, &error))
 }
 
 fn unreadable(path: &Path, error: &PackageError) -> Failure {

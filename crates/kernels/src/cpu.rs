@@ -169,12 +169,6 @@ impl Cpu {
         self.share(x.chunks_mut(step).zip(y.chunks(step)), |(x, y)| self.path.add(x, y));
     }
 
-    /// Index of the largest number; the lowest of equal ones, and 0 where there are none.
-    pub fn argmax(&self, x: &[i32]) -> usize {
-        let largest = self.path.largest(x);
-        x.iter().position(|v| *v == largest).unwrap_or(0)
-    }
-
     /// The instruction set's operations.
     pub(crate) fn path(&self) -> &dyn Path {
         &*self.path

@@ -36,10 +36,6 @@ impl Path for Plain {
         add(x, y);
     }
 
-    fn largest(&self, x: &[i32]) -> i32 {
-        largest(x)
-    }
-
     fn matmul(&self, panels: Panels<'_>, shifts: &[i8], x: Rows<'_>, y: &mut [&mut [i32]]) {
         for panel in 0..panels.len() {
             let shifts = &shifts[panel * LANES..][..LANES];

@@ -25,9 +25,6 @@ pub(crate) trait Path: Send + Sync {
     /// `x += y`, element by element.
     fn add(&self, x: &mut [i32], y: &[i32]);
 
-    /// The largest number of a non-empty list.
-    fn largest(&self, x: &[i32]) -> i32;
-
     /// Multiplies panels with rows: `y` has a slice per row of `x`, which takes as many outputs as
     /// it is long. `shifts`: one per lane, in 1..=62.
     fn matmul(&self, panels: Panels<'_>, shifts: &[i8], x: Rows<'_>, y: &mut [&mut [i32]]);

@@ -52,7 +52,6 @@ macro_rules! path {
             path! { $features, lanes::rope(x: &mut [i32], turn: &Rope, angles: &[Angles<'_>]) }
             path! { $features, $powers::swiglu(gate: &[i32], up: &[i32], frac_out: u8, y: &mut [i32]) }
             path! { $features, lanes::add(x: &mut [i32], y: &[i32]) }
-            path! { $features, lanes::largest(x: &[i32]) -> i32 }
             path! { $features, $powers::softmax(scores: &[i32], weights: &mut [u32]) -> u64 }
             path! {
                 $features,

@@ -245,8 +245,8 @@ async fn hand_in(
 async fn refusal(mut reply: Response, wait_max: Duration) -> Problem {
     let status = reply.status();
     let read = timeout(wait_max, short_body(&mut reply, REFUSAL_BYTES_MAX)).await;
-    let refusal: Option<Refusal> =
-        read.ok().and_then(Result::ok).and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let bytes = read.ok().and_then(Result::ok).flatten();
+    let refusal: Option<Refusal> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     refusal.map_or_else(
         || Problem::upstream(format!("the provider answered with status {status}")),
         Problem::from,

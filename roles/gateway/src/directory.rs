@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::http::now_s;
+use crate::lines::short_body;
 use crate::route::Candidate;
 
 /// Longest answer to a question for offers, in bytes.
@@ -143,13 +144,8 @@ impl Directory {
     async fn ask(&self, url: &str) -> Result<Offers, OffersError> {
         let request = self.http.get(format!("{url}/v1/offers")).timeout(OFFERS_WAIT_MAX);
         let mut reply = request.send().await?.error_for_status()?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = reply.chunk().await? {
-            if bytes.len() + chunk.len() > OFFERS_BYTES_MAX {
-                return Err(OffersError::Length);
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let body = short_body(&mut reply, OFFERS_BYTES_MAX).await?;
+        let bytes = body.ok_or(OffersError::Length)?;
         let offers: Offers = serde_json::from_slice(&bytes)?;
         if offers.chain_id != self.chain {
             return Err(OffersError::Chain { found: offers.chain_id, expected: self.chain });

@@ -62,14 +62,17 @@ impl Lines {
     }
 }
 
-/// At most `max` bytes of a reply's body.
-pub(crate) async fn short_body(reply: &mut Response, max: usize) -> Result<Vec<u8>, LinesError> {
+/// A reply's body; `None` if it is longer than `max` bytes.
+pub(crate) async fn short_body(
+    reply: &mut Response,
+    max: usize,
+) -> Result<Option<Vec<u8>>, reqwest::Error> {
     let mut bytes = Vec::new();
     while let Some(chunk) = reply.chunk().await? {
         if bytes.len() + chunk.len() > max {
-            return Err(LinesError::Length { max });
+            return Ok(None);
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
