@@ -1,0 +1,1 @@
+//! Runs an EVM chain inside a process, or among validators.
