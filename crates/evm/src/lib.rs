@@ -1,1 +1,3 @@
 //! Runs an EVM chain inside a process, or among validators.
+
+pub mod mempool;
