@@ -1,3 +1,4 @@
 //! Runs an EVM chain inside a process, or among validators.
 
 pub mod mempool;
+pub mod state;
