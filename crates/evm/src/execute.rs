@@ -106,7 +106,7 @@ pub struct Executed {
     /// The block.
     pub block: Arc<Block>,
     /// One per transaction.
-    pub receipts: Vec<Receipt>,
+    pub receipts: Arc<Vec<Receipt>>,
     /// What it wrote, net.
     pub changes: Changes,
     /// The state after it.
@@ -338,7 +338,8 @@ impl Executor {
             ommers: Vec::new(),
             withdrawals,
         };
-        let executed = Executed { block: Arc::new(block), receipts, changes, state };
+        let executed =
+            Executed { block: Arc::new(block), receipts: Arc::new(receipts), changes, state };
         Ok(Built { executed, refused: picked.refused })
     }
 
@@ -387,7 +388,7 @@ impl Executor {
         if header.logs_bloom != roots.bloom {
             return Err(BlockError::Bloom);
         }
-        Ok(Executed { block: Arc::new(block), receipts, changes, state })
+        Ok(Executed { block: Arc::new(block), receipts: Arc::new(receipts), changes, state })
     }
 
     fn check_body(&self, block: &Block) -> Result<(), BlockError> {

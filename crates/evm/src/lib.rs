@@ -1,23 +1,30 @@
 //! Runs an EVM chain inside a process, or among validators.
 //!
-//! In reading order: what is known ([`state`]), by which rules ([`Spec`]), what is agreed on
-//! ([`Block`]), how it is run ([`Executor`]), and what waits to be ([`mempool`]).
+//! In reading order: what is known ([`state`]), by which rules ([`Spec`]), from what start
+//! ([`Genesis`]), what is agreed on ([`Block`]), how it is run ([`Executor`]) and kept
+//! ([`Chain`]), and what waits to be ([`mempool`]).
 
 pub mod mempool;
 pub mod state;
 
 mod block;
+mod chain;
 mod execute;
+mod genesis;
 mod overlay;
+mod predeploys;
 mod rules;
 mod spec;
 mod view;
 
 pub use block::{Block, DecodeError, Receipt, Transaction};
+pub use chain::{At, Chain, ChainError, Options};
 pub use execute::{
     Attributes, BuildError, Built, Evm, Executed, Executor, Parent, Precompile, Refusal,
 };
+pub use genesis::{Call, GAS_LIMIT, Genesis, GenesisError, Outcome};
 pub use overlay::Overlay;
+pub use predeploys::{CREATE2_DEPLOYER, MULTICALL3};
 pub use rules::{BlockError, Commitment};
 pub use spec::Spec;
 pub use view::{Hashes, View};
