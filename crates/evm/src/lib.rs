@@ -4,6 +4,7 @@
 //! ([`Genesis`]), what is agreed on ([`Block`]), how it is run ([`Executor`]) and kept
 //! ([`Chain`]), and what waits to be ([`mempool`]).
 
+pub mod keystore;
 pub mod mempool;
 pub mod state;
 
