@@ -12,6 +12,7 @@ mod block;
 mod chain;
 mod execute;
 mod genesis;
+mod import;
 mod overlay;
 mod predeploys;
 mod rules;
@@ -24,6 +25,7 @@ pub use execute::{
     Attributes, BuildError, Built, Evm, Executed, Executor, Parent, Precompile, Refusal,
 };
 pub use genesis::{Call, GAS_LIMIT, Genesis, GenesisError, Outcome};
+pub use import::ImportError;
 pub use overlay::Overlay;
 pub use predeploys::{CREATE2_DEPLOYER, MULTICALL3};
 pub use rules::{BlockError, Commitment};
