@@ -13,6 +13,7 @@ import {IProviders, Provider, Tier} from "./interfaces/IProviders.sol";
 import {Seat} from "./interfaces/ISeats.sol";
 import {Service} from "./libraries/Service.sol";
 import {Stake, Stakes, Unbonding} from "./libraries/Stakes.sol";
+import {Serve} from "./types/Serve.sol";
 
 /// @notice Who sells answers, where, and what they stand to lose; with `Seats`, who sits in the consensus.
 /// @dev Holds ASY for owners, and only that: its balance is at least the sum of all stakes. ASY is our own token
@@ -228,7 +229,7 @@ contract Providers is IProviders, Seats {
         require(operator != msg.sender && !_registered(operator), KeysNotApart(operator));
         address bound = _ownerOf[operator];
         require(bound == address(0) || bound == msg.sender, OperatorTaken(operator, bound));
-        bytes32 digest = Service.digest(address(this), msg.sender);
+        bytes32 digest = Service.digest(Serve(address(this), msg.sender));
         (address signer,,) = ECDSA.tryRecover(digest, signature);
         require(signer == operator && signer != address(0), WrongSigner(signer, operator));
         _ownerOf[operator] = msg.sender;

@@ -1,4 +1,5 @@
-"""Writes eip712.json: digests of the signed words as eth-account computes them.
+"""Writes eip712.json, digests of the signed words as eth-account computes them, and serve.json, the
+same for the word that an operator's key gives once.
 
 An implementation that shares no code with ours reads the structs from contracts/src/types, so the
 vectors hold the Solidity text, the Rust code and the wallets of the world together.
@@ -99,6 +100,17 @@ CASES = [
         "grammar": bytes32(0), "seed": bytes32(9), "choice": 2}),
 ]
 
+SERVE = [
+    signed("Serve", 7777, {"registry": address(0x44), "owner": address(0x55)}),
+    signed("Serve", 1, {"registry": address(0xFF), "owner": SIGNER.address}),
+]
+
+
+def write(name, cases):
+    document = {"key": "0x" + "07" * 32, "cases": cases}
+    (HERE / name).write_text(json.dumps(document, indent=1) + "\n")
+
+
 if __name__ == "__main__":
-    document = {"key": "0x" + "07" * 32, "cases": CASES}
-    (HERE / "eip712.json").write_text(json.dumps(document, indent=1) + "\n")
+    write("eip712.json", CASES)
+    write("serve.json", SERVE)

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.28;
 
-/// @notice What an operator signs to serve an owner: the EIP-712 digest of `types/Serve.sol`.
-library Service {
-    bytes32 internal constant DOMAIN = keccak256("EIP712Domain(string name,string version,uint256 chainId)");
-    bytes32 internal constant SERVE = keccak256("Serve(address registry,address owner)");
-    bytes32 internal constant NAME = keccak256("Assay");
-    bytes32 internal constant VERSION = keccak256("1");
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
+import {Serve} from "../types/Serve.sol";
+import {Words} from "./Words.sol";
 
-    /// @notice The digest on the chain that asks, for `owner` in `registry`.
-    function digest(address registry, address owner) internal view returns (bytes32) {
-        bytes32 domain = keccak256(abi.encode(DOMAIN, NAME, VERSION, block.chainid));
-        bytes32 word = keccak256(abi.encode(SERVE, registry, owner));
-        return keccak256(abi.encodePacked(hex"1901", domain, word));
+/// @notice What an operator signs to serve an owner.
+library Service {
+    bytes32 internal constant SERVE = keccak256("Serve(address registry,address owner)");
+
+    /// @notice The EIP-712 digest of `serve` on this chain.
+    function digest(Serve memory serve) internal view returns (bytes32) {
+        return MessageHashUtils.toTypedDataHash(Words.domain(), keccak256(abi.encode(SERVE, serve)));
     }
 }
