@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IParameters, Value} from "./interfaces/IParameters.sol";
-import {Bounds, VALUES} from "./libraries/Bounds.sol";
+import {Bound, Bounds, VALUES} from "./libraries/Bounds.sol";
 
 /// @title The values that governance may move, and the offices that it may fill.
 /// @dev Pairs of values share a word of storage, so what is read together costs one read.
@@ -39,8 +39,7 @@ contract Parameters is IParameters {
         uint256 count = values.length;
         require(count == 0 || count == VALUES, WrongCount(count, VALUES));
         for (uint256 i = 0; i < VALUES; ++i) {
-            (, uint256 usual,) = Bounds.forKey(Value(i));
-            _set(Value(i), count == 0 ? usual : values[i]);
+            _set(Value(i), count == 0 ? Bounds.forKey(Value(i)).usual : values[i]);
         }
         _requireOrder();
     }
@@ -74,7 +73,8 @@ contract Parameters is IParameters {
 
     /// @inheritdoc IParameters
     function bounds(Value key) external pure returns (uint256 min, uint256 max) {
-        (min,, max) = Bounds.forKey(key);
+        Bound memory bound = Bounds.forKey(key);
+        return (bound.min, bound.max);
     }
 
     /// @inheritdoc IParameters
@@ -83,8 +83,8 @@ contract Parameters is IParameters {
     }
 
     function _set(Value key, uint256 present) private {
-        (uint256 min,, uint256 max) = Bounds.forKey(key);
-        require(min <= present && present <= max, OutOfBounds(key, present, min, max));
+        Bound memory bound = Bounds.forKey(key);
+        require(bound.min <= present && present <= bound.max, OutOfBounds(key, present, bound.min, bound.max));
         emit ValueSet(key, value(key), present);
         _values[uint256(key)] = SafeCast.toUint128(present);
     }

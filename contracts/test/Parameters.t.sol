@@ -2,7 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {IParameters, Value} from "../src/interfaces/IParameters.sol";
-import {Bounds, VALUES} from "../src/libraries/Bounds.sol";
+import {Bound, Bounds, VALUES} from "../src/libraries/Bounds.sol";
 import {Parameters} from "../src/Parameters.sol";
 import {Timelock} from "../src/Timelock.sol";
 import {Base} from "./Base.sol";
@@ -48,13 +48,13 @@ contract ParametersTest is Base {
     function test_every_value_has_bounds_around_its_usual_one() public view {
         assertEq(uint256(type(Value).max) + 1, VALUES);
         for (uint256 i = 0; i < VALUES; ++i) {
-            (uint256 min, uint256 usual, uint256 max) = Bounds.forKey(Value(i));
-            assertLe(min, usual);
-            assertLe(usual, max);
-            assertLe(max, type(uint128).max);
+            Bound memory bound_ = Bounds.forKey(Value(i));
+            assertLe(bound_.min, bound_.usual);
+            assertLe(bound_.usual, bound_.max);
+            assertLe(bound_.max, type(uint128).max);
             (uint256 least, uint256 most) = parameters.bounds(Value(i));
-            assertEq(least, min);
-            assertEq(most, max);
+            assertEq(least, bound_.min);
+            assertEq(most, bound_.max);
         }
     }
 
@@ -178,7 +178,7 @@ contract ParametersTest is Base {
     function usualValues() private pure returns (uint256[] memory values) {
         values = new uint256[](VALUES);
         for (uint256 i = 0; i < VALUES; ++i) {
-            (, values[i],) = Bounds.forKey(Value(i));
+            values[i] = Bounds.forKey(Value(i)).usual;
         }
     }
 }

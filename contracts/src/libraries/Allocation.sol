@@ -58,12 +58,18 @@ library Allocation {
 
     /// Evenly within a period of two years, and half as much in each period as in the one before.
     function halvingDown(uint256 whole, uint256 elapsed) internal pure returns (uint256) {
-        uint256 period = elapsed / TWO_YEARS;
-        if (period >= PERIODS) return whole;
-        // With p periods over, 32 - 32/2^p shares are free, and this period adds 16/2^p in its course.
-        uint256 over = 32 - 32 / 2 ** period;
-        uint256 running = 16 / 2 ** period;
-        uint256 within = elapsed % TWO_YEARS;
-        return whole * (over * TWO_YEARS + running * within) / (SHARES * TWO_YEARS);
+        for (uint256 period = 0; period < PERIODS; ++period) {
+            if (elapsed < TWO_YEARS) return withinPeriodDown(whole, period, elapsed);
+            elapsed -= TWO_YEARS;
+        }
+        return whole;
+    }
+
+    /// What is free `within` seconds after the start of `period`, counted from zero.
+    function withinPeriodDown(uint256 whole, uint256 period, uint256 within) internal pure returns (uint256) {
+        // With p periods over, 32 - 32/2^p shares are free, and this one adds 16/2^p in its course; both are
+        // multiplied by 2^p here, so that the only division is the last step.
+        uint256 half = 2 ** period;
+        return whole * (32 * (half - 1) * TWO_YEARS + 16 * within) / (SHARES * half * TWO_YEARS);
     }
 }
