@@ -4,7 +4,12 @@
 //! shares what did not change, and every state keeps its root. So a block that is not yet final, a
 //! recent block that someone asks about, and a proof against either are the same thing: a `State`.
 
+mod error;
+mod flat;
+mod load;
 mod node;
+mod store;
+mod tables;
 mod trie;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,6 +22,8 @@ use alloy_trie::EMPTY_ROOT_HASH;
 use rayon::prelude::*;
 use revm::bytecode::Bytecode;
 
+pub use error::StoreError;
+pub use store::{Commit, FILE, Store, StoreOptions};
 use trie::{Edit, Trie, Value};
 
 /// What an account is, but for its storage.
