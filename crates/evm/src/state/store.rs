@@ -453,8 +453,7 @@ mod tests {
             let slots = [(U256::from(number % 3), U256::from(number % 5))].into();
             let change = AccountChange { account: Some(account), wiped: number % 11 == 0, slots };
             let address = Address::with_last_byte((number % 7) as u8);
-            let changes =
-                Changes { accounts: [(address, change)].into(), ..Changes::default() };
+            let changes = Changes { accounts: [(address, change)].into(), ..Changes::default() };
             state = state.apply(&changes);
             let state_root = state.root();
             let header = Header { number, parent_hash: parent, state_root, ..Header::default() };
