@@ -2,10 +2,13 @@
 //!
 //! In reading order: what is known ([`state`]), by which rules ([`Spec`]), from what start
 //! ([`Genesis`]), what is agreed on ([`Block`]), how it is run ([`Executor`]) and kept
-//! ([`Chain`]), and what waits to be ([`mempool`]).
+//! ([`Chain`]), what waits to be ([`mempool`]), and who makes blocks of it ([`producer`]); a [`Node`]
+//! is all of them at work. [`keystore`] keeps keys, [`clock`] tells the time.
 
+pub mod clock;
 pub mod keystore;
 pub mod mempool;
+pub mod producer;
 pub mod state;
 
 mod block;
@@ -13,6 +16,7 @@ mod chain;
 mod execute;
 mod genesis;
 mod import;
+mod node;
 mod overlay;
 mod predeploys;
 mod rules;
@@ -26,6 +30,7 @@ pub use execute::{
 };
 pub use genesis::{Call, GAS_LIMIT, Genesis, GenesisError, Outcome};
 pub use import::ImportError;
+pub use node::{Node, NodeConfig, NodeError};
 pub use overlay::Overlay;
 pub use predeploys::{CREATE2_DEPLOYER, MULTICALL3};
 pub use rules::{BlockError, Commitment};

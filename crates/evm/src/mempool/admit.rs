@@ -6,7 +6,8 @@ use alloy_primitives::U256;
 use revm::context_interface::cfg::gas_params::GasParams;
 use revm::primitives::{eip3860::MAX_INITCODE_SIZE, eip7825::TX_GAS_LIMIT_CAP, hardfork::SpecId};
 
-use super::{Envelope, Limits, Refused, Transaction};
+use super::{Envelope, Limits, Refused};
+use crate::block::Transaction;
 
 /// The rules of the next block, as far as they bind single transactions.
 #[derive(Clone, Debug)]

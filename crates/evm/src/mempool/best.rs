@@ -7,9 +7,10 @@ use std::sync::Arc;
 use alloy_consensus::Transaction as _;
 use alloy_primitives::Address;
 
+use super::Mempool;
 use super::pool::Pool;
 use super::queue::{Pooled, Queue};
-use super::{Mempool, Transaction};
+use crate::block::Transaction;
 
 /// Waiting transactions, best first: the nonces of each sender in order, the tips of different
 /// senders from high to low, and at the same tip who came first.

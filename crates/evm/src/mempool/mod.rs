@@ -10,6 +10,8 @@
 
 mod admit;
 mod best;
+mod head;
+mod journal;
 mod pool;
 mod queue;
 mod refused;
@@ -18,21 +20,23 @@ mod refused;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alloy_consensus::{TxEnvelope, transaction::Recovered};
+use alloy_consensus::TxEnvelope;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use rayon::prelude::*;
 use revm::primitives::hardfork::SpecId;
 use tokio::sync::{Notify, broadcast};
 
+use crate::block::Transaction;
 use admit::Rules;
 pub use best::Best;
+use journal::Journal;
 use pool::Pool;
 pub use refused::Refused;
 
-pub(crate) type Envelope = TxEnvelope;
-pub(crate) type Transaction = Recovered<Envelope>;
+type Envelope = TxEnvelope;
 
 /// How much may wait, and how far ahead.
 #[derive(Clone, Debug)]
@@ -124,27 +128,55 @@ pub struct Mempool {
     pool: Mutex<Pool>,
     news: broadcast::Sender<Arc<Transaction>>,
     arrival: Notify,
+    /// Locked after `pool` or without it, never before.
+    journal: Option<Mutex<Journal>>,
 }
 
 impl Mempool {
     /// An empty pool above `head`.
     pub fn new(chain_id: u64, limits: Limits, head: Head) -> Arc<Self> {
+        Arc::new(Self::with(chain_id, limits, head, None))
+    }
+
+    /// A pool that keeps what waits in the file at `path` as well, and begins with what waits there
+    /// and is still possible. A transaction survives the end of the process from when its hash is
+    /// returned; a machine that loses power may lose the newest.
+    pub fn open(
+        chain_id: u64,
+        limits: Limits,
+        head: Head,
+        path: &Path,
+    ) -> std::io::Result<Arc<Self>> {
+        let (mut journal, kept) = Journal::open(path)?;
+        let mut mempool = Self::with(chain_id, limits, head, None);
+        let waiting = mempool.add_many(&kept).iter().filter(|added| added.is_ok()).count();
+        if !kept.is_empty() {
+            tracing::info!(waiting, gone = kept.len() - waiting, "transactions waited on disk");
+        }
+        journal.rewrite(&mempool.lock().encoded());
+        mempool.journal = Some(Mutex::new(journal));
+        Ok(Arc::new(mempool))
+    }
+
+    fn with(chain_id: u64, limits: Limits, head: Head, journal: Option<Mutex<Journal>>) -> Self {
         let rules = Rules::new(chain_id, head.spec, head.gas_limit);
         let (news, _) = broadcast::channel(limits.subscriber_lag.max(1));
         let pool = Pool::new(limits.clone(), rules, head.base_fee, head.accounts);
-        Arc::new(Self { chain_id, limits, pool: Mutex::new(pool), news, arrival: Notify::new() })
+        let (pool, arrival) = (Mutex::new(pool), Notify::new());
+        Self { chain_id, limits, pool, news, arrival, journal }
     }
 
-    /// Takes a transaction whose signer is known. Returns its hash.
+    /// Takes a transaction whose signer is known. Returns its hash. It is not kept on disk.
     pub fn add(&self, transaction: Transaction) -> Result<B256, Refused> {
         admit::check(&transaction, &self.rules(), &self.limits)?;
-        self.add_checked(transaction)
+        self.add_checked(transaction, None)
     }
 
     /// Takes an encoded transaction, as `eth_sendRawTransaction` brings it. Returns its hash.
     pub fn add_raw(&self, raw: &[u8]) -> Result<B256, Refused> {
         let rules = self.rules();
-        self.add_checked(self.decode(raw, &rules).and_then(admit::recover)?)
+        let transaction = self.decode(raw, &rules).and_then(admit::recover)?;
+        self.add_checked(transaction, Some(raw))
     }
 
     /// Takes many encoded transactions; signers are recovered on all cores.
@@ -163,8 +195,10 @@ impl Mempool {
         let added = recovered
             .into_iter()
             .map(|read| read.and_then(|transaction| insert(&mut pool, transaction, &mut ready)));
-        let added = added.collect();
+        let added: Vec<_> = added.collect();
         drop(pool);
+        let taken = added.iter().zip(raw).filter(|(added, _)| added.is_ok());
+        self.keep(&taken.map(|(_, raw)| raw).collect::<Vec<_>>());
         self.announce(ready);
         added
     }
@@ -248,15 +282,35 @@ impl Mempool {
     fn replace(&self, head: Head, touched: Option<&mut dyn Iterator<Item = Address>>) {
         let rules = Rules::new(self.chain_id, head.spec, head.gas_limit);
         self.lock().advance(rules, head.base_fee, head.accounts, touched);
+        self.tidy();
         // What a higher base fee held back may now go: whoever produces looks again.
         self.arrival.notify_one();
     }
 
-    fn add_checked(&self, transaction: Transaction) -> Result<B256, Refused> {
+    fn add_checked(&self, transaction: Transaction, raw: Option<&[u8]>) -> Result<B256, Refused> {
         let mut ready = Vec::new();
-        let hash = insert(&mut self.lock(), transaction, &mut ready);
+        let hash = insert(&mut self.lock(), transaction, &mut ready)?;
+        self.keep(raw.as_slice());
         self.announce(ready);
-        hash
+        Ok(hash)
+    }
+
+    /// Appends encoded transactions to the journal, if there is one.
+    fn keep(&self, raw: &[impl AsRef<[u8]>]) {
+        if let Some(journal) = &self.journal {
+            journal.lock().unwrap_or_else(PoisonError::into_inner).append(raw);
+        }
+    }
+
+    /// Drops from the journal what no longer waits, once that is most of it.
+    fn tidy(&self) {
+        let Some(journal) = &self.journal else { return };
+        // Held while the journal is rewritten, so that nothing is added in between and lost.
+        let pool = self.lock();
+        let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        if journal.is_stale(pool.bytes() as u64) {
+            journal.rewrite(&pool.encoded());
+        }
     }
 
     /// Decodes and checks; what is already known is refused here, before it costs a recovery.
@@ -290,6 +344,12 @@ impl Mempool {
     fn lock(&self) -> MutexGuard<'_, Pool> {
         // A panic inside would be our own mistake; the books are then no worse than before it.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Mempool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mempool").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 

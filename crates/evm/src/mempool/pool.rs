@@ -12,7 +12,8 @@ use alloy_primitives::{Address, B256};
 
 use super::admit::{Rules, cost_max, tip_max};
 use super::queue::{Pooled, Queue};
-use super::{Accounts, Limits, Refused, Transaction};
+use super::{Accounts, Limits, Refused};
+use crate::block::Transaction;
 
 /// Everything that waits.
 ///
@@ -234,6 +235,12 @@ impl Pool {
             self.forget(&replaced);
         }
         ready
+    }
+
+    /// Every waiting transaction as it came, each sender's in the order of nonces.
+    pub(super) fn encoded(&self) -> Vec<Vec<u8>> {
+        let waiting = self.senders.values().flat_map(Queue::iter);
+        waiting.map(|pooled| pooled.transaction.encoded_2718()).collect()
     }
 
     /// Drops a transaction that can never be executed, and its sender's later ones with it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alloy_consensus::Transaction as _;
 use alloy_primitives::U256;
 
-use super::Transaction;
+use crate::block::Transaction;
 
 /// A transaction that waits, with what is asked of it over and over.
 #[derive(Debug)]
