@@ -15,6 +15,7 @@ mod machine;
 mod network;
 mod self_test;
 
+mod chain;
 mod chat;
 mod doctor;
 mod model;
@@ -50,6 +51,7 @@ enum Command {
     Model(model::Model),
     Status(status::Status),
     Doctor(doctor::Doctor),
+    Chain(chain::Chain),
     Completion(Completion),
 }
 
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Model(model) => model.run().map(|()| ExitCode::SUCCESS),
         Command::Status(status) => wait(status.run()).map(|()| ExitCode::SUCCESS),
         Command::Doctor(doctor) => wait(doctor.run()),
+        Command::Chain(chain) => chain.run(),
         Command::Completion(completion) => completion.run(),
     };
     outcome.unwrap_or_else(|failure| {

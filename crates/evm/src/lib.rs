@@ -21,6 +21,7 @@ mod overlay;
 mod predeploys;
 mod rules;
 mod spec;
+mod statetest;
 mod view;
 
 pub use block::{Block, DecodeError, Receipt, Transaction};
@@ -35,4 +36,5 @@ pub use overlay::Overlay;
 pub use predeploys::{CREATE2_DEPLOYER, MULTICALL3};
 pub use rules::{BlockError, Commitment};
 pub use spec::Spec;
+pub use statetest::{Difference, Failure, FixtureError, Report, left_out, run_state_tests};
 pub use view::{Hashes, View};
