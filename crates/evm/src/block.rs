@@ -117,6 +117,21 @@ impl Block {
         Ok(Self { header, transactions, ommers: body.ommers, withdrawals: body.withdrawals })
     }
 
+    /// Joins a header, a body and the senders of its transactions, one for each.
+    pub(crate) fn with_senders(
+        header: Sealed<Header>,
+        body: BlockBody<TxEnvelope>,
+        senders: impl Iterator<Item = Address>,
+    ) -> Self {
+        let transactions = body
+            .transactions
+            .into_iter()
+            .zip(senders)
+            .map(|(transaction, sender)| Recovered::new_unchecked(transaction, sender))
+            .collect();
+        Self { header, transactions, ommers: body.ommers, withdrawals: body.withdrawals }
+    }
+
     /// The block as Ethereum encodes it.
     pub fn encode(&self) -> Vec<u8> {
         let body = self.body();

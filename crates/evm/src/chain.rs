@@ -5,25 +5,31 @@
 //! the time of a look-up; the only writer is whoever finalises, and a reader never waits for its
 //! disk.
 
+mod past;
+mod rows;
 mod tree;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use alloy_consensus::Header;
-use alloy_primitives::{B256, Sealed};
+use alloy_eips::eip4895::Withdrawals;
+use alloy_primitives::{B256, Sealable, Sealed};
+use rayon::prelude::*;
 use tokio::sync::broadcast;
 
 use crate::block::{Block, Receipt};
 use crate::execute::{Executed, Executor, Parent, Precompile};
 use crate::genesis::Genesis;
 use crate::spec::Spec;
-use crate::state::State;
+use crate::state::{Commit, State, Store, StoreError, StoreOptions};
+use crate::view::Hashes;
 
+use past::Past;
 use tree::Tree;
 
 /// How much a chain keeps at hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// States of the newest blocks kept in memory; older ones are rebuilt from the disk when asked
     /// for.
@@ -35,11 +41,19 @@ pub struct Options {
     pub unfinalised: usize,
     /// Finalised blocks a subscriber may lag behind before it misses some.
     pub subscriber_lag: usize,
+    /// How the disk is used.
+    pub store: StoreOptions,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { states: 128, transactions: 65_536, unfinalised: 128, subscriber_lag: 256 }
+        Self {
+            states: 128,
+            transactions: 65_536,
+            unfinalised: 128,
+            subscriber_lag: 256,
+            store: StoreOptions::default(),
+        }
     }
 }
 
@@ -75,6 +89,9 @@ pub enum ChainError {
         /// Hash of block 0 as configured.
         expected: B256,
     },
+    /// The disk failed, is full, is in use by another process, or holds what it should not.
+    #[error(transparent)]
+    Store(StoreError),
     /// The state is too old to be rebuilt.
     #[error("the state of block {number} is no longer kept, the oldest is that of {oldest}")]
     Pruned {
@@ -104,12 +121,23 @@ pub enum ChainError {
     },
 }
 
+impl From<StoreError> for ChainError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Pruned { number, oldest } => Self::Pruned { number, oldest },
+            other => Self::Store(other),
+        }
+    }
+}
+
 /// One chain and its data.
 #[derive(Debug)]
 pub struct Chain {
     executor: Executor,
     genesis: B256,
     options: Options,
+    store: Store,
+    past: Past,
     tree: RwLock<Tree>,
     /// Held by who changes the line of finalised blocks, also while the disk is written.
     writer: Mutex<()>,
@@ -120,25 +148,30 @@ impl Chain {
     /// Opens the chain that `genesis` starts, with its data in `directory`; `None` keeps it in
     /// memory alone. `precompiles` are those that this chain has beside Ethereum's.
     ///
+    /// The state is read and checked against the root in the head's header before this returns.
+    ///
     /// # Errors
-    /// [`ChainError::Genesis`] if the directory holds another chain.
+    /// [`ChainError::Genesis`] if the directory holds another chain; [`ChainError::Store`] if it is
+    /// in use, or damaged.
     pub fn open(
         genesis: &Genesis,
         directory: Option<&Path>,
         precompiles: impl IntoIterator<Item = Precompile>,
         options: Options,
     ) -> Result<Arc<Self>, ChainError> {
-        let _ = directory;
-        let executor = Executor::with_precompiles(genesis.spec(), precompiles);
-        let (header, state, changes) = genesis.block();
-        let tree = Tree::new(header, state, changes);
-        let genesis = tree.head().header.hash();
+        let store = match directory {
+            Some(directory) => Store::open(directory, &options.store)?,
+            None => Store::memory(),
+        };
+        let (expected, head) = start(&store, genesis)?;
         Ok(Arc::new(Self {
-            executor,
-            genesis,
-            tree: RwLock::new(tree),
+            executor: Executor::with_precompiles(genesis.spec(), precompiles),
+            genesis: expected,
+            store,
+            past: Past::default(),
+            tree: RwLock::new(Tree::new(Arc::new(head))),
             writer: Mutex::new(()),
-            finalised: broadcast::Sender::new(options.subscriber_lag),
+            finalised: broadcast::Sender::new(options.subscriber_lag.max(1)),
             options,
         }))
     }
@@ -168,13 +201,30 @@ impl Chain {
         self.tree().head().clone()
     }
 
-    /// A block to build on or to read at, with the state after it.
+    /// Where blocks and states are kept, for export, import and pruning.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A block to build on or to read at, with the state after it. The newest are in memory; an
+    /// older one costs as much as the blocks that came after it changed.
     ///
     /// # Errors
     /// [`ChainError::Unknown`], or [`ChainError::Pruned`] if its state is too old.
     pub fn parent(&self, at: impl Into<At>) -> Result<Arc<Parent>, ChainError> {
         let at = at.into();
-        self.tree().parent(at).ok_or(ChainError::Unknown(at))
+        let oldest = {
+            let tree = self.tree();
+            if let Some(node) = tree.node(at) {
+                return Ok(node.parent.clone());
+            }
+            tree.oldest().clone()
+        };
+        let number = self.number(at)?.ok_or(ChainError::Unknown(at))?;
+        if number >= oldest.header.number {
+            return Err(ChainError::Unknown(at));
+        }
+        self.past.parent(&self.store, &oldest, number)
     }
 
     /// The state after a block. Fails as [`Chain::parent`].
@@ -182,24 +232,61 @@ impl Chain {
         Ok(self.parent(at)?.state.clone())
     }
 
-    /// A block's header and hash.
+    /// A block's header and hash; `None` if there is no such block.
     pub fn header(&self, at: impl Into<At>) -> Result<Option<Sealed<Header>>, ChainError> {
-        Ok(self.tree().parent(at.into()).map(|parent| parent.header.clone()))
+        let at = at.into();
+        if let Some(node) = self.tree().node(at) {
+            return Ok(Some(node.parent.header.clone()));
+        }
+        match self.number(at)? {
+            Some(number) => Ok(self.store.header(number)?),
+            None => Ok(None),
+        }
     }
 
-    /// A block with its transactions and their senders.
+    /// A block with its transactions and their senders; `None` if there is no such block, or its
+    /// body was pruned.
     pub fn block(&self, at: impl Into<At>) -> Result<Option<Arc<Block>>, ChainError> {
-        Ok(self.tree().executed(at.into()).map(|executed| executed.block.clone()))
+        let at = at.into();
+        if let Some(executed) = self.executed(at) {
+            return Ok(Some(executed.block.clone()));
+        }
+        let Some(header) = self.header(at)? else { return Ok(None) };
+        match self.store.body(header.number)? {
+            Some(row) => Ok(Some(Arc::new(rows::read_body(&row, header)?))),
+            None => Ok(None),
+        }
     }
 
-    /// A block's receipts, one per transaction.
+    /// A block's receipts, one per transaction; `None` as with [`Chain::block`].
     pub fn receipts(&self, at: impl Into<At>) -> Result<Option<Arc<Vec<Receipt>>>, ChainError> {
-        Ok(self.tree().executed(at.into()).map(|executed| executed.receipts.clone()))
+        let at = at.into();
+        if let Some(executed) = self.executed(at) {
+            return Ok(Some(executed.receipts.clone()));
+        }
+        let Some(number) = self.number(at)? else { return Ok(None) };
+        match self.store.receipts(number)? {
+            Some(row) => Ok(Some(Arc::new(rows::read_receipts(&row, number)?))),
+            None => Ok(None),
+        }
     }
 
     /// Where a transaction of a finalised block stands: the block and the position in it.
     pub fn transaction(&self, hash: &B256) -> Result<Option<(Arc<Block>, usize)>, ChainError> {
-        Ok(self.tree().transaction(hash))
+        let Some((number, index)) = self.store.transaction(hash)? else { return Ok(None) };
+        Ok(self.block(number)?.map(|block| (block, index as usize)))
+    }
+
+    fn executed(&self, at: At) -> Option<Arc<Executed>> {
+        self.tree().node(at)?.executed.clone()
+    }
+
+    /// The height of a finalised block that may or may not be there, if it is given by height.
+    fn number(&self, at: At) -> Result<Option<u64>, ChainError> {
+        match at {
+            At::Number(number) => Ok(Some(number)),
+            At::Hash(hash) => Ok(self.store.number(&hash)?),
+        }
     }
 
     /// Keeps a block that is not final, so that others can be built on it and it can become final.
@@ -217,17 +304,30 @@ impl Chain {
     /// that lost are dropped and subscribers are told. Those that are final already are passed over.
     ///
     /// # Errors
-    /// [`ChainError::Unknown`] or [`ChainError::Fork`] for a block out of line. On any error the
-    /// head stays and the blocks are still held, so this can be tried again.
+    /// [`ChainError::Unknown`] or [`ChainError::Fork`] for a block out of line;
+    /// [`ChainError::Store`] if the disk is full or fails. On any error the head stays and the
+    /// blocks are still held, so this can be tried again.
     pub fn finalize(&self, hashes: &[B256]) -> Result<(), ChainError> {
-        let _writing = self.writing();
-        let line = self.tree().line(hashes)?;
-        self.tree_mut().advance(&line, &self.options);
+        let writing = self.writing();
+        let done = |hash: &B256| Ok(self.store.number(hash)?.is_some());
+        let line = self.tree().line(hashes, done)?;
+        self.commit(&line)?;
+        let dropped = self.tree_mut().advance(&line, &self.options);
         for executed in line {
             // Nobody listening is no error.
             let _ = self.finalised.send(executed);
         }
+        drop(writing);
+        drop(dropped);
         Ok(())
+    }
+
+    /// Writes blocks to the disk, all or none.
+    fn commit(&self, line: &[Arc<Executed>]) -> Result<(), ChainError> {
+        let rows: Vec<Rows> = line.par_iter().map(|executed| Rows::of(executed)).collect();
+        let commits: Vec<_> =
+            line.iter().zip(&rows).map(|(executed, rows)| rows.commit(executed)).collect();
+        Ok(self.store.commit(&commits)?)
     }
 
     /// Inserts a block and makes it final, for a producer that needs nobody's consent.
@@ -245,7 +345,9 @@ impl Chain {
     pub fn rewind(&self, number: u64) -> Result<(), ChainError> {
         let _writing = self.writing();
         let target = self.parent(number)?;
-        self.tree_mut().rewind(&target);
+        self.store.rewind(number)?;
+        self.past.rewind(number);
+        self.tree_mut().rewind(target);
         Ok(())
     }
 
@@ -264,5 +366,66 @@ impl Chain {
 
     fn writing(&self) -> MutexGuard<'_, ()> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Commits the genesis if the store is empty, and gives its hash and the head.
+fn start(store: &Store, genesis: &Genesis) -> Result<(B256, Parent), ChainError> {
+    let (header, state, changes) = genesis.block();
+    let header = header.seal_slow();
+    let expected = header.hash();
+    match store.genesis()? {
+        None => {
+            let withdrawals = header.withdrawals_root.map(|_| Withdrawals::default());
+            let ommers = Vec::new();
+            let transactions = Vec::new();
+            let block = Block { header: header.clone(), transactions, ommers, withdrawals };
+            let executed = Executed {
+                block: Arc::new(block),
+                receipts: Arc::default(),
+                changes,
+                state: state.clone(),
+            };
+            store.commit(&[Rows::of(&executed).commit(&executed)])?;
+        }
+        Some(found) if found != expected => return Err(ChainError::Genesis { found, expected }),
+        Some(_) => {}
+    }
+    let (number, hash) = store.head()?.ok_or(StoreError::Empty)?;
+    if hash == expected {
+        let hashes = Hashes::new(number, [hash]);
+        return Ok((expected, Parent { header, state, hashes }));
+    }
+    let state = store.load()?;
+    let header = store.header(number)?.ok_or(StoreError::Empty)?;
+    Ok((expected, Parent { header, state, hashes: past::hashes(store, number, hash)? }))
+}
+
+/// What the store gets of a block beside its header and changes.
+struct Rows {
+    body: Vec<u8>,
+    receipts: Vec<u8>,
+    transactions: Vec<B256>,
+}
+
+impl Rows {
+    fn of(executed: &Executed) -> Self {
+        let transactions = &executed.block.transactions;
+        Self {
+            body: rows::body_row(&executed.block),
+            receipts: rows::receipts_row(&executed.receipts),
+            transactions: transactions.iter().map(|tx| *tx.inner().tx_hash()).collect(),
+        }
+    }
+
+    fn commit<'a>(&'a self, executed: &'a Executed) -> Commit<'a> {
+        Commit {
+            header: executed.block.header.inner(),
+            hash: executed.block.hash(),
+            body: &self.body,
+            receipts: &self.receipts,
+            transactions: &self.transactions,
+            changes: &executed.changes,
+        }
     }
 }

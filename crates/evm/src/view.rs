@@ -12,7 +12,7 @@ use revm::{Database, DatabaseRef};
 use crate::state::{Account, State};
 
 /// How many blocks back `BLOCKHASH` answers.
-const REACH: usize = 256;
+pub(crate) const REACH: usize = 256;
 
 /// The hashes of the newest 256 blocks of one branch. Cheap to clone; a child's copy is 8 KiB.
 #[derive(Clone, Debug)]

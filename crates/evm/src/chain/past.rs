@@ -1,0 +1,87 @@
+//! Blocks and states that are on the disk only.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alloy_primitives::{B256, Sealed};
+
+use super::{At, ChainError};
+use crate::execute::Parent;
+use crate::state::Store;
+use crate::view::{Hashes, REACH};
+
+/// States of old blocks that were asked for lately; who asks once often asks again.
+const REBUILT_MAX: usize = 16;
+
+/// Rebuilds the states of old blocks, and remembers a few.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    rebuilt: Mutex<VecDeque<Arc<Parent>>>,
+}
+
+impl Past {
+    /// The finalised block `number` with the state after it, found by taking back, one by one, the
+    /// blocks that came after it; `newer` is where to begin if nothing nearer is remembered.
+    pub(super) fn parent(
+        &self,
+        store: &Store,
+        newer: &Arc<Parent>,
+        number: u64,
+    ) -> Result<Arc<Parent>, ChainError> {
+        let Some(header) = store.header(number)? else {
+            return Err(ChainError::Unknown(At::Number(number)));
+        };
+        let from = self.nearest(number).unwrap_or_else(|| newer.clone());
+        if from.header.number == number {
+            return Ok(from);
+        }
+        let mut state = from.state.clone();
+        for block in (number + 1..=from.header.number).rev() {
+            state = state.apply(&store.undo(block)?);
+        }
+        let (found, expected) = (state.root(), header.state_root);
+        if found != expected {
+            return Err(crate::state::StoreError::Root { number, found, expected }.into());
+        }
+        let hashes = hashes(store, number, header.hash())?;
+        let parent = Arc::new(Parent { header, state, hashes });
+        self.remember(parent.clone());
+        Ok(parent)
+    }
+
+    /// Forgets every state above `number`, since the blocks there are no more.
+    pub(super) fn rewind(&self, number: u64) {
+        self.lock().retain(|parent| parent.header.number <= number);
+    }
+
+    fn nearest(&self, number: u64) -> Option<Arc<Parent>> {
+        let rebuilt = self.lock();
+        let above = rebuilt.iter().filter(|parent| parent.header.number >= number);
+        above.min_by_key(|parent| parent.header.number).cloned()
+    }
+
+    fn remember(&self, parent: Arc<Parent>) {
+        let mut rebuilt = self.lock();
+        if rebuilt.len() == REBUILT_MAX {
+            rebuilt.pop_front();
+        }
+        rebuilt.push_back(parent);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Parent>>> {
+        self.rebuilt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The hashes that a child of block `number` can ask for, as far back as the store has headers.
+pub(super) fn hashes(store: &Store, number: u64, hash: B256) -> Result<Hashes, ChainError> {
+    let mut hashes = vec![hash];
+    let oldest = number.saturating_sub(REACH as u64 - 1);
+    for older in (oldest..number).rev() {
+        match store.header(older)? {
+            Some(header) => hashes.push(Sealed::hash(&header)),
+            None => break,
+        }
+    }
+    Ok(Hashes::new(number, hashes))
+}
