@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.28;
 
-import {ERC3009DepositCollector} from "../src/collectors/ERC3009DepositCollector.sol";
-import {AssayToken} from "../src/AssayToken.sol";
 import {ChannelConfig, VoucherClaim} from "../src/interfaces/IChannels.sol";
 import {ChannelFixture} from "./ChannelFixture.sol";
 
@@ -94,5 +92,28 @@ contract ChannelsGasTest is ChannelFixture {
 
     function test_claimPacked_100_costs_at_most_a_tenth_more_than_the_lean_floor() public {
         assertLe(claimPackedGas(100) / 100, LEAN * 11 / 10);
+    }
+
+    function test_the_other_entry_points() public {
+        VoucherClaim[] memory rows = one(row(0, 500, 400));
+        vm.prank(receiver);
+        channels.claim(rows);
+        channels.settle(receiver, address(dollar));
+        vm.snapshotGasLastCall("Channels", "settle");
+        ChannelConfig memory config = configOf(0);
+        vm.prank(config.payer);
+        channels.initiateWithdraw(config, 1000);
+        vm.snapshotGasLastCall("Channels", "initiateWithdraw");
+        skip(DELAY);
+        vm.prank(config.payer);
+        channels.finalizeWithdraw(config);
+        vm.snapshotGasLastCall("Channels", "finalizeWithdraw");
+        vm.prank(receiver);
+        channels.refund(config, 1000);
+        vm.snapshotGasLastCall("Channels", "refund");
+        bytes32 digest = channels.getRefundDigest(channels.getChannelId(config), 1, 1000);
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(authorizerKey, digest);
+        channels.refundWithSignature(config, 1000, 1, abi.encodePacked(r, s, v));
+        vm.snapshotGasLastCall("Channels", "refundWithSignature");
     }
 }
