@@ -238,7 +238,12 @@ fn env(unit: &Unit, spec: SpecId) -> EvmEnv {
         beneficiary: env.current_coinbase,
         timestamp: env.current_timestamp,
         gas_limit: short(env.current_gas_limit),
-        basefee: short(env.current_base_fee.unwrap_or_default()),
+        // The file may name a base fee for forks that have none.
+        basefee: if spec.is_enabled_in(SpecId::LONDON) {
+            short(env.current_base_fee.unwrap_or_default())
+        } else {
+            0
+        },
         difficulty: env.current_difficulty,
         prevrandao: env.current_random,
         slot_num: short(env.slot_number.unwrap_or_default()),
