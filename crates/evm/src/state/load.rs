@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::{B256, Bytes, U256, keccak256};
+use alloy_primitives::{B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
 use redb::{ReadTransaction, ReadableTable};
 
 use super::error::{StoreError, failed};
-use super::store::Store;
-use super::tables::{ACCOUNTS, CODES, SLOTS, read_account_row, read_slot_row};
+use super::store::{self, Store};
+use super::tables::{
+    ACCOUNTS, CODES, META, SLOTS, UNDO, read_account_row, read_slot_row, read_undo_row,
+};
 use super::trie::{Edit, Trie};
 use super::{Entry, State};
 
@@ -20,10 +22,21 @@ const BATCH: usize = 16_384;
 impl Store {
     /// The state of the head, checked against the state root in its header.
     pub fn load(&self) -> Result<State, StoreError> {
-        let (number, _) = self.head()?.ok_or(StoreError::Empty)?;
+        let (number, _) = self.head().ok_or(StoreError::Empty)?;
         let header = self.header(number)?;
         let header = header.ok_or_else(|| StoreError::corrupt("the head has no header"))?;
-        let state = self.read(scan)?;
+        let state = self.read(|reader| {
+            let mut state = scan(reader)?;
+            // Blocks that are there although their commit failed.
+            let found = store::head(&reader.open_table(META).map_err(failed)?)?;
+            let undo = reader.open_table(UNDO).map_err(failed)?;
+            for block in (number + 1..=found.map_or(number, |(found, _)| found)).rev() {
+                let row = undo.get(block).map_err(failed)?;
+                let row = row.ok_or_else(|| StoreError::corrupt("a block without undo"))?;
+                state = state.apply(&read_undo_row(row.value())?);
+            }
+            Ok(state)
+        })?;
         let (found, expected) = (state.root(), header.state_root);
         if found != expected {
             return Err(StoreError::Root { number, found, expected });
@@ -36,12 +49,16 @@ fn scan(reader: &ReadTransaction) -> Result<State, StoreError> {
     let accounts = reader.open_table(ACCOUNTS).map_err(failed)?;
     let slots = reader.open_table(SLOTS).map_err(failed)?;
     let mut slots = slots.iter().map_err(failed)?.peekable();
+    let codes = codes(reader)?;
     let mut trie = Trie::default();
     let mut batch: Vec<Edit<Entry>> = Vec::with_capacity(BATCH);
     for row in accounts.iter().map_err(failed)? {
         let (key, row) = row.map_err(failed)?;
         let key = B256::from(key.value());
         let (_, account) = read_account_row(row.value())?;
+        if account.code_hash != KECCAK256_EMPTY && !codes.contains_key(&account.code_hash) {
+            return Err(StoreError::corrupt(format!("code {} is missing", account.code_hash)));
+        }
         let mut storage = Growing::default();
         loop {
             let next = slots.next_if(|row| {
@@ -62,7 +79,7 @@ fn scan(reader: &ReadTransaction) -> Result<State, StoreError> {
         return Err(StoreError::corrupt("storage without an account"));
     }
     let state = State { accounts: trie.edit(&batch), ..State::default() };
-    state.learn(&codes(reader)?);
+    state.learn(&codes);
     Ok(state)
 }
 

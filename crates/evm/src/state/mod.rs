@@ -8,8 +8,11 @@ mod error;
 mod flat;
 mod load;
 mod node;
+mod snapshot;
 mod store;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod trie;
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,8 +26,9 @@ use rayon::prelude::*;
 use revm::bytecode::Bytecode;
 
 pub use error::StoreError;
+pub use snapshot::Progress;
 pub use store::{Commit, FILE, Store, StoreOptions};
-use trie::{Edit, Trie, Value};
+use trie::{Edit, PARALLEL_MIN, Trie, Value};
 
 /// What an account is, but for its storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,37 @@ pub struct Changes {
     /// Whether an account that is written empty stays, as it did before Spurious Dragon and does
     /// in a genesis. Otherwise it is removed (EIP-161).
     pub keep_empty: bool,
+}
+
+impl Changes {
+    /// These changes and then `next`, as one.
+    pub fn then(mut self, next: Self) -> Self {
+        self.settle();
+        for (address, change) in next.accounts {
+            let account = change.account.filter(|a| next.keep_empty || !a.is_empty());
+            let merged = self.accounts.entry(address).or_default();
+            if change.wiped || account.is_none() {
+                *merged = AccountChange { account, wiped: true, slots: change.slots };
+            } else {
+                merged.account = account;
+                merged.slots.extend(change.slots);
+            }
+        }
+        self.codes.extend(next.codes);
+        self
+    }
+
+    /// Says by `account` alone which accounts are gone, and by `wiped` that their storage is.
+    fn settle(&mut self) {
+        for change in self.accounts.values_mut() {
+            change.account = change.account.filter(|a| self.keep_empty || !a.is_empty());
+            if change.account.is_none() {
+                change.wiped = true;
+                change.slots.clear();
+            }
+        }
+        self.keep_empty = true;
+    }
 }
 
 /// What a block did to one account.
@@ -167,13 +202,11 @@ impl State {
     /// The state after `changes`. This one stays as it is.
     pub fn apply(&self, changes: &Changes) -> Self {
         self.learn(&changes.codes);
-        let edit = |(address, change): (&Address, &AccountChange)| {
+        let edits = sorted(&changes.accounts, |address, change| {
             let key = keccak256(address);
             let value = changed(self.accounts.get(&key), change, changes.keep_empty);
             (key, value)
-        };
-        let mut edits: Vec<Edit<Entry>> = changes.accounts.par_iter().map(edit).collect();
-        edits.par_sort_unstable_by_key(|(key, _)| *key);
+        });
         Self { accounts: self.accounts.edit(&edits), codes: Arc::clone(&self.codes) }
     }
 
@@ -220,53 +253,27 @@ impl State {
     }
 }
 
+/// Turns writes into edits, in the order of the trie.
+fn sorted<K: Ord + Sync, C: Sync, V: Send>(
+    writes: &BTreeMap<K, C>,
+    edit: impl Fn(&K, &C) -> Edit<V> + Sync + Send,
+) -> Vec<Edit<V>> {
+    let mut edits: Vec<_> = if writes.len() < PARALLEL_MIN {
+        writes.iter().map(|(key, change)| edit(key, change)).collect()
+    } else {
+        writes.par_iter().map(|(key, change)| edit(key, change)).collect()
+    };
+    edits.sort_unstable_by_key(|(key, _)| *key);
+    edits
+}
+
 /// What is stored for an account after `change`.
 fn changed(old: Option<&Entry>, change: &AccountChange, keep_empty: bool) -> Option<Entry> {
     let account = change.account.filter(|account| keep_empty || !account.is_empty())?;
     let kept = old.filter(|_| !change.wiped).map(Entry::storage).unwrap_or_default();
-    let mut edits: Vec<Edit<U256>> = change
-        .slots
-        .par_iter()
-        .map(|(slot, value)| {
-            let value = Some(*value).filter(|value| !value.is_zero());
-            (keccak256(slot.to_be_bytes::<32>()), value)
-        })
-        .collect();
-    edits.par_sort_unstable_by_key(|(key, _)| *key);
+    let edits = sorted(&change.slots, |slot, value| {
+        let value = Some(*value).filter(|value| !value.is_zero());
+        (keccak256(slot.to_be_bytes::<32>()), value)
+    });
     Some(Entry::new(account, kept.edit(&edits)))
-}
-
-#[cfg(test)]
-mod tests {
-    use alloy_trie::TrieAccount;
-    use alloy_trie::root::{state_root_unhashed, storage_root_unhashed};
-
-    use super::*;
-
-    #[test]
-    fn roots_are_those_of_another_trie() {
-        let mut changes = Changes::default();
-        let mut expected = Vec::new();
-        for n in 0..3000_u64 {
-            let address = Address::from_word(B256::from(U256::from(n)));
-            let slots: BTreeMap<_, _> =
-                (0..n % 9).map(|slot| (U256::from(slot), U256::from(slot * n))).collect();
-            let storage = slots.iter().filter(|(_, value)| !value.is_zero());
-            let storage_root =
-                storage_root_unhashed(storage.map(|(slot, value)| (B256::from(*slot), *value)));
-            let account =
-                Account { nonce: n, balance: U256::from(n * n + 1), ..Account::default() };
-            let leaf = TrieAccount {
-                nonce: n,
-                balance: account.balance,
-                storage_root,
-                ..TrieAccount::default()
-            };
-            expected.push((address, leaf));
-            let account = Some(account);
-            changes.accounts.insert(address, AccountChange { account, wiped: false, slots });
-        }
-        let state = State::default().apply(&changes);
-        assert_eq!(state.root(), state_root_unhashed(expected));
-    }
 }

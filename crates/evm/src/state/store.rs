@@ -72,6 +72,9 @@ pub struct Commit<'a> {
 pub struct Store {
     /// `None` after a failed disk, until it can be opened again.
     database: RwLock<Option<Database>>,
+    /// The last block whose commit was acknowledged. A disk that fails in a commit may have kept
+    /// it all the same; such blocks are not shown, and taken back by the next commit.
+    acknowledged: RwLock<Option<(u64, B256)>>,
     source: Source,
     options: StoreOptions,
 }
@@ -80,6 +83,9 @@ pub struct Store {
 enum Source {
     Memory,
     File(PathBuf),
+    /// A disk that fails when a test says so.
+    #[cfg(test)]
+    Backend(Box<dyn Fn() -> super::tests::Disk + Send + Sync>),
 }
 
 impl fmt::Debug for Store {
@@ -98,19 +104,36 @@ impl Store {
     /// An empty store that is gone with the process.
     pub fn memory() -> Self {
         let options = StoreOptions { verify: false, ..StoreOptions::default() };
-        Self { database: RwLock::new(None), source: Source::Memory, options }
+        Self::closed(Source::Memory, &options)
     }
 
     pub(crate) fn open_file(path: PathBuf, options: &StoreOptions) -> Result<Self, StoreError> {
         Self::start(Source::File(path), options)
     }
 
+    #[cfg(test)]
+    pub(crate) fn on(
+        disk: impl Fn() -> super::tests::Disk + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        Self::start(Source::Backend(Box::new(disk)), &StoreOptions::default())
+    }
+
     fn start(source: Source, options: &StoreOptions) -> Result<Self, StoreError> {
-        let store = Self { database: RwLock::new(None), source, options: options.clone() };
+        let store = Self::closed(source, options);
         let database = store.connect(options.verify)?;
         *store.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
-        store.read(|_| Ok(()))?;
+        let found = store.read(|reader| head(&reader.open_table(META).map_err(failed)?))?;
+        store.acknowledge(found);
         Ok(store)
+    }
+
+    fn closed(source: Source, options: &StoreOptions) -> Self {
+        let (database, acknowledged) = (RwLock::new(None), RwLock::new(None));
+        Self { database, acknowledged, source, options: options.clone() }
+    }
+
+    pub(crate) fn acknowledge(&self, head: Option<(u64, B256)>) {
+        *self.acknowledged.write().unwrap_or_else(PoisonError::into_inner) = head;
     }
 
     /// How it was opened.
@@ -119,8 +142,12 @@ impl Store {
     }
 
     /// Number and hash of the last committed block; `None` in an empty store.
-    pub fn head(&self) -> Result<Option<(u64, B256)>, StoreError> {
-        self.read(|reader| head(&reader.open_table(META).map_err(failed)?))
+    pub fn head(&self) -> Option<(u64, B256)> {
+        *self.acknowledged.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shows(&self, number: u64) -> bool {
+        self.head().is_some_and(|(head, _)| number <= head)
     }
 
     /// Hash of the chain's first block; `None` in an empty store.
@@ -139,27 +166,30 @@ impl Store {
             let hash = keccak256(&row);
             Ok(Sealed::new_unchecked(read(&mut row.as_slice(), "headers")?, hash))
         };
-        row.map(decode).transpose()
+        row.filter(|_| self.shows(number)).map(decode).transpose()
     }
 
     /// The body of a block, as it was committed.
     pub fn body(&self, number: u64) -> Result<Option<Bytes>, StoreError> {
-        self.row(BODIES, number, Bytes::copy_from_slice)
+        let row = self.row(BODIES, number, Bytes::copy_from_slice)?;
+        Ok(row.filter(|_| self.shows(number)))
     }
 
     /// The receipts of a block, as they were committed.
     pub fn receipts(&self, number: u64) -> Result<Option<Bytes>, StoreError> {
-        self.row(RECEIPTS, number, Bytes::copy_from_slice)
+        let row = self.row(RECEIPTS, number, Bytes::copy_from_slice)?;
+        Ok(row.filter(|_| self.shows(number)))
     }
 
     /// The number of the block with this hash.
     pub fn number(&self, hash: &B256) -> Result<Option<u64>, StoreError> {
-        self.row(HASHES, &hash.0, |number| number)
+        Ok(self.row(HASHES, &hash.0, |number| number)?.filter(|number| self.shows(*number)))
     }
 
     /// The block a transaction is in, and its place there.
     pub fn transaction(&self, hash: &B256) -> Result<Option<(u64, u32)>, StoreError> {
-        self.row(TRANSACTIONS, &hash.0, |place| place)
+        let place = self.row(TRANSACTIONS, &hash.0, |place| place)?;
+        Ok(place.filter(|(number, _)| self.shows(*number)))
     }
 
     /// The changes that turn the state after block `number` into the state before it.
@@ -177,8 +207,7 @@ impl Store {
             if let Some((first, _)) = undo.first().map_err(failed)? {
                 return Ok(first.value().saturating_sub(1));
             }
-            let meta = reader.open_table(META).map_err(failed)?;
-            Ok(head(&meta)?.ok_or(StoreError::Empty)?.0)
+            Ok(self.head().ok_or(StoreError::Empty)?.0)
         })
     }
 
@@ -187,60 +216,48 @@ impl Store {
     /// The first commit of an empty store is the chain's genesis.
     pub fn commit(&self, commits: &[Commit<'_>]) -> Result<(), StoreError> {
         let Some(last) = commits.last() else { return Ok(()) };
-        let done = self.write(|writer| {
+        let first = commits[0].header.number;
+        self.write(|writer| {
+            self.take_back(writer)?;
             for commit in commits {
-                self.commit_one(writer, commit)?;
+                self.commit_one(writer, commit, first)?;
             }
             Ok(())
-        });
-        match done {
-            // The disk may have failed after the commit was on it: then it is made.
-            Err(error) if error.is_disk() => match self.head() {
-                Ok(Some((_, head))) if head == last.hash => Ok(()),
-                _ => Err(error),
-            },
-            done => done,
-        }
+        })?;
+        self.acknowledge(Some((last.header.number, last.hash)));
+        Ok(())
     }
 
-    /// Goes back to block `number`: its state, and no block after it.
+    /// Goes back to block `number`: its state, and no block after it. A number after the head
+    /// changes nothing.
     pub fn rewind(&self, number: u64) -> Result<(), StoreError> {
         let oldest = self.oldest_state()?;
         if number < oldest {
             return Err(StoreError::Pruned { number, oldest });
         }
-        self.write(|writer| {
-            let (head, _) =
-                head(&writer.open_table(META).map_err(failed)?)?.ok_or(StoreError::Empty)?;
-            for block in (number + 1..=head).rev() {
-                let row = {
-                    let mut undo = writer.open_table(UNDO).map_err(failed)?;
-                    let row = undo.remove(block).map_err(failed)?;
-                    row.map(|row| row.value().to_vec())
-                };
-                let row = row.ok_or(StoreError::Pruned { number, oldest })?;
-                Flat::open(writer)?.apply(&read_undo_row(&row)?)?;
-            }
-            forget(writer, BODIES, |block| block > number)?;
-            forget(writer, RECEIPTS, |block| block > number)?;
-            forget(writer, HEADERS, |block| block > number)?;
-            let mut hashes = writer.open_table(HASHES).map_err(failed)?;
-            hashes.retain(|_, block| block <= number).map_err(failed)?;
-            let mut transactions = writer.open_table(TRANSACTIONS).map_err(failed)?;
-            transactions.retain(|_, (block, _)| block <= number).map_err(failed)?;
-            let headers = writer.open_table(HEADERS).map_err(failed)?;
-            let header = headers.get(number).map_err(failed)?;
-            let header = header.ok_or(StoreError::Pruned { number, oldest })?;
-            set_head(writer, number, keccak256(header.value()))
-        })
+        if !self.shows(number) {
+            return Ok(());
+        }
+        let hash = self.write(|writer| rewind(writer, number))?;
+        self.acknowledge(Some((number, hash)));
+        Ok(())
+    }
+
+    /// Removes blocks whose commit failed, but which are there.
+    fn take_back(&self, writer: &WriteTransaction) -> Result<(), StoreError> {
+        let found = head(&writer.open_table(META).map_err(failed)?)?;
+        match self.head() {
+            acknowledged if acknowledged == found => Ok(()),
+            Some((number, _)) => rewind(writer, number).map(drop),
+            None => clear(writer),
+        }
     }
 
     /// Drops bodies, receipts and transactions of all blocks but the last `blocks`, and what
     /// rebuilds states older than the last `states`. Headers stay.
     pub fn prune(&self, blocks: u64, states: u64) -> Result<(), StoreError> {
         self.write(|writer| {
-            let head = head(&writer.open_table(META).map_err(failed)?)?;
-            let (head, _) = head.ok_or(StoreError::Empty)?;
+            let (head, _) = self.head().ok_or(StoreError::Empty)?;
             let (first_block, first_state) =
                 ((head + 1).saturating_sub(blocks), (head + 1).saturating_sub(states));
             forget(writer, BODIES, |block| block < first_block)?;
@@ -251,7 +268,12 @@ impl Store {
         })
     }
 
-    fn commit_one(&self, writer: &WriteTransaction, commit: &Commit<'_>) -> Result<(), StoreError> {
+    fn commit_one(
+        &self,
+        writer: &WriteTransaction,
+        commit: &Commit<'_>,
+        first: u64,
+    ) -> Result<(), StoreError> {
         let number = commit.header.number;
         let parent = head(&writer.open_table(META).map_err(failed)?)?;
         if let Some((head, hash)) = parent
@@ -276,7 +298,8 @@ impl Store {
         if parent.is_some() {
             put(writer, UNDO, number, undo_row(&undo).as_slice())?;
             let mut undo = writer.open_table(UNDO).map_err(failed)?;
-            let kept = (number + 1).saturating_sub(self.options.history);
+            // What is committed together can be taken back together.
+            let kept = (number + 1).saturating_sub(self.options.history).min(first);
             undo.retain_in(..kept, |_, _| false).map_err(failed)?;
         } else {
             put(writer, META, "genesis", commit.hash.as_slice())?;
@@ -323,7 +346,7 @@ impl Store {
 
     /// Runs `body` on the open database. One whose disk failed is closed, and opened again by the
     /// next call: it answers nothing any more, not even reads.
-    fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         body: impl FnOnce(&Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -332,7 +355,8 @@ impl Store {
             if let Some(database) = &*open {
                 let done = guard(|| body(database));
                 drop(open);
-                if done.as_ref().is_err_and(StoreError::is_disk) {
+                let spent = done.as_ref().is_err_and(StoreError::is_disk);
+                if spent && !matches!(self.source, Source::Memory) {
                     *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
                 }
                 return done;
@@ -356,26 +380,76 @@ impl Store {
                 }
                 error => failed(error),
             }),
+            #[cfg(test)]
+            Source::Backend(disk) => builder.create_with_backend(disk()).map_err(failed),
         })?;
         guard(|| prepare(&database))?;
         Ok(database)
     }
 }
 
+/// Takes back all blocks after `number`; returns its hash.
+fn rewind(writer: &WriteTransaction, number: u64) -> Result<B256, StoreError> {
+    let head = head(&writer.open_table(META).map_err(failed)?)?;
+    let (head, _) = head.ok_or(StoreError::Empty)?;
+    for block in (number + 1..=head).rev() {
+        let row = {
+            let mut undo = writer.open_table(UNDO).map_err(failed)?;
+            let row = undo.remove(block).map_err(failed)?;
+            row.map(|row| row.value().to_vec())
+        };
+        let row = row.ok_or_else(|| StoreError::corrupt(format!("block {block} has no undo")))?;
+        Flat::open(writer)?.apply(&read_undo_row(&row)?)?;
+    }
+    forget(writer, BODIES, |block| block > number)?;
+    forget(writer, RECEIPTS, |block| block > number)?;
+    forget(writer, HEADERS, |block| block > number)?;
+    let mut hashes = writer.open_table(HASHES).map_err(failed)?;
+    hashes.retain(|_, block| block <= number).map_err(failed)?;
+    let mut transactions = writer.open_table(TRANSACTIONS).map_err(failed)?;
+    transactions.retain(|_, (block, _)| block <= number).map_err(failed)?;
+    let headers = writer.open_table(HEADERS).map_err(failed)?;
+    let header = headers.get(number).map_err(failed)?;
+    let header = header.ok_or_else(|| StoreError::corrupt(format!("no header {number}")))?;
+    let hash = keccak256(header.value());
+    set_head(writer, number, hash)?;
+    Ok(hash)
+}
+
+/// Makes the store as empty as a new one.
+fn clear(writer: &WriteTransaction) -> Result<(), StoreError> {
+    for table in [ACCOUNTS, CODES] {
+        writer.delete_table(table).map_err(failed)?;
+    }
+    for table in [HEADERS, BODIES, RECEIPTS, UNDO] {
+        writer.delete_table(table).map_err(failed)?;
+    }
+    writer.delete_table(SLOTS).map_err(failed)?;
+    writer.delete_table(HASHES).map_err(failed)?;
+    writer.delete_table(TRANSACTIONS).map_err(failed)?;
+    writer.delete_table(META).map_err(failed)?;
+    create(writer)
+}
+
 /// Checks the format of a file, or writes it into a new one with all tables.
 fn prepare(database: &Database) -> Result<(), StoreError> {
     let reader = database.begin_read().map_err(failed)?;
-    if let Ok(meta) = reader.open_table(META)
-        && let Some(row) = meta.get("format").map_err(failed)?
-    {
-        let found = number(row.value())?;
-        let expected = FORMAT;
+    if reader.list_tables().map_err(failed)?.next().is_some() {
+        let meta = reader.open_table(META).map_err(failed)?;
+        let row = meta.get("format").map_err(failed)?;
+        let row = row.ok_or_else(|| StoreError::corrupt("the file is of another program"))?;
+        let (found, expected) = (number(row.value())?, FORMAT);
         let known = found == expected;
         return if known { Ok(()) } else { Err(StoreError::Format { found, expected }) };
     }
     drop(reader);
     let writer = database.begin_write().map_err(failed)?;
-    put(&writer, META, "format", &FORMAT.to_be_bytes())?;
+    create(&writer)?;
+    writer.commit().map_err(failed)
+}
+
+fn create(writer: &WriteTransaction) -> Result<(), StoreError> {
+    put(writer, META, "format", &FORMAT.to_be_bytes())?;
     for table in [ACCOUNTS, CODES] {
         writer.open_table(table).map_err(failed)?;
     }
@@ -385,7 +459,7 @@ fn prepare(database: &Database) -> Result<(), StoreError> {
     writer.open_table(SLOTS).map_err(failed)?;
     writer.open_table(HASHES).map_err(failed)?;
     writer.open_table(TRANSACTIONS).map_err(failed)?;
-    writer.commit().map_err(failed)
+    Ok(())
 }
 
 /// Runs `body`; a panic of the database over damaged pages becomes an error.
@@ -394,7 +468,7 @@ fn guard<T>(body: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreErro
         .unwrap_or_else(|_| Err(StoreError::corrupt("a page cannot be read")))
 }
 
-fn put<K: Key + 'static, V: Value + 'static>(
+pub(crate) fn put<K: Key + 'static, V: Value + 'static>(
     writer: &WriteTransaction,
     table: TableDefinition<'_, K, V>,
     key: K::SelfType<'_>,
@@ -414,7 +488,7 @@ fn forget(
     table.retain(|block, _| !which(block)).map_err(failed)
 }
 
-fn head(
+pub(crate) fn head(
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
 ) -> Result<Option<(u64, B256)>, StoreError> {
     let Some(row) = meta.get("head").map_err(failed)? else { return Ok(None) };
@@ -423,7 +497,11 @@ fn head(
     Ok(Some((number(block)?, hash(block_hash)?)))
 }
 
-fn set_head(writer: &WriteTransaction, number: u64, hash: B256) -> Result<(), StoreError> {
+pub(crate) fn set_head(
+    writer: &WriteTransaction,
+    number: u64,
+    hash: B256,
+) -> Result<(), StoreError> {
     let row = [&number.to_be_bytes()[..], &hash[..]].concat();
     put(writer, META, "head", row.as_slice())
 }
@@ -435,69 +513,4 @@ fn number(row: &[u8]) -> Result<u64, StoreError> {
 
 fn hash(row: &[u8]) -> Result<B256, StoreError> {
     B256::try_from(row).map_err(|_| StoreError::corrupt("a hash"))
-}
-
-#[cfg(test)]
-mod tests {
-    use alloy_primitives::{Address, U256};
-
-    use super::super::{Account, AccountChange, State};
-    use super::*;
-
-    /// Blocks of a chain where block `n` pays account `n % 7` and writes one of its slots.
-    fn chain(length: u64) -> Vec<(Header, Changes, State)> {
-        let mut parent = B256::ZERO;
-        let mut state = State::default();
-        let block = |number| {
-            let account = Account { nonce: number, balance: U256::from(5), ..Account::default() };
-            let slots = [(U256::from(number % 3), U256::from(number % 5))].into();
-            let change = AccountChange { account: Some(account), wiped: number % 11 == 0, slots };
-            let address = Address::with_last_byte((number % 7) as u8);
-            let changes = Changes { accounts: [(address, change)].into(), ..Changes::default() };
-            state = state.apply(&changes);
-            let state_root = state.root();
-            let header = Header { number, parent_hash: parent, state_root, ..Header::default() };
-            parent = header.hash_slow();
-            (header, changes, state.clone())
-        };
-        (0..length).map(block).collect()
-    }
-
-    fn commits(blocks: &[(Header, Changes, State)]) -> Vec<Commit<'_>> {
-        blocks.iter().map(|(header, changes, _)| block(header, changes)).collect()
-    }
-
-    fn block<'a>(header: &'a Header, changes: &'a Changes) -> Commit<'a> {
-        let hash = header.hash_slow();
-        Commit { header, hash, body: b"body", receipts: b"receipts", transactions: &[], changes }
-    }
-
-    #[test]
-    fn what_was_committed_is_found_again() {
-        let blocks = chain(40);
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), &StoreOptions::default()).unwrap();
-        assert_eq!(store.head().unwrap(), None);
-        for part in blocks.chunks(9) {
-            store.commit(&commits(part)).unwrap();
-        }
-        drop(store);
-        let store = Store::open(directory.path(), &StoreOptions::default()).unwrap();
-        let (header, _, state) = blocks.last().unwrap();
-        assert_eq!(store.head().unwrap(), Some((39, header.hash_slow())));
-        assert_eq!(store.load().unwrap().root(), state.root());
-        assert_eq!(store.header(7).unwrap().unwrap().hash(), blocks[7].0.hash_slow());
-        assert_eq!(store.number(&blocks[7].0.hash_slow()).unwrap(), Some(7));
-        assert_eq!(store.body(7).unwrap().unwrap(), b"body"[..]);
-        let mut state = store.load().unwrap();
-        for number in (1..40).rev() {
-            state = state.apply(&store.undo(number).unwrap());
-            assert_eq!(state.root(), blocks[number as usize - 1].2.root(), "before {number}");
-        }
-        store.rewind(5).unwrap();
-        assert_eq!(store.load().unwrap().root(), blocks[5].2.root());
-        assert_eq!(store.header(6).unwrap(), None);
-        store.commit(&commits(&blocks[6..])).unwrap();
-        assert_eq!(store.load().unwrap().root(), blocks[39].2.root());
-    }
 }

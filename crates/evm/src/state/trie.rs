@@ -17,8 +17,8 @@ use rayon::prelude::*;
 
 use super::node::{NIBBLES, Reference, branch_rlp, extension_rlp, leaf_rlp, nibble, shared};
 
-/// Edits below a branch from which threads share the work. Fewer cost less than the hand-over.
-const PARALLEL_MIN: usize = 64;
+/// Edits from which threads share the work. Fewer cost less than the hand-over.
+pub(crate) const PARALLEL_MIN: usize = 64;
 
 /// What a leaf holds.
 pub(crate) trait Value: Clone + Send + Sync {
@@ -277,7 +277,9 @@ fn edit_branch<V: Value>(
 ) -> Option<Node<V>> {
     let path = *node.any_key();
     let at = usize::from(branch.at);
-    if from == at || edits.iter().all(|(key, _)| shared(key, &path) >= at) {
+    // The edits are sorted: what the first and the last share with the path, all do.
+    let ends = [&edits[0], &edits[edits.len() - 1]];
+    if from == at || ends.iter().all(|(key, _)| shared(key, &path) >= at) {
         return spread(|nibble| branch.child(nibble), at, from, edits);
     }
     // Some edits leave the path before this branch. Of those, removals find nothing to remove.
