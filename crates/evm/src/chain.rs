@@ -391,7 +391,7 @@ fn start(store: &Store, genesis: &Genesis) -> Result<(B256, Parent), ChainError>
         Some(found) if found != expected => return Err(ChainError::Genesis { found, expected }),
         Some(_) => {}
     }
-    let (number, hash) = store.head()?.ok_or(StoreError::Empty)?;
+    let (number, hash) = store.head().ok_or(StoreError::Empty)?;
     if hash == expected {
         let hashes = Hashes::new(number, [hash]);
         return Ok((expected, Parent { header, state, hashes }));
