@@ -122,7 +122,9 @@ interface IChannels {
         external;
 
     /// @notice Records claims. Only rows of channels whose receiver or receiver authorizer is the caller count.
-    /// @dev Bad rows are skipped (`Skipped`); moves no token. Reverts if no row is good.
+    /// @dev Bad rows are skipped (`Skipped`); moves no token. Reverts if no row is good. A payer that is a contract may
+    /// change its mind about gas: allow `SIGNATURE_GAS` for each row whose `payerAuthorizer` is zero, not what a
+    /// simulation used.
     function claim(VoucherClaim[] calldata voucherClaims) external;
 
     /// @notice Records claims that a receiver authorizer signed. Anyone may call.

@@ -39,6 +39,9 @@ struct Account {
 /// Both windows are bounded by `Parameters`. A transfer that its token refuses is kept for its receiver (`owed`) and
 /// stops nobody else; `collect` sends it later.
 ///
+/// A verdict reaches what is not released yet: a dispute has to be decided within the dispute window of the post, or
+/// be made good from the provider's stake.
+///
 /// Trust: the arbiter may give away what is not yet released of any channel of this Till, and nothing else. The
 /// provider is trusted to post spans that its receipts bear out; it is slashed if it does not. A token that takes a
 /// fee on transfer pays out less than was claimed, at the cost of those who come last in that token. Tokens sent here
