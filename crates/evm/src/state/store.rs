@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::fs;
+use std::ops::RangeBounds;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -152,11 +153,8 @@ impl Store {
 
     /// Hash of the chain's first block; `None` in an empty store.
     pub fn genesis(&self) -> Result<Option<B256>, StoreError> {
-        self.read(|reader| {
-            let meta = reader.open_table(META).map_err(failed)?;
-            let row = meta.get("genesis").map_err(failed)?;
-            row.map(|row| hash(row.value())).transpose()
-        })
+        let genesis = self.row(META, "genesis", hash)?.transpose()?;
+        Ok(genesis.filter(|_| self.head().is_some()))
     }
 
     /// The header of a block.
@@ -260,9 +258,9 @@ impl Store {
             let (head, _) = self.head().ok_or(StoreError::Empty)?;
             let (first_block, first_state) =
                 ((head + 1).saturating_sub(blocks), (head + 1).saturating_sub(states));
-            forget(writer, BODIES, |block| block < first_block)?;
-            forget(writer, RECEIPTS, |block| block < first_block)?;
-            forget(writer, UNDO, |block| block < first_state)?;
+            forget(writer, BODIES, ..first_block)?;
+            forget(writer, RECEIPTS, ..first_block)?;
+            forget(writer, UNDO, ..first_state)?;
             let mut transactions = writer.open_table(TRANSACTIONS).map_err(failed)?;
             transactions.retain(|_, (block, _)| first_block <= block).map_err(failed)
         })
@@ -297,10 +295,9 @@ impl Store {
         }
         if parent.is_some() {
             put(writer, UNDO, number, undo_row(&undo).as_slice())?;
-            let mut undo = writer.open_table(UNDO).map_err(failed)?;
             // What is committed together can be taken back together.
             let kept = (number + 1).saturating_sub(self.options.history).min(first);
-            undo.retain_in(..kept, |_, _| false).map_err(failed)?;
+            forget(writer, UNDO, ..kept)?;
         } else {
             put(writer, META, "genesis", commit.hash.as_slice())?;
         }
@@ -401,9 +398,9 @@ fn rewind(writer: &WriteTransaction, number: u64) -> Result<B256, StoreError> {
         let row = row.ok_or_else(|| StoreError::corrupt(format!("block {block} has no undo")))?;
         Flat::open(writer)?.apply(&read_undo_row(&row)?)?;
     }
-    forget(writer, BODIES, |block| block > number)?;
-    forget(writer, RECEIPTS, |block| block > number)?;
-    forget(writer, HEADERS, |block| block > number)?;
+    forget(writer, BODIES, number + 1..)?;
+    forget(writer, RECEIPTS, number + 1..)?;
+    forget(writer, HEADERS, number + 1..)?;
     let mut hashes = writer.open_table(HASHES).map_err(failed)?;
     hashes.retain(|_, block| block <= number).map_err(failed)?;
     let mut transactions = writer.open_table(TRANSACTIONS).map_err(failed)?;
@@ -478,14 +475,14 @@ pub(crate) fn put<K: Key + 'static, V: Value + 'static>(
     Ok(())
 }
 
-/// Removes the rows of those blocks for which `which` holds.
+/// Removes the rows of these blocks.
 fn forget(
     writer: &WriteTransaction,
     table: TableDefinition<'_, u64, &[u8]>,
-    which: impl Fn(u64) -> bool,
+    blocks: impl RangeBounds<u64>,
 ) -> Result<(), StoreError> {
     let mut table = writer.open_table(table).map_err(failed)?;
-    table.retain(|block, _| !which(block)).map_err(failed)
+    table.retain_in(blocks, |_, _| false).map_err(failed)
 }
 
 pub(crate) fn head(
