@@ -59,6 +59,8 @@ function prove() {
     '--forge-build-out', 'cache/proofs/out',
     '--loop', ROUNDS,
     '--solver-command', solver,
+    // Milliseconds to see that a branch cannot be taken; less is quicker by the question, but follows dead paths.
+    '--solver-timeout-branching', '100',
     '--solver-timeout-assertion', String(SECONDS_PER_QUESTION * 1000),
     '--no-status',
   ], { stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8' });
