@@ -37,6 +37,9 @@ pub(crate) mod sol {
     pub(crate) mod offer {
         alloy_sol_types::sol!("../../contracts/src/types/Offer.sol");
     }
+    pub(crate) mod serve {
+        alloy_sol_types::sol!("../../contracts/src/types/Serve.sol");
+    }
     pub(crate) mod manifest {
         alloy_sol_types::sol!(#![sol(all_derives)] "../../contracts/src/types/Manifest.sol");
     }

@@ -20,7 +20,9 @@ mod order;
 mod receipt;
 mod rng;
 mod sampler;
+mod serve;
 mod state;
+mod voucher;
 pub mod wire;
 
 pub use alloy_primitives::{Address, B256, U256, hex, keccak256};
@@ -39,4 +41,6 @@ pub use order::{Audit, Order, OrderError, STOP_TOKENS_MAX, STOPS_MAX, Terms, tok
 pub use receipt::{Receipt, ReceiptError};
 pub use rng::Draws;
 pub use sampler::{NEUTRAL_Q16, Sampler, SamplerError, bias_hash, stops_hash};
+pub use serve::Serve;
 pub use state::{State, hidden_hash};
+pub use voucher::{Channel, Channels, Voucher};
