@@ -1,0 +1,38 @@
+//! Speaks to the contracts in our own words.
+//!
+//! Words go in ([`Chain::stake`], [`Chain::publish`], …) and become transactions; what the contracts
+//! say comes back as words, refusals included. No caller sees a log, a selector or an ABI. [`deploy()`]
+//! puts the suite on any EVM chain; [`Plan`] says beforehand what will stand where.
+
+mod artifact;
+mod bindings;
+mod book;
+mod chain;
+mod channels;
+mod client;
+mod deploy;
+mod error;
+mod events;
+mod governance;
+mod models;
+mod providers;
+mod receipts;
+mod refusal;
+mod suite;
+mod tills;
+mod token;
+
+pub use book::{AddressBook, Deployed, NotInBook};
+pub use chain::Chain;
+pub use channels::{ChannelState, Claim, Withdrawal};
+pub use client::{Client, Mined};
+pub use deploy::{Place, Survey, deploy, survey};
+pub use error::ChainError;
+pub use events::{Event, Happened};
+pub use governance::Decision;
+pub use models::{ModelTerms, PublishedModel};
+pub use providers::{Provider, Tier};
+pub use receipts::{Period, Span};
+pub use refusal::Refusal;
+pub use suite::{Beneficiaries, Contract, DEPLOYER, FirstSeat, Plan, Settings, Step, Value};
+pub use token::Part;
