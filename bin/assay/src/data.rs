@@ -7,6 +7,7 @@
 //! <data-dir>/models/sources/      which model a source file gives, by its SHA-256
 //! <data-dir>/gateway/key          who buys
 //! <data-dir>/gateway/answers      answers bought, with their receipts
+//! <data-dir>/contracts/<id>.json where a chain's contracts are, by chain id
 //! <data-dir>/providers/<n>/key    who sells
 //! <data-dir>/providers/<n>/sealed answers sold
 //! ```
@@ -74,6 +75,11 @@ impl Data {
     /// Where the gateway keeps its things.
     pub(crate) fn gateway(&self) -> PathBuf {
         self.folder.join("gateway")
+    }
+
+    /// Where the address book of a chain lies.
+    pub(crate) fn contracts(&self, chain_id: u64) -> PathBuf {
+        self.folder.join("contracts").join(format!("{chain_id}.json"))
     }
 
     /// Where provider number `n` keeps its things.

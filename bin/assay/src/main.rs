@@ -17,6 +17,7 @@ mod self_test;
 
 mod chain;
 mod chat;
+mod contracts;
 mod doctor;
 mod model;
 mod run;
@@ -47,6 +48,7 @@ enum Command {
     Up(up::Up),
     Run(run::Run),
     Chat(chat::Chat),
+    Contracts(contracts::Contracts),
     Verify(verify::Verify),
     Model(model::Model),
     Status(status::Status),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Up(up) => up.run(),
         Command::Run(run) => wait(run.run()).map(|()| ExitCode::SUCCESS),
         Command::Chat(chat) => wait(chat.run()).map(|()| ExitCode::SUCCESS),
+        Command::Contracts(contracts) => wait(contracts.run()).map(|()| ExitCode::SUCCESS),
         Command::Verify(verify) => verify.run(),
         Command::Model(model) => model.run().map(|()| ExitCode::SUCCESS),
         Command::Status(status) => wait(status.run()).map(|()| ExitCode::SUCCESS),
