@@ -346,5 +346,6 @@ contract TillInvariants is Base {
         assertEq(market.balance(address(market.pair(1))), 0, "second till");
         assertEq(market.balance(market.channelsAddress()), 0, "channels");
         assertEq(market.everyone(), market.minted(), "everyone");
+        invariant_money_is_where_it_belongs();
     }
 }

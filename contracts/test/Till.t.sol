@@ -201,6 +201,8 @@ contract TillTest is TillFixture {
         assertEq(till.reclaim(configOf(0)), 400);
         assertEq(dollar.balanceOf(payerOf(0)), 400);
         assertEq(till.release(configOf(0)), 600);
+        // What went back is kept for nobody.
+        assertEq(till.owed(address(dollar), address(0)), 0);
         assertEq(dollar.balanceOf(address(till)), 0);
     }
 
