@@ -1,12 +1,13 @@
 //! The repository's chores.
 //!
-//! `cargo xtask test` runs everything that must hold before a change is good: format, lints, the
-//! workspace's tests, and the official OpenAI clients for Python and Node against the binary.
-//! `--no-sdk` leaves the clients out; `cargo xtask sdk` runs only them. `cargo xtask bench` measures
-//! this machine.
+//! `cargo xtask test` runs everything that must hold before a change is good: the contracts' checks,
+//! format, lints, the workspace's tests, and foreign clients against the binary. `--no-sdk` leaves
+//! out what needs npm or Python: contracts and clients. `cargo xtask contracts` and `cargo xtask sdk`
+//! run only those. `cargo xtask bench` measures this machine.
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does")]
 
 mod bench;
+mod contracts;
 mod sdk;
 
 use std::path::{Path, PathBuf};
@@ -15,14 +16,15 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask test [--no-sdk] | cargo xtask sdk | cargo xtask bench";
+const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | sdk | bench";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
-        ["test"] => workspace().and_then(|()| sdk::run()),
+        ["test"] => contracts::run().and_then(|()| workspace()).and_then(|()| sdk::run()),
         ["test", "--no-sdk"] => workspace(),
+        ["contracts"] => contracts::run(),
         ["sdk"] => sdk::run(),
         ["bench"] => bench::run(),
         _ => {

@@ -51,24 +51,30 @@ fn python() -> Result<PathBuf> {
 
 /// The folder of Node's tests, with the pinned packages.
 fn node() -> Result<PathBuf> {
+    let folder = sdk().join("node");
+    node_packages(&folder)?;
+    Ok(folder)
+}
+
+/// Installs what a folder's lock file pins, unless it is there.
+pub(crate) fn node_packages(folder: &Path) -> Result<()> {
     need("node", "install Node.js 18 or later")?;
-    let (folder, pinned) = (sdk().join("node"), sdk().join("node/package-lock.json"));
-    let modules = folder.join("node_modules");
+    let (pinned, modules) = (folder.join("package-lock.json"), folder.join("node_modules"));
     if !is_installed(&modules, &pinned)? {
         need("npm", "install npm, which comes with Node.js; on Debian: apt install npm")?;
         let mut install = Command::new("npm");
-        install.current_dir(&folder).args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
+        install.current_dir(folder).args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
         step("Node packages", &mut install)?;
         mark_installed(&modules, &pinned)?;
     }
-    Ok(folder)
+    Ok(())
 }
 
 fn need(tool: &str, fix: &str) -> Result<()> {
     let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status();
     match found {
         Ok(status) if status.success() => Ok(()),
-        _ => bail!("{tool} is missing, and the client tests need it: {fix}, or pass --no-sdk"),
+        _ => bail!("{tool} is missing, and these tests need it: {fix}, or pass --no-sdk"),
     }
 }
 
