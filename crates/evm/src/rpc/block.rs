@@ -39,7 +39,7 @@ impl Rpc {
     /// `[block]`
     pub(super) fn eth_get_block_receipts(&self, params: &Params<'_>) -> Answer {
         let Some(block) = self.block(params.block(0)?)? else { return null() };
-        let Some(receipts) = self.receipts(block.number())? else { return null() };
+        let receipts = self.receipts(block.number())?;
         let blobs = self.chain().spec().blob_params(block.header.timestamp);
         answer(&shape::receipts(&block, &receipts, blobs))
     }
@@ -139,7 +139,7 @@ impl Rpc {
 
     fn receipt(&self, hash: &B256) -> Result<Option<shape::ToldReceipt>, Error> {
         let Some((block, index)) = self.place(hash)? else { return Ok(None) };
-        let Some(receipts) = self.receipts(block.number())? else { return Ok(None) };
+        let receipts = self.receipts(block.number())?;
         let blobs = self.chain().spec().blob_params(block.header.timestamp);
         Ok(shape::receipt(&block, &receipts, index, blobs))
     }

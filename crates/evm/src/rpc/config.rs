@@ -96,7 +96,7 @@ impl Rpc {
         let genesis_time = first.map_or(0, |header| header.timestamp);
         let spec = self.chain().spec();
         let times = times(spec, genesis_time);
-        let current = times.iter().copied().filter(|time| *time <= now).next_back().unwrap_or(0);
+        let current = times.iter().copied().rfind(|time| *time <= now).unwrap_or(0);
         let next = times.iter().copied().find(|time| *time > now);
         let last = next.and(times.last().copied());
         let fork = |time: u64| self.fork(time, genesis, genesis_time);
@@ -120,7 +120,9 @@ impl Rpc {
     pub(super) fn eth_capabilities(&self, _: &Params<'_>) -> Answer {
         let chain = self.chain();
         let head = chain.head();
-        let (blocks, states) = (since(0), since(0));
+        let blocks = since(self.oldest()?);
+        let states = chain.store().oldest_state();
+        let states = since(states.map_err(|error| failed(error.into()))?);
         answer(&serde_json::json!({
             "head": { "number": U64::from(head.header.number), "hash": head.header.hash() },
             "state": states,

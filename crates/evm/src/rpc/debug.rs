@@ -12,7 +12,7 @@ use alloy_primitives::{B256, Bytes};
 use alloy_rpc_types_eth::TransactionRequest;
 use alloy_rpc_types_eth::state::EvmOverrides;
 use alloy_rpc_types_trace::geth::{
-    GethDebugTracingCallOptions, GethDebugTracingOptions, GethTrace,
+    GethDebugTracingCallOptions, GethDebugTracingOptions, GethTrace, StructLog,
 };
 use revm::context::TxEnv;
 use revm::context::result::ResultAndState;
@@ -55,7 +55,7 @@ impl Rpc {
     pub(super) fn debug_get_raw_receipts(&self, params: &Params<'_>) -> Answer {
         let id = params.required(0)?;
         let number = self.number_of(id)?.ok_or_else(|| unknown(id))?;
-        let receipts = self.receipts(number)?.ok_or_else(|| unknown(id))?;
+        let receipts = self.receipts(number)?;
         let raw = receipts.iter().map(|receipt| Bytes::from(receipt.encoded_2718()));
         answer(&raw.collect::<Vec<_>>())
     }
@@ -219,8 +219,18 @@ fn tell(
     ran: &ResultAndState,
     ground: &mut Ground,
 ) -> Answer {
-    let trace: GethTrace = inspector
+    let mut trace = inspector
         .get_result(context, transaction, &env.block_env, ran, ground)
         .map_err(|error| Error::Internal(error.to_string()))?;
+    if let GethTrace::Default(frame) = &mut trace {
+        frame.struct_logs.iter_mut().for_each(leave_out_nothing);
+    }
     answer(&trace)
+}
+
+/// A step does not tell of what there is none.
+fn leave_out_nothing(step: &mut StructLog) {
+    step.memory.take_if(|memory| memory.is_empty());
+    step.return_data.take_if(|data| data.is_empty());
+    step.refund_counter.take_if(|refund| *refund == 0);
 }

@@ -105,8 +105,8 @@ impl Rpc {
             if !percentiles.is_empty() {
                 let block = self.block(BlockId::number(number))?;
                 let receipts = self.receipts(number)?;
-                let paid = block.zip(receipts).map(|(block, receipts)| paid(&block, &receipts));
-                rewards.push(pick(paid.unwrap_or_default(), percentiles, header.gas_used));
+                let paid = block.map(|block| paid(&block, &receipts)).unwrap_or_default();
+                rewards.push(pick(paid, percentiles, header.gas_used));
             }
             last = Some(header);
         }

@@ -25,7 +25,7 @@ pub(crate) enum Watch {
     /// Hashes of new blocks, from this number on.
     Blocks(u64),
     /// Logs of new blocks, from this number on.
-    Logs(LogFilter, u64),
+    Logs(Arc<LogFilter>, u64),
     /// Transactions that began to wait.
     Pending(broadcast::Receiver<Arc<Transaction>>),
 }

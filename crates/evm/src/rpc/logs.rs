@@ -3,6 +3,7 @@
 //! A header's bloom filter says most often that a block has nothing to look for, so a search reads
 //! headers and only a few bodies. It is bounded all the same: in blocks, in what it finds, in time.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use alloy_eips::BlockId;
@@ -69,7 +70,7 @@ impl Rpc {
                 continue;
             }
             let Some(block) = self.block(BlockId::number(number))? else { continue };
-            let Some(receipts) = self.receipts(number)? else { continue };
+            let receipts = self.receipts(number)?;
             found.extend(shape::logs(&block, &receipts, |log| filter.matches(log)));
             if found.len() > limits.logs_max {
                 let max = limits.logs_max;
@@ -87,7 +88,7 @@ impl Rpc {
         }
         let next = self.newest() + 1;
         let from = filter.get_from_block().map_or(next, |from| from.max(next));
-        self.add_filter(Watch::Logs(filter, from))
+        self.add_filter(Watch::Logs(Arc::new(filter), from))
     }
 
     /// `[]`
@@ -113,7 +114,7 @@ impl Rpc {
     pub(super) fn eth_get_filter_logs(&self, params: &Params<'_>) -> Answer {
         let id: FilterId = params.required(0)?;
         let filter = self.filters().ask(id, Instant::now(), |watch| match watch {
-            Watch::Logs(filter, _) => Ok(filter.clone()),
+            Watch::Logs(filter, _) => Ok(Arc::clone(filter)),
             _ => Err(Error::Failed("this is no filter of logs".into())),
         })?;
         answer(&self.find_logs(&filter)?)
@@ -143,9 +144,9 @@ impl Rpc {
             Watch::Blocks(next) => Step::Blocks(past(next), newest),
             Watch::Logs(filter, next) if *next > newest + 1 => {
                 // It begins in the future.
-                Step::Logs(filter.clone(), 1, 0)
+                Step::Logs(Arc::clone(filter), 1, 0)
             }
-            Watch::Logs(filter, next) => Step::Logs(filter.clone(), past(next), newest),
+            Watch::Logs(filter, next) => Step::Logs(Arc::clone(filter), past(next), newest),
             Watch::Pending(pending) => {
                 let mut hashes = Vec::new();
                 loop {
@@ -179,7 +180,7 @@ impl Rpc {
 /// What a filter has to tell.
 enum Step {
     Blocks(u64, u64),
-    Logs(LogFilter, u64, u64),
+    Logs(Arc<LogFilter>, u64, u64),
     Pending(Vec<B256>),
 }
 

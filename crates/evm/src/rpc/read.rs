@@ -57,12 +57,27 @@ impl Rpc {
     /// The block that `id` names, if there is such a one.
     pub(super) fn block(&self, id: BlockId) -> Result<Option<Arc<Block>>, Error> {
         let Some(number) = self.number_of(id)? else { return Ok(None) };
-        self.chain().block(number).map_err(failed)
+        let block = self.chain().block(number).map_err(failed)?;
+        block.ok_or_else(|| pruned(number)).map(Some)
     }
 
-    /// The receipts of block `number`, if there is such a one.
-    pub(super) fn receipts(&self, number: u64) -> Result<Option<Arc<Vec<Receipt>>>, Error> {
-        self.chain().receipts(number).map_err(failed)
+    /// The receipts of block `number`, which is there.
+    pub(super) fn receipts(&self, number: u64) -> Result<Arc<Vec<Receipt>>, Error> {
+        self.chain().receipts(number).map_err(failed)?.ok_or_else(|| pruned(number))
+    }
+
+    /// The oldest block whose transactions are still kept, beside genesis.
+    pub(super) fn oldest(&self) -> Result<u64, Error> {
+        let kept = |number| Ok(self.chain().receipts(number).map_err(failed)?.is_some());
+        let (mut low, mut high) = (0, self.newest());
+        if kept(1.min(high))? {
+            return Ok(0);
+        }
+        while low + 1 < high {
+            let middle = low.midpoint(high);
+            if kept(middle)? { high = middle } else { low = middle }
+        }
+        Ok(high)
     }
 
     /// The block that `id` names, with the state after it.
@@ -78,6 +93,11 @@ pub(super) fn unknown(id: BlockId) -> Error {
         BlockId::Hash(hash) => format!("block {} not found", hash.block_hash),
         BlockId::Number(number) => format!("block {number} not found"),
     })
+}
+
+/// The error that a block's transactions were dropped.
+fn pruned(number: u64) -> Error {
+    Error::Pruned(format!("the transactions of block {number} are no longer kept"))
 }
 
 /// The error of a chain that could not be read.

@@ -1,6 +1,7 @@
 //! A node's RPC on a port of its own, and the plainest of clients.
 
 #![allow(dead_code, reason = "not every test file needs all of it")]
+#![allow(unreachable_pub, missing_docs, reason = "a module of tests")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,15 +10,50 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_consensus::TxEip1559;
+use alloy_eips::Encodable2718;
+use alloy_primitives::{Bytes, TxKind, U256};
+use assay_evm::clock::SystemClock;
+use assay_evm::keystore::{Signer, mnemonic};
 use assay_evm::mempool::{self, Head, Mempool};
 use assay_evm::rpc::{self, Limits, Pages, Rpc};
-use assay_evm::{Chain, Genesis, Options};
+use assay_evm::{Chain, Genesis, Node, NodeConfig, Options};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 /// Where the cases, the chain and its genesis are.
 pub fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/execution-apis")
+}
+
+/// The number of the working chain.
+pub const CHAIN: u64 = 31_337;
+
+/// In wei.
+pub const ETHER: u128 = 1_000_000_000_000_000_000;
+
+/// Who has money on the working chain.
+pub fn signers() -> Vec<Signer> {
+    mnemonic::accounts(mnemonic::DEVELOPMENT, 3)
+}
+
+/// A signed transaction, as text.
+pub fn signed(signer: &Signer, nonce: u64, to: TxKind, input: &[u8]) -> String {
+    let draft = TxEip1559 {
+        chain_id: CHAIN,
+        nonce,
+        gas_limit: 200_000,
+        max_fee_per_gas: 10_000_000_000,
+        max_priority_fee_per_gas: 1,
+        to,
+        input: input.to_vec().into(),
+        ..Default::default()
+    };
+    Bytes::from(signer.sign_transaction(draft).encoded_2718()).to_string()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 /// The chain of the cases: 54 blocks that another client made.
@@ -30,35 +66,53 @@ pub fn foreign_chain() -> Arc<Chain> {
     chain
 }
 
-/// An RPC at work. Dropping it leaves the port to the end of the process.
+/// An RPC at work. Dropping it ends its runtime, and with it whatever runs.
 pub struct Served {
     pub address: SocketAddr,
     pub chain: Arc<Chain>,
     pub mempool: Arc<Mempool>,
     pub shutdown: CancellationToken,
-    pub runtime: tokio::runtime::Runtime,
+    node: Option<Node>,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Served {
-    pub fn new(chain: Arc<Chain>, limits: Limits) -> Self {
-        Self::with_pages(chain, limits, Pages::All)
-    }
-
-    pub fn with_pages(chain: Arc<Chain>, limits: Limits, pages: Pages) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
+    /// Serves a chain to which nothing is added.
+    pub fn still(chain: Arc<Chain>, limits: Limits) -> Self {
         let head = chain.head();
         let head = Head::after(&head, chain.executor(), head.header.gas_limit);
         let mempool = Mempool::new(chain.chain_id(), mempool::Limits::default(), head);
+        Self::new(runtime(), None, chain, mempool, limits, Pages::All)
+    }
+
+    /// Serves a new chain that makes a block as soon as there is a transaction.
+    pub fn working(limits: Limits, pages: Pages) -> Self {
+        let runtime = runtime();
+        let funded: Vec<_> =
+            signers().iter().map(|signer| (signer.address(), U256::from(100 * ETHER))).collect();
+        let config =
+            NodeConfig { genesis: Genesis::development(CHAIN, &funded), ..NodeConfig::default() };
+        let entered = runtime.enter();
+        let node = Node::start(config, Arc::new(SystemClock)).unwrap();
+        drop(entered);
+        let (chain, mempool) = (Arc::clone(node.chain()), Arc::clone(node.mempool()));
+        Self::new(runtime, Some(node), chain, mempool, limits, pages)
+    }
+
+    fn new(
+        runtime: tokio::runtime::Runtime,
+        node: Option<Node>,
+        chain: Arc<Chain>,
+        mempool: Arc<Mempool>,
+        limits: Limits,
+        pages: Pages,
+    ) -> Self {
         let rpc = Rpc::new(Arc::clone(&chain), Arc::clone(&mempool), limits, Vec::new());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         runtime.spawn(rpc::serve(listener, rpc, pages, shutdown.clone()));
-        Self { address, chain, mempool, shutdown, runtime }
+        Self { address, chain, mempool, shutdown, node, runtime }
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -96,9 +150,7 @@ impl Served {
 
     /// Calls a method; gives its answer with result or error.
     pub fn call(&self, method: &str, params: &str) -> Value {
-        self.ask(&format!(
-            r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#
-        ))
+        self.ask(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#))
     }
 
     /// Calls a method that succeeds.
