@@ -7,6 +7,8 @@
 
 mod past;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::path::Path;
@@ -163,6 +165,15 @@ impl Chain {
             Some(directory) => Store::open(directory, &options.store)?,
             None => Store::memory(),
         };
+        Self::on(store, genesis, precompiles, options)
+    }
+
+    fn on(
+        store: Store,
+        genesis: &Genesis,
+        precompiles: impl IntoIterator<Item = Precompile>,
+        options: Options,
+    ) -> Result<Arc<Self>, ChainError> {
         let (expected, head) = start(&store, genesis)?;
         Ok(Arc::new(Self {
             executor: Executor::with_precompiles(genesis.spec(), precompiles),

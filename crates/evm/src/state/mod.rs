@@ -12,7 +12,7 @@ mod snapshot;
 mod store;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trie;
 
 use std::collections::{BTreeMap, HashMap};

@@ -28,7 +28,7 @@ struct Plate {
 
 impl Disk {
     /// Lets `left` more writes and syncs work; `None`: all.
-    pub(super) fn fail_after(&self, left: Option<u64>) {
+    pub(crate) fn fail_after(&self, left: Option<u64>) {
         self.plate(|plate| plate.left = left);
     }
 
