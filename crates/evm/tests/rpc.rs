@@ -421,6 +421,47 @@ fn subscriptions_are_bounded_and_end_with_their_connection() {
 }
 
 #[test]
+fn ten_thousand_subscriptions_are_served_and_the_next_are_refused() {
+    let served = working(Limits::default());
+    let batch: Vec<_> = (0..256)
+        .map(|id| json!({"id": id, "method": "eth_subscribe", "params": ["newHeads"]}))
+        .collect();
+    let batch = Value::from(batch).to_string();
+    let mut opened = 0;
+    let mut sockets: Vec<(Socket, usize)> = (0..40)
+        .map(|_| {
+            let mut socket = Socket::open(&served);
+            socket.send(&batch).unwrap();
+            let answers = socket.hear().unwrap();
+            let count =
+                answers.as_array().unwrap().iter().filter(|one| one["result"].is_string()).count();
+            opened += count;
+            (socket, count)
+        })
+        .collect();
+    assert_eq!(opened, 10_000);
+    let raw = signed(&signers()[0], 0, TxKind::Call(Address::ZERO), &[]);
+    let receipt = served.result("eth_sendRawTransactionSync", &json!([raw]).to_string());
+    for (socket, count) in &mut sockets {
+        for _ in 0..*count {
+            assert_eq!(socket.hear().unwrap()["params"]["result"]["hash"], receipt["blockHash"]);
+        }
+    }
+}
+
+#[test]
+fn a_silent_socket_is_asked_and_then_closed() {
+    let served = working(Limits { socket_silence_max: SHORT, ..Limits::default() });
+    let mut socket = Socket::open(&served);
+    let mut head = [0; 2];
+    socket.0.read_exact(&mut head).unwrap();
+    assert_eq!(head, [0x89, 0], "a ping");
+    let mut rest = Vec::new();
+    let _ = socket.0.read_to_end(&mut rest);
+    assert_eq!(rest.first(), Some(&0x88), "then it is closed");
+}
+
+#[test]
 fn who_does_not_read_is_dropped() {
     let served =
         Served::still(foreign_chain(), Limits { write_wait_max: SHORT, ..Limits::default() });

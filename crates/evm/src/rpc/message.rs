@@ -179,41 +179,51 @@ impl<'a> Asked<'a> {
                 serde_json::from_str(text).map_err(|error| Error::Parse(error.to_string()))?;
             return Ok(Self::One(whole.get()));
         }
-        let mut from = serde_json::Deserializer::from_str(text);
-        let calls = from
-            .deserialize_seq(Few { max: batch_max })
-            .and_then(|calls| from.end().map(|()| calls))
-            .map_err(|error| Error::Parse(error.to_string()))?;
-        match calls {
-            None => Err(Error::Limit(format!("a batch has at most {batch_max} calls"))),
-            Some(calls) if calls.is_empty() => Err(Error::Request("an empty batch".into())),
-            Some(calls) => Ok(Self::Batch(calls)),
+        let (calls, all) =
+            first_of(text, batch_max).map_err(|error| Error::Parse(error.to_string()))?;
+        match all {
+            false => Err(Error::Limit(format!("a batch has at most {batch_max} calls"))),
+            true if calls.is_empty() => Err(Error::Request("an empty batch".into())),
+            true => Ok(Self::Batch(calls)),
         }
     }
 }
 
-/// Reads an array of at most `max`, or nothing.
-struct Few {
+/// The first `max` entries of an array, and whether they are all. The others are read past, so a
+/// long array takes no more memory than a short one.
+pub(crate) fn first_of(
+    text: &str,
+    max: usize,
+) -> Result<(Vec<&RawValue>, bool), serde_json::Error> {
+    let mut from = serde_json::Deserializer::from_str(text);
+    let read = from.deserialize_seq(First { max })?;
+    from.end().map(|()| read)
+}
+
+struct First {
     max: usize,
 }
 
-impl<'de> Visitor<'de> for Few {
-    type Value = Option<Vec<&'de RawValue>>;
+impl<'de> Visitor<'de> for First {
+    type Value = (Vec<&'de RawValue>, bool);
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an array of calls")
+        formatter.write_str("an array")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let mut calls = Vec::new();
-        while let Some(call) = array.next_element()? {
-            if calls.len() == self.max {
-                while array.next_element::<de::IgnoredAny>()?.is_some() {}
-                return Ok(None);
+        let mut first = Vec::new();
+        while first.len() < self.max {
+            match array.next_element()? {
+                Some(entry) => first.push(entry),
+                None => return Ok((first, true)),
             }
-            calls.push(call);
         }
-        Ok(Some(calls))
+        let mut all = true;
+        while array.next_element::<de::IgnoredAny>()?.is_some() {
+            all = false;
+        }
+        Ok((first, all))
     }
 }
 

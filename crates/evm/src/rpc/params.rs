@@ -8,7 +8,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::message::Error;
+use super::message::{Error, first_of};
 
 /// Most parameters of any call; what follows is not read.
 const COUNT_MAX: usize = 8;
@@ -26,9 +26,8 @@ impl<'a> Params<'a> {
         if !params.get().starts_with('[') {
             return Err(Error::Arguments("parameters are given in an array".into()));
         }
-        let mut items: Vec<&RawValue> = serde_json::from_str(params.get())
+        let (items, _) = first_of(params.get(), COUNT_MAX)
             .map_err(|error| Error::Arguments(error.to_string()))?;
-        items.truncate(COUNT_MAX);
         Ok(Self { items })
     }
 

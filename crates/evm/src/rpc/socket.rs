@@ -13,7 +13,7 @@ use axum::extract::ws::{Message, WebSocket};
 use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Rpc;
@@ -160,8 +160,16 @@ pub(crate) async fn talk(rpc: Rpc, socket: WebSocket, shutdown: CancellationToke
     let subscriptions = Arc::new(rpc.subscriptions());
     let blocks = rpc.chain().subscribe();
     let running = JoinSet::new();
-    let mut talk =
-        Talk { rpc, socket, subscriptions, blocks, pending: None, running, silent: false };
+    let mut talk = Talk {
+        heard: Instant::now(),
+        rpc,
+        socket,
+        subscriptions,
+        blocks,
+        pending: None,
+        running,
+        silent: false,
+    };
     loop {
         let event = talk.wait(&shutdown).await;
         if talk.handle(event).await.is_err() {
@@ -191,7 +199,9 @@ struct Talk {
     /// Once someone here wants it: the mempool does less when nobody listens.
     pending: Option<broadcast::Receiver<Arc<Transaction>>>,
     running: JoinSet<Done>,
-    /// A ping is out and nothing was heard since.
+    /// When the client last said something, or was asked whether it lives.
+    heard: Instant,
+    /// It was asked, and has said nothing since.
     silent: bool,
 }
 
@@ -216,7 +226,7 @@ impl Talk {
             said = self.socket.recv(), if room => {
                 Event::Said(said.and_then(Result::ok))
             }
-            () = tokio::time::sleep(limits.socket_silence_max), if room => Event::Silent,
+            () = sleep_until(self.heard + limits.socket_silence_max), if room => Event::Silent,
         }
     }
 
@@ -231,14 +241,14 @@ impl Talk {
             Event::Said(said) => self.hear(said),
             Event::Silent if self.silent => Err(Over),
             Event::Silent => {
-                self.silent = true;
+                (self.silent, self.heard) = (true, Instant::now());
                 Ok(self.socket.send(Message::Ping(Default::default())).await?)
             }
         }
     }
 
     fn hear(&mut self, said: Option<Message>) -> Result<(), Over> {
-        self.silent = false;
+        (self.silent, self.heard) = (false, Instant::now());
         let body: Vec<u8> = match said {
             None | Some(Message::Close(_)) => return Err(Over),
             Some(Message::Ping(_) | Message::Pong(_)) => return Ok(()),
