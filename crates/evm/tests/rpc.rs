@@ -183,6 +183,12 @@ fn code_ends_by_gas_or_by_the_clock() {
     for method in ["eth_call", "eth_estimateGas", "eth_createAccessList"] {
         assert_eq!(served.code(method, &params("0xffffffffffff")), -32005, "{method}");
     }
+    let simulated = json!([{"blockStateCalls": [{
+        "stateOverrides": {to: {"code": LOOP}},
+        "blockOverrides": {"gasLimit": "0xffffffffffff"},
+        "calls": [{"to": to}],
+    }]}]);
+    assert_eq!(served.code("eth_simulateV1", &simulated.to_string()), -32005);
     let traced = |tracer: Value| {
         let mut options = tracer;
         options["stateOverrides"] = json!({to: {"code": LOOP}});

@@ -83,7 +83,7 @@ impl Default for Limits {
             reads_max: 64,
             turn_wait_max: Duration::from_secs(10),
             run_wait_max: Duration::from_secs(5),
-            call_gas_max: 100_000_000,
+            call_gas_max: 50_000_000,
             trace_bytes_max: 128 << 20,
             logs_blocks_max: 50_000,
             logs_max: 20_000,

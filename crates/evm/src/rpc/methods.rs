@@ -136,6 +136,7 @@ const FEES: Table = &[
 const CALLS: Table = &[
     ("eth_call", Weight::Code, Rpc::eth_call),
     ("eth_estimateGas", Weight::Code, Rpc::eth_estimate_gas),
+    ("eth_simulateV1", Weight::Code, Rpc::eth_simulate_v1),
     ("eth_createAccessList", Weight::Code, Rpc::eth_create_access_list),
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! [`server`] carries calls over HTTP, [`socket`] over WebSocket; [`message`] and [`params`] read
 //! them; [`methods`] names them all. The answers stand in [`account`], [`block`], [`logs`], [`fee`],
-//! [`call`], [`debug`], [`pool`], [`config`]; [`shape`] gives them the form that clients expect.
+//! [`call`], [`simulate`], [`debug`], [`pool`], [`config`]; [`shape`] gives them the form that clients expect.
 //! What strangers may ask for without end, [`limits`] ends.
 //!
 //! Most calls read memory and are answered where they come in. Those that may touch the disk, and
@@ -25,6 +25,7 @@ mod pool;
 mod read;
 mod server;
 mod shape;
+mod simulate;
 mod socket;
 mod trial;
 

@@ -265,12 +265,14 @@ fn apply_block(block: BlockOverrides, ground: &mut Ground, env: &mut EvmEnv) {
     apply_block_overrides(block, ground, &mut env.block_env);
 }
 
-fn moves(state: &StateOverride) -> Vec<(Address, Address)> {
+/// The precompiles that overrides move: from where, to where.
+pub(crate) fn moves(state: &StateOverride) -> Vec<(Address, Address)> {
     let moves = state.iter();
     moves.filter_map(|(from, account)| Some((*from, account.move_precompile_to?))).collect()
 }
 
-fn move_precompiles(
+/// Moves precompiles for one run.
+pub(crate) fn move_precompiles(
     precompiles: &mut PrecompilesMap,
     moved: &[(Address, Address)],
 ) -> Result<(), Error> {
