@@ -2,7 +2,8 @@
 //!
 //! [`server`] carries calls over HTTP, [`socket`] over WebSocket; [`message`] and [`params`] read
 //! them; [`methods`] names them all. The answers stand in [`account`], [`block`], [`logs`], [`fee`],
-//! [`call`], [`simulate`], [`debug`], [`pool`], [`config`]; [`shape`] gives them the form that clients expect.
+//! [`call`], [`simulate`], [`debug`], [`pool`], [`config`], on chains for development in [`wallet`]
+//! and [`dev`]; [`shape`] gives them the form that clients expect.
 //! What strangers may ask for without end, [`limits`] ends.
 //!
 //! Most calls read memory and are answered where they come in. Those that may touch the disk, and
@@ -13,6 +14,7 @@ mod block;
 mod call;
 mod config;
 mod debug;
+mod dev;
 mod fee;
 mod filters;
 mod limits;
@@ -28,6 +30,7 @@ mod shape;
 mod simulate;
 mod socket;
 mod trial;
+mod wallet;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -37,10 +40,12 @@ use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+pub use dev::Development;
 pub use limits::Limits;
 pub use message::{Answer, Error, answer};
 pub use params::Params;
 pub use server::{Pages, serve};
+pub use wallet::{Impersonated, Wallet};
 
 use crate::Chain;
 use crate::mempool::Mempool;
