@@ -2,7 +2,8 @@
 //!
 //! One file per command; what they share: [`failure`] (how a command says no), [`terminal`] (where
 //! words go), [`data`], [`keys`] and [`library`] (what lies on disk), [`machine`] (what the machine
-//! gives), [`gateway`] (how a gateway is asked), [`network`] (the roles, put together).
+//! gives), [`gateway`] (how a gateway is asked), [`network`] (the roles, put together), [`signals`] (how it is told to
+//! stop).
 
 mod failure;
 mod terminal;
@@ -14,6 +15,7 @@ mod library;
 mod machine;
 mod network;
 mod self_test;
+mod signals;
 
 mod chain;
 mod chat;

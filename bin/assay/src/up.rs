@@ -11,13 +11,13 @@ use clap::Args;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::data::{Data, DataArgument};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::library::{self, Library};
 use crate::machine::{ThreadsArgument, raise_open_files};
 use crate::network::{self, Network};
+use crate::signals::Signals;
 use crate::terminal::{note, say, say_json};
 
 /// Open files below which a busy gateway may have to refuse connections.
@@ -166,58 +166,6 @@ fn example(url: &str, model: &str) -> String {
     format!(
         "  curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'"
     )
-}
-
-/// The signals that ask a process to stop.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-/// One of them.
-#[derive(Clone, Copy, Debug)]
-enum Stop {
-    Interrupted,
-    Terminated,
-}
-
-impl Signals {
-    fn listen() -> Outcome<Self> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::new(Exit::Failed, "signals cannot be heard").why(error))
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> Stop {
-        tokio::select! {
-            _ = self.interrupt.recv() => Stop::Interrupted,
-            _ = self.terminate.recv() => Stop::Terminated,
-        }
-    }
-}
-
-impl Stop {
-    /// What a shell reports for a process that this signal ended.
-    fn code(self) -> u8 {
-        match self {
-            Stop::Interrupted => 130,
-            Stop::Terminated => 143,
-        }
-    }
-}
-
-impl std::fmt::Display for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Stop::Interrupted => "interrupted",
-            Stop::Terminated => "asked to stop",
-        })
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod chain;
 mod commands;
 mod library;
 mod network;
