@@ -397,6 +397,7 @@ impl Executor {
         if self.spec.active_at(EthereumHardfork::Osaka, header) && found > BLOCK_BYTES_MAX {
             return Err(BlockError::Size { found });
         }
+        rules::check_ommers(header.number, &block.ommers)?;
         let ommers = proofs::calculate_ommers_root(&block.ommers);
         same(Commitment::Ommers, header.ommers_hash, ommers)?;
         match (&block.withdrawals, header.withdrawals_root) {

@@ -19,6 +19,10 @@ const GAS_LIMIT_DRIFT: u64 = 1_024;
 /// The bytes that a proposer may write into a header.
 const EXTRA_DATA_MAX: usize = 32;
 
+/// How many stale siblings a block may name, and how far below it.
+const OMMERS_MAX: usize = 2;
+const OMMER_AGE_MAX: u64 = 6;
+
 /// The bytes of an encoded block since Osaka (EIP-7934): 10 MiB less 2 MiB for what wraps it.
 pub(crate) const BLOCK_BYTES_MAX: usize = 8 << 20;
 
@@ -112,6 +116,16 @@ pub enum BlockError {
     ProofOfWork {
         /// The field's name.
         field: &'static str,
+    },
+    /// More ommers than two, or one that is no stale sibling of the last six ancestors.
+    #[error("block {number} names {count} ommers, of which one has number {found:?}")]
+    Ommers {
+        /// The block's height.
+        number: u64,
+        /// How many it names.
+        count: usize,
+        /// The height of one that is too old or too new.
+        found: Option<u64>,
     },
     /// Larger than EIP-7934 allows.
     #[error("block has {found} bytes, {BLOCK_BYTES_MAX} are allowed")]
@@ -282,6 +296,16 @@ fn check_proof_of_work(spec: &Spec, header: &Header) -> Result<(), BlockError> {
     }
 }
 
+/// Judges the ommers' number and heights, on which their rewards depend.
+pub(crate) fn check_ommers(number: u64, ommers: &[Header]) -> Result<(), BlockError> {
+    let reach = number.saturating_sub(OMMER_AGE_MAX)..number;
+    let found = ommers.iter().map(|ommer| ommer.number).find(|ommer| !reach.contains(ommer));
+    if ommers.len() > OMMERS_MAX || found.is_some() {
+        return Err(BlockError::Ommers { number, count: ommers.len(), found });
+    }
+    Ok(())
+}
+
 fn check_fields(spec: &Spec, header: &Header) -> Result<(), BlockError> {
     use EthereumHardfork::{Amsterdam, Cancun, London, Prague, Shanghai};
     let fields = [
@@ -301,4 +325,21 @@ fn check_fields(spec: &Spec, header: &Header) -> Result<(), BlockError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(number: u64, ommers: &[u64]) -> bool {
+        let header = |number: &u64| Header { number: *number, ..Header::default() };
+        check_ommers(number, &ommers.iter().map(header).collect::<Vec<_>>()).is_ok()
+    }
+
+    #[test]
+    fn ommers_are_few_and_near() {
+        assert!(judge(10, &[]) && judge(10, &[4]) && judge(10, &[9, 9]) && judge(1, &[0]));
+        assert!(!judge(10, &[3]) && !judge(10, &[10]) && !judge(10, &[u64::MAX]));
+        assert!(!judge(10, &[9, 9, 9]) && !judge(0, &[0]));
+    }
 }
