@@ -288,7 +288,8 @@ impl Chain {
         Ok(self.block(number)?.map(|block| (block, index as usize)))
     }
 
-    fn executed(&self, at: At) -> Option<Arc<Executed>> {
+    /// A block and its outcome, if it is one of the newest.
+    pub(crate) fn executed(&self, at: At) -> Option<Arc<Executed>> {
         self.tree().node(at)?.executed.clone()
     }
 

@@ -85,7 +85,7 @@ impl fmt::Debug for Parent {
 /// What a proposer decides about the block it builds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes {
-    /// Seconds since 1970; later than the parent's.
+    /// Seconds since 1970; not before the parent's.
     pub timestamp: u64,
     /// Who gets the fees.
     pub beneficiary: Address,

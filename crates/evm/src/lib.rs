@@ -3,10 +3,11 @@
 //! In reading order: what is known ([`state`]), by which rules ([`Spec`]), from what start
 //! ([`Genesis`]), what is agreed on ([`Block`]), how it is run ([`Executor`]) and kept
 //! ([`Chain`]), what waits to be ([`mempool`]), and who makes blocks of it ([`producer`]); a [`Node`]
-//! is all of them at work, and [`rpc`] is how clients ask it. [`keystore`] keeps keys, [`clock`] tells
-//! the time.
+//! is all of them at work, [`rpc`] is how clients ask it, and by [`consensus`] several validators
+//! agree on one order. [`keystore`] keeps keys, [`clock`] tells the time.
 
 pub mod clock;
+pub mod consensus;
 pub mod keystore;
 pub mod mempool;
 pub mod producer;

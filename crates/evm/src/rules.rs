@@ -47,8 +47,8 @@ pub enum BlockError {
         /// One above its parent's.
         expected: u64,
     },
-    /// Not later than its parent.
-    #[error("block's time {found} s is not after its parent's {parent} s")]
+    /// Before its parent.
+    #[error("block's time {found} s is before its parent's {parent} s")]
     Timestamp {
         /// The time it gives, in seconds.
         found: u64,
@@ -214,7 +214,8 @@ pub(crate) fn check(
         let expected = parent.hash();
         return Err(BlockError::Parent { number, found: header.parent_hash, expected });
     }
-    if header.timestamp <= parent.timestamp {
+    // Ethereum asks for a later second; here several blocks share one.
+    if header.timestamp < parent.timestamp {
         let found = header.timestamp;
         return Err(BlockError::Timestamp { found, parent: parent.timestamp });
     }

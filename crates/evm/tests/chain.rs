@@ -256,11 +256,16 @@ fn a_full_block_leaves_the_rest_and_says_nothing_against_it() {
 }
 
 #[test]
-fn a_time_that_does_not_advance_builds_nothing() {
+fn a_time_that_goes_back_builds_nothing() {
     let chain = open(None);
+    let genesis = chain.head();
+    let first = Attributes { timestamp: 10, ..attributes(&genesis, 0) };
+    chain.append(chain.executor().build(&genesis, &first, [], || false).unwrap().executed).unwrap();
     let parent = chain.head();
-    let attributes = Attributes { timestamp: parent.header.timestamp, ..attributes(&parent, 0) };
-    let error = chain.executor().build(&parent, &attributes, [], || false).unwrap_err();
-    let expected = BlockError::Timestamp { found: 0, parent: 0 };
+    let same = Attributes { timestamp: 10, ..attributes(&parent, 0) };
+    assert!(chain.executor().build(&parent, &same, [], || false).is_ok());
+    let back = Attributes { timestamp: 9, ..same };
+    let error = chain.executor().build(&parent, &back, [], || false).unwrap_err();
+    let expected = BlockError::Timestamp { found: 9, parent: 10 };
     assert_eq!(error, assay_evm::BuildError::Attributes(expected));
 }
