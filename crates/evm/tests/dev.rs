@@ -41,7 +41,15 @@ impl Desk {
         let config = NodeConfig { genesis, producer, ..NodeConfig::default() };
         let node = Node::start(config, Arc::new(StillClock::at(NOW))).unwrap();
         let (chain, mempool) = (node.chain().clone(), node.mempool().clone());
-        let rpc = |modules| Rpc::new(chain.clone(), mempool.clone(), Limits::default(), modules);
+        let rpc = |modules| {
+            Rpc::new(
+                chain.clone(),
+                mempool.clone(),
+                Arc::new(StillClock::at(NOW)),
+                Limits::default(),
+                modules,
+            )
+        };
         let impersonated = Impersonated::default();
         let wallet = Wallet::new(rpc(Vec::new()), signers.clone(), impersonated.clone());
         let producer = node.producer().clone();

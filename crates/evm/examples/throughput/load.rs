@@ -112,7 +112,7 @@ pub(crate) fn serve(address: &str, directory: Option<&Path>) -> Outcome {
         let listener = tokio::net::TcpListener::bind(address).await?;
         let node = Node::start(config, Arc::new(SystemClock))?;
         let (chain, mempool) = (Arc::clone(node.chain()), Arc::clone(node.mempool()));
-        let rpc = Rpc::new(chain, mempool, Limits::default(), Vec::new());
+        let rpc = Rpc::new(chain, mempool, Arc::new(SystemClock), Limits::default(), Vec::new());
         serve_rpc(listener, rpc, Pages::None, CancellationToken::new()).await;
         Ok(())
     })

@@ -1,5 +1,6 @@
 //! Calls that change nothing: `eth_call`, what gas a transaction needs, and what it touches.
 
+use alloy_eips::BlockId;
 use alloy_primitives::{TxKind, U64, U256};
 use alloy_rpc_types_eth::state::{EvmOverrides, StateOverride};
 use alloy_rpc_types_eth::{AccessListResult, BlockOverrides, TransactionRequest};
@@ -27,28 +28,40 @@ const ACCESS_ROUNDS_MAX: usize = 8;
 impl Rpc {
     /// `[call, block, state overrides, block overrides]`
     pub(super) fn eth_call(&self, params: &Params<'_>) -> Answer {
-        let result = self.trial(params)?.run()?;
+        let result = self.trial(params, BlockId::latest())?.run()?;
         answer(&output(result.result)?)
     }
 
     /// `[call, block, state overrides, block overrides]`
     pub(super) fn eth_estimate_gas(&self, params: &Params<'_>) -> Answer {
-        let mut trial = self.trial(params)?;
+        let mut trial = self.trial(params, BlockId::pending())?;
         answer(&U64::from(estimate(&mut trial, self.limits().call_gas_max)?))
     }
 
     /// `[call, block, state overrides]`
     pub(super) fn eth_create_access_list(&self, params: &Params<'_>) -> Answer {
-        let mut trial = self.trial(params)?;
+        let mut trial = self.trial(params, BlockId::pending())?;
         answer(&access_list(&mut trial, self.limits().deadline())?)
     }
 
-    fn trial(&self, params: &Params<'_>) -> Result<Trial, Error> {
+    /// A call as the parameters state it, at the block they name or else at `usual`.
+    ///
+    /// What is asked for at the pending block is tried at the time that the next block would have: a
+    /// chain at which nothing happened for a while is in the past, and code that waits for a time
+    /// would go another way there, with other gas, than in the block that is made.
+    fn trial(&self, params: &Params<'_>, usual: BlockId) -> Result<Trial, Error> {
         let request: TransactionRequest = params.required(0)?;
-        let at = self.at(params.block(1)?)?;
+        let id = params.optional(1)?.unwrap_or(usual);
+        let at = self.at(id)?;
         let state: Option<StateOverride> = params.optional(2)?;
-        let block: Option<BlockOverrides> = params.optional(3)?;
-        self.trial_at(&at, request, EvmOverrides::new(state, block.map(Box::new)))
+        let mut block: BlockOverrides = params.optional(3)?.unwrap_or_default();
+        if id.is_pending() {
+            let last = &at.header;
+            let time = self.0.clock.now().as_secs().max(last.timestamp.saturating_add(1));
+            block.time.get_or_insert(time);
+            block.number.get_or_insert(U256::from(last.number.saturating_add(1)));
+        }
+        self.trial_at(&at, request, EvmOverrides::new(state, Some(Box::new(block))))
     }
 
     /// Prepares a call on what a block left.

@@ -48,6 +48,7 @@ pub use server::{Pages, serve};
 pub use wallet::{Impersonated, Wallet};
 
 use crate::Chain;
+use crate::clock::Clock;
 use crate::mempool::Mempool;
 use filters::Filters;
 use message::{Asked, Call, write_answer};
@@ -70,6 +71,7 @@ pub struct Rpc(Arc<Inner>);
 struct Inner {
     chain: Arc<Chain>,
     mempool: Arc<Mempool>,
+    clock: Arc<dyn Clock>,
     modules: Vec<Arc<dyn Module>>,
     limits: Limits,
     filters: Filters,
@@ -79,10 +81,12 @@ struct Inner {
 }
 
 impl Rpc {
-    /// Answers for `chain` and what waits in `mempool`, and lets `modules` answer their methods.
+    /// Answers for `chain` and what waits in `mempool`, and lets `modules` answer their methods. What
+    /// the next block would do is tried at the time of `clock`.
     pub fn new(
         chain: Arc<Chain>,
         mempool: Arc<Mempool>,
+        clock: Arc<dyn Clock>,
         limits: Limits,
         modules: Vec<Arc<dyn Module>>,
     ) -> Self {
@@ -90,7 +94,8 @@ impl Rpc {
         let places = |count: usize| Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS));
         let (reads, runs) = (places(limits.reads_max), places(limits.runs_max));
         let subscriptions = Arc::default();
-        let inner = Inner { chain, mempool, modules, limits, filters, subscriptions, reads, runs };
+        let inner =
+            Inner { chain, mempool, clock, modules, limits, filters, subscriptions, reads, runs };
         Self(Arc::new(inner))
     }
 

@@ -107,7 +107,8 @@ impl Served {
         limits: Limits,
         pages: Pages,
     ) -> Self {
-        let rpc = Rpc::new(Arc::clone(&chain), Arc::clone(&mempool), limits, Vec::new());
+        let clock = Arc::new(SystemClock);
+        let rpc = Rpc::new(Arc::clone(&chain), Arc::clone(&mempool), clock, limits, Vec::new());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
