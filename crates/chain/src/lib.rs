@@ -35,4 +35,4 @@ pub use providers::{Provider, Tier};
 pub use receipts::{Period, Span};
 pub use refusal::Refusal;
 pub use suite::{Beneficiaries, Contract, DEPLOYER, FirstSeat, Plan, Settings, Step, Value};
-pub use token::Part;
+pub use token::{FirstCall, Part};

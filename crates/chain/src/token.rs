@@ -1,13 +1,14 @@
 //! ASY: what accounts hold, and moving it.
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, Bytes, U256};
+use alloy_sol_types::SolCall;
 use assay_protocol::Amount;
 
 use crate::bindings::{AssayToken, Distribution};
 use crate::chain::Chain;
 use crate::client::Mined;
 use crate::error::ChainError;
-use crate::suite::Contract;
+use crate::suite::{Contract, Plan};
 
 /// A part of the supply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,34 @@ impl Chain {
             self.client().send(token, &AssayToken::approveCall { spender, value }).await?;
         }
         Ok(())
+    }
+}
+
+/// A call that hands out ASY in a genesis, before there is anyone to send a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstCall {
+    /// Whom.
+    pub to: Address,
+    /// What.
+    pub data: Bytes,
+}
+
+impl Plan {
+    /// Calls by the admin, who must be the beneficiary of both, that free the parts due at the start for
+    /// airdrop and liquidity and hand `shares` of them out.
+    pub fn first_money(&self, shares: &[(Address, Amount)]) -> Vec<FirstCall> {
+        let release = |part| FirstCall {
+            to: self.at(Contract::Distribution),
+            data: Distribution::releaseCall { part: part as u8 }.abi_encode().into(),
+        };
+        let share = |(to, value): &(Address, Amount)| FirstCall {
+            to: self.at(Contract::AssayToken),
+            data: AssayToken::transferCall { to: *to, value: U256::from(value.0) }
+                .abi_encode()
+                .into(),
+        };
+        let parts = [Part::Airdrop, Part::Liquidity].map(release);
+        parts.into_iter().chain(shares.iter().map(share)).collect()
     }
 }
 

@@ -15,14 +15,14 @@ const KEYS: [&str; 3] = [
     "5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a",
 ];
 
-const ASY: u128 = 1_000_000_000_000_000_000;
+pub(crate) const ASY: u128 = 1_000_000_000_000_000_000;
 
-fn key(n: usize) -> Key {
+pub(crate) fn key(n: usize) -> Key {
     let bytes: B256 = KEYS[n].parse().unwrap();
     Key::from_bytes(bytes.0).unwrap()
 }
 
-fn settings(admin: Address) -> Settings {
+pub(crate) fn settings(admin: Address) -> Settings {
     Settings {
         admin,
         delay: 0,
