@@ -3,7 +3,7 @@
 mod account;
 mod blocks;
 mod faucet;
-mod place;
+pub(crate) mod place;
 mod run;
 mod snapshot;
 mod statetest;

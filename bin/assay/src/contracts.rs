@@ -117,7 +117,7 @@ impl Deploy {
         })?;
         afford(&client, &key, &found).await?;
         // The decision is kept before anything is sent, so that whoever resumes decides the same.
-        save(&path, &book)?;
+        save_book(&path, &book)?;
         let json = self.on.json;
         let done = deploy(&client, &mut book, |contract, address, mined| {
             if !json {
@@ -125,7 +125,7 @@ impl Deploy {
             }
         });
         let done = done.await;
-        save(&path, &book)?;
+        save_book(&path, &book)?;
         done.map_err(refused)?;
         if json {
             say_json(&json!({ "schema": "assay.contracts/1", "book": path, "contracts": book }));
@@ -276,7 +276,8 @@ fn say_placed(contract: Contract, address: Address, mined: Option<Mined>) {
     }
 }
 
-fn save(path: &std::path::Path, book: &AddressBook) -> Outcome {
+/// Writes a book, with the folder it lies in.
+pub(crate) fn save_book(path: &std::path::Path, book: &AddressBook) -> Outcome {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         create_private(folder)?;
     }

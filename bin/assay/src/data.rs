@@ -7,6 +7,8 @@
 //! <data-dir>/models/sources/      which model a source file gives, by its SHA-256
 //! <data-dir>/gateway/key          who buys
 //! <data-dir>/gateway/answers      answers bought, with their receipts
+//! <data-dir>/admin/key            who governs the local chain
+//! <data-dir>/chain/               its genesis, blocks and state
 //! <data-dir>/contracts/<id>.json where a chain's contracts are, by chain id
 //! <data-dir>/providers/<n>/key    who sells
 //! <data-dir>/providers/<n>/sealed answers sold
@@ -75,6 +77,16 @@ impl Data {
     /// Where the gateway keeps its things.
     pub(crate) fn gateway(&self) -> PathBuf {
         self.folder.join("gateway")
+    }
+
+    /// Where the key of the local chain's admin lies.
+    pub(crate) fn admin(&self) -> PathBuf {
+        self.folder.join("admin")
+    }
+
+    /// Where the local chain lies.
+    pub(crate) fn chain(&self) -> PathBuf {
+        self.folder.join("chain")
     }
 
     /// Where the address book of a chain lies.

@@ -9,6 +9,7 @@ mod failure;
 mod terminal;
 
 mod data;
+mod embedded;
 mod gateway;
 mod keys;
 mod library;

@@ -70,13 +70,20 @@ pub(crate) struct Provider {
     pub(crate) url: String,
 }
 
-/// Takes an address for the gateway, so that nothing is computed if it is in use.
-pub(crate) fn claim(address: SocketAddr) -> Outcome<TcpListener> {
+/// Who takes part in the network of a data directory: the gateway, and `providers` providers.
+pub(crate) fn participants(data: &Data, providers: NonZeroUsize) -> Outcome<Vec<Address>> {
+    let folders = (0..providers.get()).map(|n| data.provider(n));
+    let keys = std::iter::once(data.gateway()).chain(folders);
+    keys.map(|folder| keys::load_or_create(&folder).map(|key| key.address())).collect()
+}
+
+/// Takes the address that `flag` gives, so that nothing is computed if it is in use.
+pub(crate) fn claim(address: SocketAddr, flag: &str) -> Outcome<TcpListener> {
     listen(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             Failure::new(Exit::Conflict, format_args!("port {} is in use", address.port()))
                 .why(format_args!("another program listens on {address}"))
-                .fix("stop it, or pass another --port; --port 0 takes a free one")
+                .fix(format_args!("stop it, or pass another {flag}; port 0 takes a free one"))
         }
         _ => Failure::file(format_args!("{address} cannot be listened on"), &error)
             .fix("pass another --host or --port"),

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::data::{Data, DataArgument};
+use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::library::{self, Library};
 use crate::machine::{ThreadsArgument, raise_open_files};
@@ -23,11 +24,11 @@ use crate::terminal::{note, say, say_json};
 /// Open files below which a busy gateway may have to refuse connections.
 const OPEN_FILES_MIN: u64 = 4096;
 
-/// Start a gateway and providers on this machine
+/// Start a gateway, providers and a chain on this machine
 ///
-/// Brings its own model and keys; the first start imports the model, which takes seconds. Clients
-/// that speak OpenAI use the printed address. Ctrl-C lets running answers finish; a second one
-/// quits at once.
+/// Brings its own model, keys, and a chain with the contracts in its genesis; the first start imports
+/// the model, which takes seconds. Clients that speak OpenAI use the gateway's address, wallets the
+/// chain's. Ctrl-C lets running answers finish; a second one quits at once.
 #[derive(Args, Debug)]
 pub(crate) struct Up {
     /// Port of the gateway; 0 takes a free one
@@ -36,6 +37,9 @@ pub(crate) struct Up {
     /// Address that the gateway listens on
     #[arg(long, env = "ASSAY_HOST", value_name = "IP", default_value = "127.0.0.1")]
     host: IpAddr,
+    /// Port of the chain's JSON-RPC; 0 takes a free one
+    #[arg(long, env = "ASSAY_RPC_PORT", value_name = "PORT", default_value_t = 8701)]
+    rpc_port: u16,
     #[command(flatten)]
     data: DataArgument,
     /// Model to serve: a GGUF file, a directory, an .assay file, an id or a name [default: the one that ships]
@@ -69,23 +73,30 @@ impl Up {
         let lock = data.lock()?;
         let runtime = Runtime::new()
             .map_err(|error| Failure::new(Exit::Failed, "no threads to serve with").why(error))?;
-        let listener = {
+        let (listener, rpc) = {
             let _inside = runtime.enter();
-            network::claim(SocketAddr::new(self.host, self.port))?
+            let claim = |port, flag| network::claim(SocketAddr::new(self.host, port), flag);
+            (claim(self.port, "--port")?, claim(self.rpc_port, "--rpc-port")?)
         };
         if files < OPEN_FILES_MIN {
             note(format_args!(
                 "only {files} files and sockets may be open; raise it: ulimit -n 65536"
             ));
         }
-        let code = runtime.block_on(self.serve(&data, listener, began));
+        let code = runtime.block_on(self.serve(&data, listener, rpc, began));
         // What still runs has been drained, or is to be left behind.
         runtime.shutdown_background();
         drop(lock);
         code
     }
 
-    async fn serve(self, data: &Data, listener: TcpListener, began: Instant) -> Outcome<ExitCode> {
+    async fn serve(
+        self,
+        data: &Data,
+        listener: TcpListener,
+        rpc: TcpListener,
+        began: Instant,
+    ) -> Outcome<ExitCode> {
         let mut signals = Signals::listen()?;
         let cpu = self.threads.cpu()?;
         let threads = (cpu.isa(), cpu.threads());
@@ -104,6 +115,8 @@ impl Up {
             // What is half-written is swept at the next start.
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
+        let participants = network::participants(data, self.providers)?;
+        let chain = Embedded::start(data, &participants, rpc).await?;
         let (id, name) = (loaded.id, loaded.name.clone());
         let mut network =
             Network::start(data, loaded, cpu, self.providers, self.cors_origins, listener).await?;
@@ -119,6 +132,12 @@ impl Up {
                 "gateway": url,
                 "providers": providers,
                 "model": { "id": id, "name": name },
+                "chain": {
+                    "rpc": chain.url(),
+                    "id": chain.book.chain_id,
+                    "genesis": chain.book.genesis,
+                },
+                "contracts": chain.book.contracts,
                 "data_dir": data.folder(),
                 "pid": std::process::id(),
             }));
@@ -129,6 +148,12 @@ impl Up {
                 say(format_args!("  provider   {}  {}", provider.url, provider.address));
             }
             say(format_args!("  model      {name}  {id}"));
+            say(format_args!(
+                "  chain      {}  id {}, {} contracts",
+                chain.url(),
+                chain.book.chain_id,
+                chain.book.contracts.len(),
+            ));
             say(format_args!("  computing  {} threads, {}", threads.1, threads.0));
             say(format_args!("  data       {}\n", data.folder().display()));
             say(format_args!("Ask it something:\n\n{}\n", example(&url, &name)));
@@ -139,8 +164,13 @@ impl Up {
             signal = signals.next() => signal,
         };
         note(format_args!("{first}: finishing what runs; again to quit at once"));
+        let ending = async {
+            let drained = network.drain().await;
+            chain.stop().await;
+            drained
+        };
         tokio::select! {
-            drained = network.drain() => drained.map(|()| ExitCode::SUCCESS),
+            drained = ending => drained.map(|()| ExitCode::SUCCESS),
             signal = signals.next() => Ok(ExitCode::from(signal.code())),
         }
     }

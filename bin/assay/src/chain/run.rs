@@ -70,7 +70,7 @@ impl Run {
 
     async fn work(self) -> Outcome<ExitCode> {
         let mut signals = Signals::listen()?;
-        let listener = network::claim(self.rpc)?;
+        let listener = network::claim(self.rpc, "--rpc")?;
         let production = self.production();
         let folder = self.place.directory()?;
         let mut genesis = self.place.genesis()?;
@@ -134,8 +134,15 @@ impl Run {
     /// Who answers: for everybody what any chain answers, for developers what they need.
     fn answers(&self, node: &Node, production: Production) -> Rpc {
         let (chain, mempool) = (node.chain(), node.mempool());
-        let rpc =
-            |modules| Rpc::new(Arc::clone(chain), Arc::clone(mempool), Limits::default(), modules);
+        let rpc = |modules| {
+            Rpc::new(
+                Arc::clone(chain),
+                Arc::clone(mempool),
+                Arc::new(SystemClock),
+                Limits::default(),
+                modules,
+            )
+        };
         if !self.place.dev {
             return rpc(Vec::new());
         }
