@@ -239,7 +239,7 @@ impl On {
                 None => "stands".to_owned(),
                 Some(gas) => format!("missing, at most {} gas", grouped(gas)),
             };
-            say(format_args!("{:<18} {}  {state}", place.contract.to_string(), place.address));
+            say(format_args!("{:<24} {}  {state}", place.contract, place.address));
         }
         if found.gas() > 0 {
             let coins = coins(found.cost());
@@ -267,12 +267,12 @@ fn say_placed(contract: Contract, address: Address, mined: Option<Mined>) {
     match mined {
         Some(mined) => {
             note(format_args!(
-                "{contract:<18} {address}  {} gas, block {}",
+                "{contract:<24} {address}  {} gas, block {}",
                 grouped(mined.gas),
                 mined.block
             ));
         }
-        None => note(format_args!("{contract:<18} {address}  stands")),
+        None => note(format_args!("{contract:<24} {address}  stands")),
     }
 }
 

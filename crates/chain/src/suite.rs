@@ -208,7 +208,10 @@ impl Contract {
 impl fmt::Display for Contract {
     /// The contract's name in Solidity.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        match self {
+            Self::Erc3009DepositCollector => f.pad("ERC3009DepositCollector"),
+            other => f.pad(&format!("{other:?}")),
+        }
     }
 }
 
