@@ -2,6 +2,7 @@
 
 mod account;
 mod blocks;
+mod cluster;
 mod faucet;
 pub(crate) mod place;
 mod run;
@@ -28,6 +29,7 @@ enum Command {
     Status(status::Status),
     Faucet(faucet::Faucet),
     Account(account::Account),
+    Key(cluster::Key),
     Export(blocks::Export),
     Import(blocks::Import),
     Snapshot(snapshot::Snapshot),
@@ -43,6 +45,7 @@ impl Chain {
             Command::Status(status) => done(crate::wait(status.run())),
             Command::Faucet(faucet) => done(crate::wait(faucet.run())),
             Command::Account(account) => done(account.run()),
+            Command::Key(key) => done(key.run()),
             Command::Export(export) => done(export.run()),
             Command::Import(import) => done(import.run()),
             Command::Snapshot(snapshot) => done(snapshot.run()),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use assay_evm::consensus::simplex::verifier;
 use assay_evm::keystore::{Signer, mnemonic};
 use assay_evm::state::StoreError;
 use assay_evm::{Chain, ChainError, Genesis, NodeError, Options};
@@ -92,7 +93,9 @@ impl Place {
     /// Opens the chain that lies there.
     pub(crate) fn open(&self) -> Outcome<Arc<Chain>> {
         let folder = self.existing()?;
-        let chain = Chain::open(&self.genesis()?, Some(&folder), [], Options::default());
+        let genesis = self.genesis()?;
+        let verifier = [verifier(&genesis)];
+        let chain = Chain::open(&genesis, Some(&folder), verifier, Options::default());
         chain.map_err(|error| refused(&folder, &error))
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use assay_evm::clock::SystemClock;
+use assay_evm::consensus::simplex::{Cluster, verifier};
 use assay_evm::producer::{self, Production};
 use assay_evm::rpc::{Development, Impersonated, Limits, Module, Pages, Rpc, Wallet, serve};
 use assay_evm::{Node, NodeConfig};
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+use super::cluster::{ClusterArguments, Fees};
 use super::place::{self, Place};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::machine::raise_open_files;
@@ -38,6 +40,8 @@ const DRIFT_MAX_DEV: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(crate) struct Run {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    cluster: ClusterArguments,
     /// Address that answers JSON-RPC; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8545")]
     rpc: SocketAddr,
@@ -78,7 +82,9 @@ impl Run {
             genesis.0.gas_limit = self.gas_limit;
         }
         let config = NodeConfig {
-            genesis,
+            // Every node of the chain must have it, a single validator too: it may not stay one.
+            precompiles: vec![verifier(&genesis)],
+            genesis: genesis.clone(),
             directory: folder.clone(),
             producer: producer::Config {
                 production,
@@ -102,6 +108,11 @@ impl Run {
                 .map_err(|error| place::unstarted(folder.as_deref(), &error))?,
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
+        let fees = Fees { beneficiary: self.beneficiary, gas_limit: self.gas_limit };
+        let cluster = match &folder {
+            Some(folder) => self.cluster.start(&node, &genesis, folder, fees, None)?,
+            None => None,
+        };
         self.announce(&node, &listener)?;
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(serve(
@@ -110,12 +121,24 @@ impl Run {
             Pages::All,
             shutdown.clone(),
         ));
-        let first = signals.next().await;
+        let first = tokio::select! {
+            first = signals.next() => first,
+            () = ended(cluster.as_ref()) => {
+                let why = cluster.map(Cluster::stop).and_then(Result::err);
+                let failure = Failure::new(Exit::Failed, "this node no longer takes part");
+                return Err(why.into_iter().fold(failure, Failure::why));
+            }
+        };
         note(format_args!("{first}: finishing what runs; again to quit at once"));
         shutdown.cancel();
         let ending = async {
             // That it failed has been logged.
             let _ = serving.await;
+            if let Some(Err(error)) =
+                tokio::task::spawn_blocking(move || cluster.map(Cluster::stop)).await.ok().flatten()
+            {
+                note(format_args!("{error}"));
+            }
             node.stop().await;
         };
         tokio::select! {
@@ -126,6 +149,8 @@ impl Run {
 
     fn production(&self) -> Production {
         match self.interval {
+            // The validators agree on when.
+            _ if self.cluster.joins() => Production::OnCall,
             Some(interval) if interval > 0 => Production::Every(Duration::from_millis(interval)),
             _ => Production::OnDemand,
         }
@@ -193,4 +218,11 @@ impl Run {
         say("\nCtrl-C stops it.");
         Ok(())
     }
+}
+
+/// Ends when the cluster does by itself; never without one.
+async fn ended(cluster: Option<&Cluster>) {
+    let Some(cluster) = cluster else { return std::future::pending().await };
+    let mut position = cluster.position();
+    while position.changed().await.is_ok() {}
 }
