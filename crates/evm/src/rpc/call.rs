@@ -46,7 +46,7 @@ impl Rpc {
 
     /// A call as the parameters state it, at the block they name or else at `usual`.
     ///
-    /// What is asked for at the pending block is tried at the time that the next block would have: a
+    /// What is asked for at the pending block is tried at the time and fee of the next one: a
     /// chain at which nothing happened for a while is in the past, and code that waits for a time
     /// would go another way there, with other gas, than in the block that is made.
     fn trial(&self, params: &Params<'_>, usual: BlockId) -> Result<Trial, Error> {
@@ -60,6 +60,9 @@ impl Rpc {
             let time = self.0.clock.now().as_secs().max(last.timestamp.saturating_add(1));
             block.time.get_or_insert(time);
             block.number.get_or_insert(U256::from(last.number.saturating_add(1)));
+            if let Some(fee) = self.chain().spec().base_fee_after(last, time) {
+                block.base_fee.get_or_insert(U256::from(fee));
+            }
         }
         self.trial_at(&at, request, EvmOverrides::new(state, Some(Box::new(block))))
     }

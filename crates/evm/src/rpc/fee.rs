@@ -29,9 +29,11 @@ const HISTORY_BLOCKS_MAX: u64 = 1024;
 const PERCENTILES_MAX: usize = 100;
 
 impl Rpc {
-    /// `[]`: the next block's base fee and the proposed tip.
+    /// `[]`: the proposed tip over the greater of two base fees, the newest block's and the next
+    /// one's: a client that knows this price alone estimates with it over the one, and pays the other.
     pub(super) fn eth_gas_price(&self, _: &Params<'_>) -> Answer {
-        let base_fee = self.next_base_fee().unwrap_or(0);
+        let newest = self.chain().head().header.base_fee_per_gas;
+        let base_fee = self.next_base_fee().max(newest).unwrap_or(0);
         answer(&U256::from(self.tip()?.saturating_add(u128::from(base_fee))))
     }
 
