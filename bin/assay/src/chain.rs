@@ -2,7 +2,7 @@
 
 mod account;
 mod blocks;
-mod cluster;
+pub(crate) mod cluster;
 mod faucet;
 pub(crate) mod place;
 mod run;

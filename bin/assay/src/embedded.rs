@@ -3,6 +3,7 @@
 //! ```text
 //! <data-dir>/admin/key            who governs it, and holds the first coins and ASY
 //! <data-dir>/chain/genesis.json   what it starts from; made once
+//! <data-dir>/chain/validator.key  who votes on it
 //! <data-dir>/chain/               its blocks and state
 //! <data-dir>/contracts/7777.json  where its contracts are
 //! ```
@@ -18,15 +19,16 @@ use assay_chain::{
     AddressBook, Beneficiaries, Contract, DEPLOYER, Deployed, FirstSeat, Plan, Settings, Value,
 };
 use assay_evm::clock::SystemClock;
+use assay_evm::consensus::simplex::verifier;
 use assay_evm::producer::{self, Production};
 use assay_evm::rpc::{Limits, Pages, Rpc, serve};
 use assay_evm::{Call, Genesis, Node, NodeConfig};
-use assay_protocol::{Address, Amount, B256, Key, LOCAL_CHAIN, U256, keccak256};
+use assay_protocol::{Address, Amount, LOCAL_CHAIN, U256, keccak256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::place;
+use crate::chain::{cluster::load_or_create, place};
 use crate::contracts::{read_book, save_book};
 use crate::data::{Data, create_private, write_whole};
 use crate::failure::{Exit, Failure, Outcome};
@@ -72,6 +74,7 @@ impl Embedded {
         create_private(&folder)?;
         let (genesis, book) = begin(data, participants)?;
         let config = NodeConfig {
+            precompiles: vec![verifier(&genesis)],
             genesis,
             directory: Some(folder.clone()),
             producer: producer::Config {
@@ -102,6 +105,15 @@ impl Embedded {
         format!("http://{}", self.rpc)
     }
 
+    /// Waits for the server to end, which it does not by itself.
+    pub(crate) async fn failed(&mut self) -> Failure {
+        let why = match (&mut self.serving).await {
+            Ok(()) => "its server ended although nobody asked it to".to_owned(),
+            Err(panic) => panic.to_string(),
+        };
+        Failure::new(Exit::Failed, "the chain broke").why(why)
+    }
+
     /// Stops answering, then stops making blocks. What was acknowledged is on disk.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
@@ -114,51 +126,59 @@ impl Embedded {
 /// The genesis and the address book; both are made once and kept, the book last.
 fn begin(data: &Data, participants: &[Address]) -> Outcome<(Genesis, AddressBook)> {
     let (file, book_file) = (data.chain().join("genesis.json"), data.contracts(LOCAL_CHAIN.0));
-    if let (Some(genesis), Some(book)) = (read_genesis(&file)?, read_book(&book_file)?) {
-        let found = genesis.block().0.hash_slow();
-        if book.genesis != found {
+    match (read_genesis(&file)?, read_book(&book_file)?) {
+        (Some(genesis), Some(book)) => {
+            let found = genesis.block().0.hash_slow();
+            if book.genesis == found {
+                return Ok((genesis, book));
+            }
             let what =
                 format!("{} is of another chain than {}", book_file.display(), file.display());
-            return Err(Failure::new(Exit::Conflict, what)
+            Err(Failure::new(Exit::Conflict, what)
                 .why(format_args!("its genesis is {}, expected {found}", book.genesis))
-                .fix(
-                    "move the book away, or restore the one that belongs to this data directory",
-                ));
+                .fix("move the book away, or restore the one that belongs to this data directory"))
         }
-        return Ok((genesis, book));
-    }
-    let admin = keys::load_or_create(&data.admin())?;
-    // Whatever an interrupted first start left is made anew, unless blocks stand on it.
-    let genesis = match read_genesis(&file)? {
-        Some(genesis) => genesis,
-        None => {
-            let genesis = first(&admin, participants)?;
+        // An interrupted first start, or a lost book: the genesis says where everything stands.
+        (Some(genesis), None) => {
+            let book = book_of(&genesis, settings(data, genesis.0.timestamp)?)?;
+            save_book(&book_file, &book)?;
+            Ok((genesis, book))
+        }
+        (None, None) if !data.chain().join("chain.redb").exists() => {
+            let genesis = first(data, participants)?;
             let text = serde_json::to_vec_pretty(&genesis.0).expect("a genesis is plain values");
             write_whole(&file, &text)?;
-            genesis
+            begin(data, participants)
         }
-    };
-    let book = book_of(&genesis, settings(admin.address(), genesis.0.timestamp));
-    save_book(&book_file, &book)?;
-    Ok((genesis, book))
+        (None, _) => {
+            let what = format!("{} is missing, and a chain was made of it", file.display());
+            Err(Failure::new(Exit::NotFound, what).fix(format_args!(
+                "restore it from a backup; to begin a new chain, move {} and {} away",
+                data.chain().display(),
+                book_file.display(),
+            )))
+        }
+    }
 }
 
 /// A genesis in which the contracts stand where a deployment with the same settings would put them.
-fn first(admin: &Key, participants: &[Address]) -> Outcome<Genesis> {
+fn first(data: &Data, participants: &[Address]) -> Outcome<Genesis> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let settings = settings(data, now)?;
+    let admin = settings.admin;
     let coins = |share: u128| U256::from(COINS / share) * U256::from(WHOLE);
-    let mut funded = vec![(admin.address(), coins(1))];
+    let mut funded = vec![(admin, coins(1))];
     funded.extend(participants.iter().map(|account| (*account, coins(1_000))));
     let mut genesis = Genesis::development(LOCAL_CHAIN.0, &funded);
     genesis.0.timestamp = now;
 
-    let plan = Plan::new(&settings(admin.address(), now), &BTreeMap::new());
+    let plan = Plan::new(&settings, &BTreeMap::new());
     let shares: Vec<_> = participants.iter().map(|account| (*account, ASY)).collect();
     let deployed = plan.steps().iter().map(|step| (DEPLOYER, step.data.clone()));
     let money = plan.first_money(&shares).into_iter().map(|call| (call.to, call.data));
     let calls: Vec<Call> = deployed
         .chain(money)
-        .map(|(to, data)| Call { from: admin.address(), to: Some(to), value: U256::ZERO, data })
+        .map(|(to, data)| Call { from: admin, to: Some(to), value: U256::ZERO, data })
         .collect();
     let (genesis, _) = genesis.enact(&calls).map_err(|error| {
         Failure::new(Exit::Failed, "the contracts do not stand in a genesis").why(error)
@@ -166,8 +186,11 @@ fn first(admin: &Key, participants: &[Address]) -> Outcome<Genesis> {
     Ok(genesis)
 }
 
-fn settings(admin: Address, start: u64) -> Settings {
-    Settings {
+/// What the deployment decides: this machine's admin holds every office, its validator the only seat.
+fn settings(data: &Data, start: u64) -> Outcome<Settings> {
+    let admin = keys::load_or_create(&data.admin())?.address();
+    let key = load_or_create(&data.chain().join("validator.key"))?;
+    Ok(Settings {
         admin,
         delay: 0,
         treasury: admin,
@@ -175,28 +198,25 @@ fn settings(admin: Address, start: u64) -> Settings {
         values: MOMENTS.map(|(value, seconds)| (value, U256::from(seconds))).into(),
         start,
         beneficiaries: Beneficiaries::all(admin),
-        // The chain has one validator that nobody has to agree with.
-        seats: vec![FirstSeat {
-            key: admin.into_word(),
-            owner: admin,
-            socket: "localhost:1".to_owned(),
-        }],
-    }
+        seats: vec![FirstSeat { key, owner: admin, socket: "localhost:1".to_owned() }],
+    })
 }
 
 /// What stands in a genesis that [`first`] made.
-fn book_of(genesis: &Genesis, settings: Settings) -> AddressBook {
+fn book_of(genesis: &Genesis, settings: Settings) -> Outcome<AddressBook> {
     let plan = Plan::new(&settings, &BTreeMap::new());
-    let code =
-        |address: &Address| genesis.0.alloc.get(address).and_then(|account| account.code.clone());
-    let standing = Contract::ALL.into_iter().filter_map(|contract| {
-        let address = plan.at(contract);
-        let code_hash: B256 = keccak256(code(&address)?);
-        Some((contract, Deployed { address, code_hash }))
-    });
     let mut book = AddressBook::new(LOCAL_CHAIN.0, genesis.block().0.hash_slow(), settings);
-    book.contracts = standing.collect();
-    book
+    for contract in Contract::ALL {
+        let address = plan.at(contract);
+        let account = genesis.0.alloc.get(&address);
+        let code = account.and_then(|account| account.code.as_ref()).ok_or_else(|| {
+            Failure::new(Exit::Conflict, "the address book of the local chain cannot be made anew")
+                .why(format_args!("{contract} does not stand at {address} in its genesis: another key or release made it"))
+                .fix("restore the book, or the key and the release that made this chain")
+        })?;
+        book.contracts.insert(contract, Deployed { address, code_hash: keccak256(code) });
+    }
+    Ok(book)
 }
 
 fn read_genesis(path: &Path) -> Outcome<Option<Genesis>> {

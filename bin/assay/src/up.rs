@@ -34,10 +34,10 @@ pub(crate) struct Up {
     /// Port of the gateway; 0 takes a free one
     #[arg(long, env = "ASSAY_PORT", default_value_t = 8700)]
     port: u16,
-    /// Address that the gateway listens on
+    /// Address that the gateway and the chain listen on
     #[arg(long, env = "ASSAY_HOST", value_name = "IP", default_value = "127.0.0.1")]
     host: IpAddr,
-    /// Port of the chain's JSON-RPC; 0 takes a free one
+    /// Port of the chain's JSON-RPC, which web pages of any origin may use; 0 takes a free one
     #[arg(long, env = "ASSAY_RPC_PORT", value_name = "PORT", default_value_t = 8701)]
     rpc_port: u16,
     #[command(flatten)]
@@ -116,10 +116,20 @@ impl Up {
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
         let participants = network::participants(data, self.providers)?;
-        let chain = Embedded::start(data, &participants, rpc).await?;
+        let mut chain = tokio::select! {
+            chain = Embedded::start(data, &participants, rpc) => chain?,
+            signal = signals.next() => return Ok(ExitCode::from(signal.code())),
+        };
         let (id, name) = (loaded.id, loaded.name.clone());
-        let mut network =
-            Network::start(data, loaded, cpu, self.providers, self.cors_origins, listener).await?;
+        let started =
+            Network::start(data, loaded, cpu, self.providers, self.cors_origins, listener).await;
+        let mut network = match started {
+            Ok(network) => network,
+            Err(failure) => {
+                chain.stop().await;
+                return Err(failure);
+            }
+        };
         let url = network.url();
         if self.json {
             let providers: Vec<_> = network
@@ -160,7 +170,11 @@ impl Up {
             say("Ctrl-C stops it.");
         }
         let first = tokio::select! {
-            failure = network.failed() => return Err(failure),
+            failure = network.failed() => {
+                chain.stop().await;
+                return Err(failure);
+            }
+            failure = chain.failed() => return Err(failure),
             signal = signals.next() => signal,
         };
         note(format_args!("{first}: finishing what runs; again to quit at once"));

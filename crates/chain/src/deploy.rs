@@ -58,6 +58,7 @@ impl Survey {
 
 /// Looks at what stands and what is missing. Sends nothing.
 pub async fn survey(client: &Client, book: &AddressBook) -> Result<Survey, ChainError> {
+    client.expect(book)?;
     let plan = Plan::new(&book.settings, &book.contracts);
     let mut contracts = Vec::new();
     for contract in Contract::ALL {

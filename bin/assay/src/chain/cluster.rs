@@ -36,14 +36,7 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn run(&self) -> Outcome {
-        let key = if self.file.exists() {
-            load(&self.file)?
-        } else {
-            let key = NodeKey::generate();
-            key.save(&self.file).map_err(|error| unusable(&error))?;
-            key
-        };
-        let public = public(&key)?;
+        let public = load_or_create(&self.file)?;
         if self.json {
             say_json(&json!({ "schema": "assay.chain.key/1", "public": public }));
         } else {
@@ -51,6 +44,16 @@ impl Key {
         }
         Ok(())
     }
+}
+
+/// The public half of the validator's key in `file`, which is made if it is not there.
+pub(crate) fn load_or_create(file: &Path) -> Outcome<B256> {
+    if file.exists() {
+        return public(&load(file)?);
+    }
+    let key = NodeKey::generate();
+    key.save(file).map_err(|error| unusable(&error))?;
+    public(&key)
 }
 
 /// Which part a node takes among validators.
