@@ -1,8 +1,9 @@
-//! The official OpenAI clients against a network started by the binary.
+//! Other people's clients against what the binary starts: OpenAI's against a network, and viem,
+//! ethers, web3.py and cast against a chain and against the contracts in a network's chain.
 //!
-//! Python's tools live in `.venv`, Node's in `tests/sdk/node/node_modules`; both are installed
-//! from pinned versions on the first run and kept. A missing tool fails the run: a check that is
-//! skipped in silence is no check.
+//! Python's tools live in `.venv`, Node's in a `node_modules` beside each `package.json`; all are
+//! installed from pinned versions on the first run and kept. A missing tool fails the run: a check
+//! that is skipped in silence is no check.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -10,22 +11,44 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
-use crate::{cargo, root, step};
+use crate::{cargo, line, root, step};
 
 pub(crate) fn run() -> Result<()> {
     step("binary", cargo().args(["build", "--package", "assay", "--locked", "--quiet"]))?;
     let python = python()?;
-    let node = node()?;
+    for folder in [sdk().join("node"), sdk().join("chain"), root().join("contracts")] {
+        node_packages(&folder)?;
+    }
 
-    let network = Network::start()?;
-    eprintln!("    a network answers at {}", network.url);
-    let mut pytest = Command::new(&python);
-    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).arg(sdk().join("python"));
-    step("Python client", network.told_to(&mut pytest))?;
+    let chain = Running::chain()?;
+    eprintln!("    a chain answers at {}", chain.rpc()?);
+    step("web3.py", chain.told_to_chain(&mut pytest(&python, "chain"))?)?;
+    let clients = ["viem.test.mjs", "ethers.test.mjs", "cast.test.mjs"];
+    step("viem, ethers and cast", chain.told_to_chain(tests("chain").args(clients))?)?;
+    drop(chain);
+
+    let network = Running::network()?;
+    eprintln!("    a network answers at {}", network.gateway()?);
+    step("Python client", network.told_to_gateway(&mut pytest(&python, "python"))?)?;
+    step("Node client", network.told_to_gateway(&mut tests("node"))?)?;
+    step("contracts", network.told_to_chain(tests("chain").arg("contracts.test.mjs"))?)
+}
+
+/// Python's tests in one folder.
+fn pytest(python: &Path, folder: &str) -> Command {
+    let mut tests = Command::new(python);
+    tests.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).arg(sdk().join(folder));
+    tests.env("PYTHONDONTWRITEBYTECODE", "1");
+    tests
+}
+
+/// Node's tests in one folder; all of them unless files are added.
+fn tests(folder: &str) -> Command {
     let mut tests = Command::new("node");
-    tests.current_dir(&node).args(["--test", "--test-reporter=spec"]);
-    step("Node client", network.told_to(&mut tests))
+    tests.current_dir(sdk().join(folder)).args(["--test", "--test-reporter=spec"]);
+    tests
 }
 
 fn sdk() -> PathBuf {
@@ -49,16 +72,9 @@ fn python() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// The folder of Node's tests, with the pinned packages.
-fn node() -> Result<PathBuf> {
-    let folder = sdk().join("node");
-    node_packages(&folder)?;
-    Ok(folder)
-}
-
 /// Installs what a folder's lock file pins, unless it is there.
 pub(crate) fn node_packages(folder: &Path) -> Result<()> {
-    need("node", "install Node.js 18 or later")?;
+    need("node", "install Node.js 20 or later")?;
     let (pinned, modules) = (folder.join("package-lock.json"), folder.join("node_modules"));
     if !is_installed(&modules, &pinned)? {
         need("npm", "install npm, which comes with Node.js; on Debian: apt install npm")?;
@@ -89,43 +105,72 @@ fn mark_installed(folder: &Path, pinned: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A running `assay up`, ended with this value.
-struct Network {
+/// A process of the binary that has said where it answers; ended with this value.
+struct Running {
     child: Child,
     binary: PathBuf,
     data: PathBuf,
-    url: String,
+    /// What it said once ready.
+    ready: Value,
 }
 
-impl Network {
-    fn start() -> Result<Self> {
+impl Running {
+    /// A network of this machine alone, with its chain.
+    fn network() -> Result<Self> {
+        Self::start(&["up", "--json", "--port", "0", "--rpc-port", "0", "--data-dir"])
+    }
+
+    /// A chain to develop on.
+    fn chain() -> Result<Self> {
+        Self::start(&["chain", "run", "--dev", "--json", "--rpc", "127.0.0.1:0", "--data"])
+    }
+
+    /// Starts the binary; the last argument takes a directory.
+    fn start(arguments: &[&str]) -> Result<Self> {
         let here = std::env::current_exe()?;
         let binary = here.with_file_name("assay");
         let data = here.with_file_name("sdk-data");
         let _ = fs::remove_dir_all(&data);
-        let mut up = Command::new(&binary);
-        up.args(["up", "--json", "--port", "0", "--data-dir"]).arg(&data);
-        let mut child = up.stdout(Stdio::piped()).spawn().context("the binary does not start")?;
+        let mut command = Command::new(&binary);
+        command.args(arguments).arg(&data).stdout(Stdio::piped());
+        let mut child = command.spawn().context("the binary does not start")?;
         let stdout = child.stdout.take().context("the binary's output is piped")?;
-        let mut network = Self { child, binary, data, url: String::new() };
+        let mut running = Self { child, binary, data, ready: Value::Null };
         let mut ready = String::new();
         BufReader::new(stdout).read_line(&mut ready)?;
-        let ready: serde_json::Value =
-            serde_json::from_str(&ready).context("`assay up` ended before it was ready")?;
-        network.url = ready["gateway"].as_str().context("no gateway in the ready line")?.into();
-        Ok(network)
+        running.ready = serde_json::from_str(&ready)
+            .with_context(|| format!("{} ended before it was ready", line(&command)))?;
+        Ok(running)
     }
 
-    fn told_to<'a>(&self, tests: &'a mut Command) -> &'a mut Command {
-        tests
-            .env("ASSAY_URL", &self.url)
+    fn gateway(&self) -> Result<&str> {
+        self.ready["gateway"].as_str().context("no gateway in the ready line")
+    }
+
+    /// Where the chain answers: a chain by itself says `rpc`, a network says it of its `chain`.
+    fn rpc(&self) -> Result<&str> {
+        let found = self.ready["rpc"].as_str().or_else(|| self.ready["chain"]["rpc"].as_str());
+        found.context("no chain in the ready line")
+    }
+
+    fn told_to_gateway<'a>(&self, tests: &'a mut Command) -> Result<&'a mut Command> {
+        Ok(tests
+            .env("ASSAY_URL", self.gateway()?)
             .env("ASSAY_BIN", &self.binary)
-            .env("ASSAY_DATA_DIR", &self.data)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("ASSAY_DATA_DIR", &self.data))
+    }
+
+    fn told_to_chain<'a>(&self, tests: &'a mut Command) -> Result<&'a mut Command> {
+        let rpc = self.rpc()?;
+        tests.env("ASSAY_CHAIN_RPC", rpc).env("ASSAY_CHAIN_WS", rpc.replacen("http", "ws", 1));
+        if let Some(contracts) = self.ready.get("contracts") {
+            tests.env("ASSAY_CONTRACTS", contracts.to_string());
+        }
+        Ok(tests)
     }
 }
 
-impl Drop for Network {
+impl Drop for Running {
     fn drop(&mut self) {
         // Ending it hard is safe: what it stores is committed before an answer leaves.
         let _ = self.child.kill();
