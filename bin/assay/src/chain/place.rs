@@ -58,7 +58,10 @@ impl Place {
                 * alloy_primitives::U256::from(1_000_000_000_000_000_000_u64);
             let funded: Vec<_> =
                 self.signers().iter().map(|signer| (signer.address(), wei)).collect();
-            return Ok(Genesis::development(self.chain_id, &funded));
+            let mut genesis = Genesis::development(self.chain_id, &funded);
+            // A header does not name its chain; this keeps one directory from serving two.
+            genesis.0.extra_data = self.chain_id.to_be_bytes().into();
+            return Ok(genesis);
         }
         let path = self.genesis.as_ref().ok_or_else(|| {
             Failure::new(Exit::Usage, "it is not said what the chain starts from")

@@ -54,7 +54,7 @@ pub(crate) struct Run {
     /// Who gets the fees
     #[arg(long, value_name = "ADDRESS", default_value_t = Address::ZERO)]
     beneficiary: Address,
-    /// Gas of a block
+    /// Gas of a block that the chain moves toward, by less than 1/1024 per block
     #[arg(long, value_name = "N", default_value_t = assay_evm::GAS_LIMIT)]
     gas_limit: u64,
     /// Print one JSON line once ready
@@ -77,10 +77,7 @@ impl Run {
         let listener = network::claim(self.rpc, "--rpc")?;
         let production = self.production();
         let folder = self.place.directory()?;
-        let mut genesis = self.place.genesis()?;
-        if self.place.dev {
-            genesis.0.gas_limit = self.gas_limit;
-        }
+        let genesis = self.place.genesis()?;
         let config = NodeConfig {
             // Every node of the chain must have it, a single validator too: it may not stay one.
             precompiles: vec![verifier(&genesis)],

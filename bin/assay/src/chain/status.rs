@@ -22,13 +22,17 @@ impl Status {
         let ask = |method, params| self.node.ask(method, params);
         let client = ask("web3_clientVersion", json!([])).await?;
         let chain = number(&ask("eth_chainId", json!([])).await?);
-        let head = ask("eth_getBlockByNumber", json!(["latest", false])).await?;
-        let genesis = ask("eth_getBlockByNumber", json!(["0x0", false])).await?;
+        let height = number(&ask("eth_blockNumber", json!([])).await?);
+        // A chain that was started from a snapshot, or pruned, need not have these blocks.
+        let kept = async |which: &str| {
+            ask("eth_getBlockByNumber", json!([which, false])).await.unwrap_or_default()
+        };
+        let (head, genesis) = (kept("latest").await, kept("0x0").await);
         let waiting = ask("txpool_status", json!([])).await?;
         let price = number(&ask("eth_gasPrice", json!([])).await?);
         let (pending, queued) = (number(&waiting["pending"]), number(&waiting["queued"]));
         let count = head["transactions"].as_array().map_or(0, Vec::len);
-        let (height, time) = (number(&head["number"]), number(&head["timestamp"]));
+        let time = number(&head["timestamp"]);
         if self.json {
             say_json(&json!({
                 "schema": "assay.chain.status/1",
