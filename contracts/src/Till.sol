@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
+import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
@@ -17,13 +18,15 @@ import {Positions} from "./libraries/Positions.sol";
 /// by `Tills`. Money is brought over from `Channels` when it is needed. Every entry point decides and writes first,
 /// and moves tokens last.
 contract Till is ITill, ReentrancyGuardTransient {
+    using Checkpoints for Checkpoints.Trace208;
     using Positions for Taken[];
     using SafeERC20 for IERC20;
 
     uint256 private constant BPS = 10_000;
-    /// Runs of positions above a channel's frontier that verdicts may have taken before another one must wait.
-    /// Returns to the payer come on top: they fill gaps, and one more for every cover window in a dispute window.
-    uint256 private constant VERDICTS_MOST = 16;
+    /// Runs of positions above a channel's frontier that may be taken before a verdict that adds one must wait. As
+    /// many, released at once, stay below what one transaction may use. Returns to the payer never wait; they join
+    /// what is paid around them.
+    uint256 private constant TAKEN_MOST = 256;
 
     IChannels public immutable channels;
     IReceipts public immutable receipts;
@@ -35,6 +38,8 @@ contract Till is ITill, ReentrancyGuardTransient {
 
     mapping(bytes32 channel => Account) private _accounts;
     mapping(bytes32 channel => Taken[]) private _taken;
+    /// What was claimed, by the second in which this Till first saw it.
+    mapping(bytes32 channel => Checkpoints.Trace208) private _seen;
 
     constructor(IChannels channels_, IReceipts receipts_, IParameters parameters_) {
         channels = channels_;
@@ -45,8 +50,10 @@ contract Till is ITill, ReentrancyGuardTransient {
 
     /// @inheritdoc ITill
     function release(ChannelConfig calldata config) external nonReentrant returns (uint128 amount) {
-        (bytes32 channel, uint128 claimed) = _open(config);
-        uint128 covered = receipts.covered(provider(), channel, _windowAgo());
+        (bytes32 channel,) = _open(config);
+        uint48 then = _windowAgo();
+        uint128 claimed = seen(channel, then);
+        uint128 covered = receipts.covered(provider(), channel, then);
         Account storage account = _accounts[channel];
         uint128 from = account.frontier;
         uint128 until = claimed < covered ? claimed : covered;
@@ -70,12 +77,16 @@ contract Till is ITill, ReentrancyGuardTransient {
         require(channelBefore < channelAfter, EmptySpan(channelBefore, channelAfter));
         (bytes32 channel, uint128 claimed) = _open(config);
         Taken[] storage taken = _taken[channel];
-        uint256 open = taken.verdicts();
-        require(open < VERDICTS_MOST, TooManyVerdicts(open, VERDICTS_MOST));
+        uint256 before = taken.length;
 
         uint128 frontier = _accounts[channel].frontier;
-        amount = taken.take(channelBefore > frontier ? channelBefore : frontier, channelAfter, to);
-        _satisfy(channel, config.token, claimed);
+        uint128 from = channelBefore > frontier ? channelBefore : frontier;
+        // What is claimed is paid at once; what is not, when it is.
+        uint128 paid = taken.settle(from, channelAfter < claimed ? channelAfter : claimed);
+        if (paid != 0) owed[config.token][to] += paid;
+        amount = paid + taken.reserve(from > claimed ? from : claimed, channelAfter, to);
+        uint256 open = taken.length;
+        require(open <= before || open <= TAKEN_MOST, TooManyVerdicts(open, TAKEN_MOST));
         emit Judged(channel, to, channelBefore, channelAfter, amount);
         _collect(config.token, to);
     }
@@ -92,16 +103,16 @@ contract Till is ITill, ReentrancyGuardTransient {
 
     /// @inheritdoc ITill
     function reclaim(ChannelConfig calldata config) external nonReentrant returns (uint128 amount) {
-        (bytes32 channel,) = _open(config);
+        (bytes32 channel, uint128 claimed) = _open(config);
         Account storage account = _accounts[channel];
         (uint128 marked, uint48 markedAt) = (account.marked, account.markedAt);
         require(markedAt != 0, NotMarked(channel));
         uint256 due = markedAt + parameters.value(Value.CoverWindow);
         require(block.timestamp >= due, TooEarly(block.timestamp, due));
 
-        uint128 covered = receipts.covered(provider(), channel);
+        uint128 covered = _coveredInTime(channel, claimed, markedAt, uint48(due));
         uint128 from = covered > account.frontier ? covered : account.frontier;
-        amount = _taken[channel].take(from, marked, address(0));
+        amount = _taken[channel].settle(from, marked);
         require(amount != 0, NothingUncovered(marked, covered));
         (account.marked, account.markedAt) = (0, 0);
         emit Reclaimed(channel, config.payer, amount);
@@ -124,16 +135,25 @@ contract Till is ITill, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ITill
+    function seen(bytes32 channel, uint48 at) public view returns (uint128) {
+        // Only positions are ever pushed, so the value fits.
+        return uint128(_seen[channel].upperLookupRecent(at));
+    }
+
+    /// @inheritdoc ITill
     function provider() public view returns (address) {
         require(address(this) != _code, NotATill());
         return address(bytes20(Clones.fetchCloneArgs(address(this))));
     }
 
-    /// Checks that the channel pays this Till, and gives verdicts what has been claimed for them since.
+    /// Checks that the channel pays this Till, notes what is claimed now, and gives verdicts what of it is theirs.
+    /// @dev A note is only ever added, so who calls often makes the times finer, and postpones nothing.
     function _open(ChannelConfig calldata config) private returns (bytes32 channel, uint128 claimed) {
         require(config.receiver == address(this), NotMyChannel(config.receiver, address(this)));
         channel = channels.getChannelId(config);
         (, claimed) = channels.channels(channel);
+        Checkpoints.Trace208 storage notes = _seen[channel];
+        if (claimed > notes.latest()) notes.push(uint48(block.timestamp), claimed);
         _satisfy(channel, config.token, claimed);
     }
 
@@ -149,6 +169,20 @@ contract Till is ITill, ReentrancyGuardTransient {
             owed[token][taken.to] += until - taken.paid;
             taken.paid = until;
         }
+    }
+
+    /// How far receipts covered a channel when the provider's time was over.
+    /// @dev Coverage that was above all claims when the payer asked, and is so still, speaks of receipts for which
+    /// there are no vouchers: it counts for nothing.
+    function _coveredInTime(bytes32 channel, uint128 claimed, uint48 markedAt, uint48 due)
+        private
+        view
+        returns (uint128)
+    {
+        address owner = provider();
+        if (receipts.covered(owner, channel, markedAt) > claimed) return 0;
+        uint128 covered = receipts.covered(owner, channel, due);
+        return covered < claimed ? covered : claimed;
     }
 
     /// Divides released money. Shares are rounded down; the provider has what is left.

@@ -143,6 +143,7 @@ contract HostileTokensTest is TillFixture {
         fund(hostile(0), 1000);
         claimHostile(0, 600);
         coverHostile(0, 600);
+        see(hostile(0));
         skip(disputeWindow);
         bytes memory shut = abi.encodeWithSignature("ReentrancyGuardReentrantCall()");
 
@@ -169,6 +170,7 @@ contract HostileTokensTest is TillFixture {
         fund(hostile(0), 1000);
         claimHostile(0, 1000);
         coverHostile(0, 1000);
+        see(hostile(0));
         skip(disputeWindow);
         token.refuse(treasury, true);
         token.refuse(owner, true);
@@ -192,6 +194,7 @@ contract HostileTokensTest is TillFixture {
         fund(hostile(0), 1000);
         claimHostile(0, 1000);
         coverHostile(0, 1000);
+        see(hostile(0));
         token.setFee(1000);
         skip(disputeWindow);
         till.release(hostile(0));

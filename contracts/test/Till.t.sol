@@ -60,8 +60,10 @@ contract TillTest is TillFixture {
         spans[0] = Span(channels.getChannelId(config), 0, 1000);
         vm.prank(bob);
         receipts.post(bob, keccak256("root"), 1, spans);
+        tills.open(bob);
+        see(config);
         skip(disputeWindow);
-        Till(tills.open(bob)).release(config);
+        Till(receiver).release(config);
         assertEq(dollar.balanceOf(bob), 930);
     }
 
@@ -93,7 +95,46 @@ contract TillTest is TillFixture {
         skip(disputeWindow);
         assertEq(till.release(configOf(0)), 400);
         claimUpTo(0, 1100);
+        assertEq(till.release(configOf(0)), 0);
+        skip(disputeWindow);
         assertEq(till.release(configOf(0)), 100);
+    }
+
+    function test_coverage_in_advance_leaves_a_whole_window_for_a_verdict() public {
+        coverUpTo(0, type(uint128).max);
+        skip(disputeWindow);
+        claimUnseen(0, 1000);
+        assertEq(till.release(configOf(0)), 0);
+        skip(disputeWindow - 1);
+        assertEq(till.release(configOf(0)), 0);
+        assertEq(judge(0, 100, 350, buyer), 250);
+        skip(1);
+        assertEq(till.release(configOf(0)), 750);
+    }
+
+    function test_what_nobody_showed_the_till_is_not_released() public {
+        coverUpTo(0, 1000);
+        claimUnseen(0, 1000);
+        skip(10 * disputeWindow);
+        assertEq(till.release(configOf(0)), 0);
+        assertEq(till.seen(idOf(0), uint48(vm.getBlockTimestamp() - 1)), 0);
+        assertEq(till.seen(idOf(0), uint48(vm.getBlockTimestamp())), 1000);
+        skip(disputeWindow);
+        assertEq(till.release(configOf(0)), 1000);
+    }
+
+    function test_calling_often_puts_nothing_off() public {
+        coverUpTo(0, 2000);
+        uint256 first = vm.getBlockTimestamp();
+        for (uint128 i = 1; i <= 10; ++i) {
+            vm.warp(first + i * disputeWindow / 10);
+            claimUpTo(0, 100 * i);
+        }
+        for (uint128 i = 1; i <= 10; ++i) {
+            vm.warp(first + disputeWindow + i * disputeWindow / 10);
+            assertEq(till.release(configOf(0)), 100);
+            assertEq(till.release(configOf(0)), 0);
+        }
     }
 
     function test_a_young_chain_releases_nothing_instead_of_failing() public {
@@ -150,7 +191,8 @@ contract TillTest is TillFixture {
         assertEq(dollar.balanceOf(buyer), 50);
         skip(disputeWindow);
         claimUpTo(0, 1000);
-        assertEq(till.release(configOf(0)), 750);
+        skip(disputeWindow);
+        assertEq(till.release(configOf(0)), 750 - 100);
         assertEq(till.owed(address(dollar), buyer), 200);
         till.collect(address(dollar), buyer);
         assertEq(dollar.balanceOf(buyer), 250);
@@ -169,19 +211,69 @@ contract TillTest is TillFixture {
         vm.stopPrank();
     }
 
-    function test_a_seventeenth_open_verdict_waits() public {
-        claimUpTo(0, 1000);
-        for (uint128 i; i < 16; ++i) {
-            judge(0, 10 * i, 10 * i + 5, buyer);
+    /// Each wrong receipt lies between two right ones, so no two verdicts are one run.
+    function test_twenty_wrong_receipts_all_reach_their_money() public {
+        coverUpTo(0, 1000);
+        claimUpTo(0, 400);
+        for (uint128 i; i < 20; ++i) {
+            assertEq(judge(0, 20 * i + 5, 20 * i + 15, buyer), 10);
+        }
+        assertEq(till.takenOf(idOf(0)).length, 20);
+        assertEq(dollar.balanceOf(buyer), 200);
+        skip(disputeWindow);
+        assertEq(till.release(configOf(0)), 200);
+        assertEq(till.takenOf(idOf(0)).length, 0);
+        assertEq(dollar.balanceOf(address(till)), 0);
+    }
+
+    function test_verdicts_that_touch_are_one_run() public {
+        claimUpTo(0, 500);
+        // Paid at once, in an order that closes gaps from both sides.
+        judge(0, 100, 200, buyer);
+        judge(0, 300, 400, owner);
+        assertEq(judge(0, 200, 300, buyer), 100);
+        assertEq(till.takenOf(idOf(0)).length, 1);
+        // Over the end of what is claimed, and on: the rest of both is one promise.
+        assertEq(judge(0, 350, 600, buyer), 200);
+        assertEq(judge(0, 600, 700, buyer), 100);
+        assertEq(till.takenOf(idOf(0)).length, 2);
+        // Somebody else's promise stays its own.
+        assertEq(judge(0, 650, 800, fees), 100);
+        assertEq(till.takenOf(idOf(0)).length, 3);
+        claimUpTo(0, 800);
+        till.collect(address(dollar), fees);
+        till.collect(address(dollar), buyer);
+        assertEq(dollar.balanceOf(buyer), 500);
+        assertEq(dollar.balanceOf(owner), 100);
+        assertEq(dollar.balanceOf(fees), 100);
+        coverUpTo(0, 800);
+        skip(disputeWindow);
+        assertEq(till.release(configOf(0)), 100);
+        assertEq(dollar.balanceOf(address(till)), 0);
+    }
+
+    function test_a_full_channel_waits_and_what_it_costs_is_bounded() public {
+        claimUpTo(0, 400);
+        // Promises are the dearest to keep: nothing of them is paid yet.
+        for (uint128 i; i < 256; ++i) {
+            judge(0, 400 + 2 * i, 401 + 2 * i, buyer);
         }
         ChannelConfig memory config = configOf(0);
-        vm.expectRevert(abi.encodeWithSelector(ITill.TooManyVerdicts.selector, 16, 16));
+        vm.expectRevert(abi.encodeWithSelector(ITill.TooManyVerdicts.selector, 257, 256));
         vm.prank(arbiter);
-        till.verdict(config, 500, 505, buyer);
-        coverUpTo(0, 60);
+        till.verdict(config, 1000, 1001, buyer);
+        // One that adds no run is passed still.
+        assertEq(judge(0, 910, 912, buyer), 1);
+
+        claimUnseen(0, 912);
+        till.release(config);
+        vm.snapshotGasLastCall("Till", "release, 256 promises paid");
+        coverUpTo(0, 912);
         skip(disputeWindow);
-        assertEq(till.release(configOf(0)), 30);
-        assertEq(judge(0, 500, 505, buyer), 5);
+        assertEq(till.release(config), 400 + 255);
+        vm.snapshotGasLastCall("Till", "release, 256 runs forgotten");
+        assertEq(till.takenOf(idOf(0)).length, 0);
+        assertEq(judge(0, 1000, 1001, buyer), 1);
     }
 
     // Returns.
@@ -228,6 +320,38 @@ contract TillTest is TillFixture {
         till.reclaim(configOf(0));
         skip(disputeWindow);
         assertEq(till.release(configOf(0)), 1000);
+    }
+
+    function test_receipts_between_the_due_time_and_the_call_come_too_late() public {
+        claimUpTo(0, 1000);
+        markAs(0);
+        skip(coverWindow + 1);
+        coverUpTo(0, 1000);
+        assertEq(till.reclaim(configOf(0)), 1000);
+        skip(disputeWindow);
+        assertEq(till.release(configOf(0)), 0);
+        assertEq(dollar.balanceOf(address(till)), 0);
+    }
+
+    function test_coverage_above_all_claims_stops_no_return() public {
+        coverUpTo(0, type(uint128).max);
+        claimUnseen(0, 1000);
+        markAs(0);
+        skip(coverWindow);
+        assertEq(till.reclaim(configOf(0)), 1000);
+        assertEq(dollar.balanceOf(payerOf(0)), 1000);
+        assertEq(till.release(configOf(0)), 0);
+        assertEq(dollar.balanceOf(address(till)), 0);
+    }
+
+    function test_coverage_that_is_claimed_in_time_stops_the_return() public {
+        coverUpTo(0, 1500);
+        claimUpTo(0, 1000);
+        markAs(0);
+        skip(coverWindow);
+        claimUpTo(0, 1500);
+        vm.expectRevert(abi.encodeWithSelector(ITill.NothingUncovered.selector, 1000, 1500));
+        till.reclaim(configOf(0));
     }
 
     function test_only_what_was_claimed_when_asked_goes_back() public {

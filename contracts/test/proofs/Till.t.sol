@@ -72,6 +72,9 @@ contract TillProofs is Base {
     address private constant OWNER = address(0x0e4);
     address private constant BUYER = address(0xb0b);
 
+    uint256 private constant START = 1_800_000_000;
+
+    uint256 private clock;
     World private world;
     Ledger private token;
     Till private till;
@@ -101,10 +104,23 @@ contract TillProofs is Base {
         vm.assume(claimed <= claimedLater && covered <= coveredLater);
         start(0, 0);
         world.shift(claimed, covered);
+        ripen();
         till.release(config());
         world.shift(claimedLater, coveredLater);
+        ripen();
         till.release(config());
         assert(paid() == least(claimedLater, coveredLater));
+    }
+
+    /// However far coverage was posted in advance, a claim is paid no sooner than a window after it was seen.
+    function check_a_claim_waits_a_window(uint128 claimed, uint128 covered, uint256 wait) public {
+        vm.assume(wait < 1 days);
+        start(0, 0);
+        world.shift(claimed, covered);
+        assert(till.release(config()) == 0);
+        vm.warp(START + wait);
+        assert(till.release(config()) == 0);
+        assert(paid() == 0);
     }
 
     function check_a_verdict_comes_out_of_the_release(uint128 claimed, uint128 covered, uint128 from, uint128 until)
@@ -117,6 +133,7 @@ contract TillProofs is Base {
         uint256 taken = till.verdict(config(), from, until, BUYER);
         assert(taken == until - from);
         assert(token.balanceOf(BUYER) == taken);
+        ripen();
         uint256 amount = till.release(config());
         assert(amount + taken == least(claimed, covered));
         assert(paid() + taken == least(claimed, covered));
@@ -126,6 +143,7 @@ contract TillProofs is Base {
         vm.assume(from < until && until <= claimed && until <= covered);
         start(0, 0);
         world.shift(claimed, covered);
+        ripen();
         till.release(config());
         vm.prank(address(0xa4b));
         assert(till.verdict(config(), from, until, BUYER) == 0);
@@ -135,6 +153,7 @@ contract TillProofs is Base {
     function released(uint128 claimed, uint128 covered, uint256 fee, uint256 share) private {
         start(fee, share);
         world.shift(claimed, covered);
+        ripen();
         uint256 amount = till.release(config());
         assert(amount == least(claimed, covered));
         assert(token.balanceOf(address(0xfee)) == amount * fee / 10_000);
@@ -146,6 +165,15 @@ contract TillProofs is Base {
         vm.assume(fee <= 500 && share <= 1000);
         world.charge(fee, share);
         token.mint(address(till), type(uint128).max);
+        clock = START;
+        vm.warp(clock);
+    }
+
+    /// Lets the Till see what is claimed, and the dispute window pass.
+    function ripen() private {
+        till.release(config());
+        clock += 1 days;
+        vm.warp(clock);
     }
 
     function config() private view returns (ChannelConfig memory channel) {
