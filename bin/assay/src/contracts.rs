@@ -237,6 +237,7 @@ impl On {
         for place in &found.contracts {
             let state = match place.missing {
                 None => "stands".to_owned(),
+                Some(0) => "missing, comes with Distribution".to_owned(),
                 Some(gas) => format!("missing, at most {} gas", grouped(gas)),
             };
             say(format_args!("{:<24} {}  {state}", place.contract, place.address));
@@ -320,7 +321,7 @@ fn refused(error: ChainError) -> Failure {
         ChainError::Unreachable { .. } => {
             (Exit::Unreachable, "is the node running, and --rpc right?")
         }
-        ChainError::Pending { .. } => {
+        ChainError::Pending { .. } | ChainError::Busy { .. } => {
             (Exit::Timeout, "run the same command again later; it goes on where it stopped")
         }
         ChainError::OtherChain { .. } => (

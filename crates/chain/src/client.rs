@@ -13,8 +13,12 @@ use assay_protocol::Key;
 use crate::book::AddressBook;
 use crate::error::ChainError;
 
+/// How long one answer is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// How long a transaction is waited for. A public chain under load takes minutes.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Between two looks.
+const POLL_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection to a node that speaks Ethereum's JSON-RPC, with or without a key that signs.
 #[derive(Clone, Debug)]
@@ -44,6 +48,9 @@ impl Client {
             .parse()
             .map_err(|error| ChainError::Url { url: url.to_owned(), reason: format!("{error}") })?;
         let account = key.map(Key::address);
+        let http = reqwest::Client::builder().timeout(ANSWER_MAX).build().map_err(|error| {
+            ChainError::Unreachable { url: url.to_owned(), reason: error.to_string() }
+        })?;
         let provider = match key {
             Some(key) => {
                 let signer = PrivateKeySigner::from_bytes(&B256::from(key.to_bytes()))
@@ -56,12 +63,12 @@ impl Client {
                     .with_simple_nonce_management()
                     .fetch_chain_id()
                     .wallet(wallet)
-                    .connect_http(parsed)
+                    .connect_reqwest(http, parsed)
                     .erased()
             }
-            None => ProviderBuilder::new().connect_http(parsed).erased(),
+            None => ProviderBuilder::new().connect_reqwest(http, parsed).erased(),
         };
-        provider.client().set_poll_interval(Duration::from_millis(100));
+        provider.client().set_poll_interval(POLL_EVERY);
         let failed = |error| ChainError::from_rpc(url, error);
         let chain_id = provider.get_chain_id().await.map_err(failed)?;
         let first =
@@ -160,6 +167,7 @@ impl Client {
         value: U256,
     ) -> Result<Mined, ChainError> {
         let from = self.account.ok_or(ChainError::NoKey)?;
+        self.settled(from).await?;
         let request = TransactionRequest::default()
             .with_from(from)
             .with_to(to)
@@ -170,12 +178,33 @@ impl Client {
         self.wait(*sent.tx_hash()).await
     }
 
-    /// Waits until `hash` is in a block.
+    /// Waits until nothing of `account` is under way, such as what an interrupted command sent: what it
+    /// does would be done twice, or refused because it is done.
+    async fn settled(&self, account: Address) -> Result<(), ChainError> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let mined = self.provider.get_transaction_count(account).latest().await;
+            let sent = self.provider.get_transaction_count(account).pending().await;
+            let (mined, sent) = (
+                mined.map_err(|error| self.failed(error))?,
+                sent.map_err(|error| self.failed(error))?,
+            );
+            if sent <= mined {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(ChainError::Busy { account, waiting: sent - mined });
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    }
+
+    /// Waits until `hash` is in a block. A node that does not answer for a moment may still have it.
     pub(crate) async fn wait(&self, hash: TxHash) -> Result<Mined, ChainError> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let receipt = self.provider.get_transaction_receipt(hash).await;
-            if let Some(receipt) = receipt.map_err(|error| self.failed(error))? {
+            let found = self.provider.get_transaction_receipt(hash).await;
+            if let Ok(Some(receipt)) = found {
                 if !receipt.status() {
                     return Err(ChainError::Failed { hash });
                 }
@@ -185,7 +214,7 @@ impl Client {
             if tokio::time::Instant::now() >= deadline {
                 return Err(ChainError::Pending { hash, seconds: PATIENCE.as_secs() });
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 }

@@ -61,6 +61,14 @@ pub enum ChainError {
         /// How long was waited.
         seconds: u64,
     },
+    /// Earlier transactions of the account are not in a block yet.
+    #[error("{waiting} earlier transactions of {account} are in no block yet; nothing was sent")]
+    Busy {
+        /// Whose.
+        account: Address,
+        /// How many.
+        waiting: u64,
+    },
     /// Sending needs a key.
     #[error("this needs a key that signs transactions, and none was given")]
     NoKey,
