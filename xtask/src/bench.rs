@@ -4,6 +4,8 @@
 //! The model has the shape of a 0.494B llama with random weights in Q8_0: speed does not depend
 //! on what weights say. Rows of other benchmarks are left as they are.
 
+pub(crate) mod chain;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -37,15 +39,41 @@ pub(crate) fn run() -> Result<()> {
     let load = load();
     let mut rows = measure(Command::new(examples.join("gmacs")).arg("--json"))?;
     rows.extend(measure(Command::new(examples.join("speed")).arg(&model).arg("--json"))?);
+    let rows = rows.into_iter().map(|value| Row { value }).collect();
+    keep_measured(rows, &load, COMMAND)
+}
+
+/// One figure, as it stands in `docs/benchmarks.json`.
+struct Row {
+    value: Value,
+}
+
+impl Row {
+    fn new(name: &str, value: &Value, unit: &str) -> Self {
+        Self { value: json!({ "name": name, "value": value, "unit": unit }) }
+    }
+
+    /// The same figure of somebody else, measured in the same run.
+    fn beside(mut self, peer: &str, value: &Value) -> Self {
+        self.value["peer"] = json!(peer);
+        self.value["peer_value"] = value.clone();
+        self
+    }
+}
+
+/// Keeps rows, with the machine, the load at the start, the day and the command they come from.
+fn keep_measured(rows: Vec<Row>, load: &str, command: &str) -> Result<()> {
     let (machine, date) = (machine(), today()?);
-    for row in &mut rows {
-        row["peer"] = Value::Null;
-        row["peer_value"] = Value::Null;
+    let rows = rows.into_iter().map(|Row { value: mut row }| {
+        for field in ["peer", "peer_value"] {
+            row[field] = row[field].take();
+        }
         row["machine"] = json!(format!("{machine}, load {load} at the start"));
         row["date"] = json!(date);
-        row["command"] = json!(COMMAND);
-    }
-    keep(rows)
+        row["command"] = json!(command);
+        row
+    });
+    keep(rows.collect())
 }
 
 /// Runs a benchmark that prints one JSON row a line.
@@ -82,13 +110,18 @@ fn write_table(page: &Path, rows: &[Value]) -> Result<()> {
     else {
         bail!("docs/benchmarks.md has no place for rows");
     };
-    let mut table =
-        String::from("| Figure | Value | Machine | Date | Command |\n|---|---|---|---|---|\n");
+    let mut table = String::from(
+        "| Figure | Value | Peer | Machine | Date | Command |\n|---|---|---|---|---|---|\n",
+    );
     for row in rows {
         let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
         let value = row["value"].as_f64().map(rounded).unwrap_or_default();
+        let peer = match row["peer_value"].as_f64() {
+            Some(value) => format!("{}: {}", text("peer"), rounded(value)),
+            None => String::new(),
+        };
         table += &format!(
-            "| `{}` | {value} {} | {} | {} | `{}` |\n",
+            "| `{}` | {value} {} | {peer} | {} | {} | `{}` |\n",
             text("name"),
             text("unit"),
             text("machine"),
