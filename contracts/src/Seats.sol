@@ -33,8 +33,8 @@ abstract contract Seats is ISeats {
     mapping(bytes32 key => address) private _ownerOfKey;
     mapping(bytes32 key => mapping(uint64 epoch => bool)) private _punished;
 
-    /// @param genesis The first seats. They sit while nobody else may, and their owners' stakes answer for their
-    /// keys like all others. A weight given here is ignored: one vote per seat.
+    /// @param genesis The first seats. They fill the draw up to their number, and their owners' stakes answer for
+    /// their keys like all others. A weight given here is ignored: one vote per seat.
     constructor(Seat[] memory genesis) {
         require(genesis.length > 0 && genesis.length <= GENESIS_MAX, GenesisSeats(genesis.length, GENESIS_MAX));
         for (uint256 i = 0; i < genesis.length; i++) {
@@ -94,13 +94,15 @@ abstract contract Seats is ISeats {
 
     /// @inheritdoc ISeats
     function seats() external view returns (Seat[] memory drawn) {
-        address[] memory sorted = _sorted(_seatsMax());
-        if (sorted.length == 0) return _genesis;
-        drawn = new Seat[](sorted.length);
+        uint256 most = _seatsMax();
+        address[] memory sorted = _sorted(most);
+        uint256 wanted = _genesis.length < most ? _genesis.length : most;
+        drawn = new Seat[](sorted.length < wanted ? wanted : sorted.length);
         for (uint256 i = 0; i < sorted.length; i++) {
             Wish storage wish = _wishes[sorted[i]];
             drawn[i] = Seat(wish.key, sorted[i], 1, wish.socket);
         }
+        _fill(drawn, sorted.length);
     }
 
     /// @inheritdoc ISeats
@@ -170,6 +172,24 @@ abstract contract Seats is ISeats {
         // Shortens the array in place: `seated` is at most its length.
         assembly ("memory-safe") {
             mstore(sorted, seated)
+        }
+    }
+
+    /// Fills what stake leaves empty of `drawn` with first seats, in their order.
+    /// @dev Owners that sit by stake come last, with keys of which they gave several: so nobody has two votes for
+    /// a seat of his own while another first seat is free, and there are always enough.
+    function _fill(Seat[] memory drawn, uint256 staked) private view {
+        uint256 seated = staked;
+        for (uint256 pass = 0; pass < 2; pass++) {
+            for (uint256 i = 0; i < _genesis.length && seated < drawn.length; i++) {
+                Seat storage first = _genesis[i];
+                bool free = true;
+                for (uint256 k = 0; k < seated && free; k++) {
+                    bool owns = pass == 0 && k < staked && drawn[k].owner == first.owner;
+                    free = drawn[k].key != first.key && !owns;
+                }
+                if (free) drawn[seated++] = first;
+            }
         }
     }
 

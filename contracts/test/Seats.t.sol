@@ -35,6 +35,71 @@ contract SeatsTest is Staking {
         assertEq(providers.seats()[0].owner, GENESIS);
     }
 
+    function test_a_stranger_takes_one_first_seat_and_not_all() public {
+        providers = registry(many(4));
+        seated("ada", least);
+        Seat[] memory found = providers.seats();
+        assertEq(found.length, 4);
+        assertEq(found[0].key, keyOf("ada"));
+        for (uint256 i = 1; i < 4; i++) {
+            assertEq(found[i].key, bytes32(i));
+            assertEq(found[i].owner, address(uint160(i)));
+            assertEq(found[i].weight, 1);
+        }
+        for (uint256 i = 0; i < 4; i++) {
+            seated(vm.toString(i), least);
+        }
+        // Five by stake: no first seat is left.
+        found = providers.seats();
+        assertEq(found.length, 5);
+        for (uint256 i = 0; i < 5; i++) {
+            assertGt(uint160(found[i].owner), 4);
+        }
+        parameters.set(Value.Seats, 3);
+        assertEq(providers.seats().length, 3);
+    }
+
+    function test_who_sits_by_stake_does_not_sit_again_as_a_first_seat() public {
+        Seat[] memory first = many(3);
+        first[0].owner = makeAddr("ada");
+        first[2].owner = makeAddr("bob");
+        providers = registry(first);
+        // Ada with a new key, Bob with his first one.
+        seated("ada", 2 * least);
+        (address bob,) = enrol("bob", least);
+        vm.prank(bob);
+        providers.takeSeat(first[2].key, "elsewhere");
+        Seat[] memory found = providers.seats();
+        assertEq(found.length, 3);
+        assertEq(found[0].key, keyOf("ada"));
+        assertEq(found[1].key, first[2].key);
+        assertEq(found[1].socket, "elsewhere");
+        assertEq(found[2].key, first[1].key);
+
+        // Fewer than sit by stake: no first seat at all. One: the one with the most stake.
+        parameters.set(Value.Seats, 1);
+        assertEq(providers.seats().length, 1);
+        assertEq(providers.seats()[0].key, keyOf("ada"));
+    }
+
+    function test_a_founder_of_several_seats_keeps_their_number() public {
+        Seat[] memory first = many(4);
+        for (uint256 i = 0; i < 4; i++) {
+            first[i].owner = makeAddr("ada");
+        }
+        providers = registry(first);
+        (address ada,) = enrol("ada", least);
+        vm.prank(ada);
+        providers.takeSeat(first[1].key, "s");
+        seated("stranger", 2 * least);
+        Seat[] memory found = providers.seats();
+        assertEq(found.length, 4);
+        assertEq(found[0].key, keyOf("stranger"));
+        assertEq(found[1].key, first[1].key);
+        assertEq(found[2].key, first[0].key);
+        assertEq(found[3].key, first[2].key);
+    }
+
     function test_a_first_seat_stays_by_stake_like_any_other() public {
         enrol("genesis", least);
         vm.prank(GENESIS);

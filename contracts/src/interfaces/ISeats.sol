@@ -14,11 +14,15 @@ struct Seat {
     string socket;
 }
 
-/// @notice Who sits in the consensus: the owners with the most stake among those who asked for a seat.
+/// @notice Who sits in the consensus: the owners with the most stake among those who asked for a seat, and first
+/// seats as long as these are fewer than the first seats were.
 /// @dev The chain reads `seats` from the state at the end of an epoch and seats exactly those, so what changes
 /// in between is without effect until then. On other chains nobody reads it.
-/// @dev Trust: no one names validators. Stake does, and the seats given at deployment hold the room only while
-/// nobody else may sit in it, so that the set is never empty.
+/// @dev Trust: who deploys names the first seats, and from then on stake does. A newcomer takes one first seat's
+/// place, not all of them: with n first seats it takes n owners with `SeatStake` to replace them, and more than a
+/// third of n to stop the chain. So a chain that strangers may join is deployed with four first seats or more; where
+/// there is one, the first stranger with `SeatStake` is the only validator. First seats need no stake and are not
+/// passed over for jail: the deployer's choice stands until stake replaces it.
 interface ISeats {
     /// A deployment must give between one and `most` first seats.
     error GenesisSeats(uint256 found, uint256 most);
@@ -67,7 +71,9 @@ interface ISeats {
 
     /// @notice The seats as an epoch that ends now would draw them: never none, at most `Seats`.
     /// @dev Most stake first, equal stakes by the lower address: the order is part of the agreement. Owners who
-    /// are jailed or hold less than `SeatStake` are passed over; if nobody is left, the first seats sit.
+    /// are jailed or hold less than `SeatStake` are passed over. While fewer are left than there were first seats,
+    /// first seats follow up to that number, in the order of the deployment; one whose key or owner sits by stake
+    /// does not sit again. Only if the deployment gave one owner several may it then sit with another key of them.
     function seats() external view returns (Seat[] memory);
 
     /// @notice Whose key this is or was; zero for nobody's.
