@@ -13,6 +13,9 @@ import {Allocation, PARTS, Part} from "./libraries/Allocation.sol";
 contract Distribution is IDistribution {
     using SafeERC20 for AssayToken;
 
+    /// How far from the deployment the schedules may begin, either way: a year, and a day for leap years.
+    uint256 private constant START_RANGE = 366 days;
+
     /// @inheritdoc IDistribution
     AssayToken public immutable token;
 
@@ -29,11 +32,15 @@ contract Distribution is IDistribution {
     mapping(Part part => uint256) public released;
 
     /// @param parameters_ Names the governor.
-    /// @param start_ When the schedules begin, Unix seconds; zero is the time of deployment.
+    /// @param start_ When the schedules begin, Unix seconds, at most 366 days before or after the deployment; zero is
+    /// its time.
     /// @param beneficiaries Who is paid, in the order of `Part`. Only the nodes' one may be zero.
     constructor(IParameters parameters_, uint64 start_, address[PARTS] memory beneficiaries) {
         parameters = parameters_;
         start = start_ == 0 ? uint64(block.timestamp) : start_;
+        uint256 earliest = block.timestamp > START_RANGE ? block.timestamp - START_RANGE : 0;
+        uint256 latest = block.timestamp + START_RANGE;
+        require(start >= earliest && start <= latest, StartOutOfBounds(start, earliest, latest));
         for (uint256 i = 0; i < PARTS; ++i) {
             Part part = Part(i);
             require(beneficiaries[i] != address(0) || part == Part.Nodes, NoBeneficiary(part));

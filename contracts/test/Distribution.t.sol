@@ -56,6 +56,20 @@ contract DistributionTest is Base {
         assertEq(later.due(Part.Community), 60_000_000e18);
     }
 
+    function test_the_start_is_within_a_year_of_the_deployment() public {
+        Parameters parameters = new Parameters(governor, governor, governor, new uint256[](0));
+        (uint64 earliest, uint64 latest) = (START - 366 days, START + 366 days);
+        assertEq(new Distribution(parameters, earliest, people).start(), earliest);
+        assertEq(new Distribution(parameters, latest, people).start(), latest);
+        vm.expectRevert(abi.encodeWithSelector(IDistribution.StartOutOfBounds.selector, earliest - 1, earliest, latest));
+        new Distribution(parameters, earliest - 1, people);
+        vm.expectRevert(abi.encodeWithSelector(IDistribution.StartOutOfBounds.selector, latest + 1, earliest, latest));
+        new Distribution(parameters, latest + 1, people);
+        // A chain may be younger than a year by its own clock.
+        vm.warp(100);
+        assertEq(new Distribution(parameters, 1, people).start(), 1);
+    }
+
     function test_a_deployment_names_everyone_but_the_nodes() public {
         Parameters parameters = new Parameters(governor, governor, governor, new uint256[](0));
         people[2] = address(0);

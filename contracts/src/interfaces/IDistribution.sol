@@ -9,9 +9,12 @@ import {Part} from "../libraries/Allocation.sol";
 /// @dev Amounts in base units of ASY (1e-18), times in Unix seconds. Anyone may release, because the money
 /// has only one place to go. Rounding: what is due is rounded down, and the last wei comes with the last
 /// second, so every part pays out exactly its size.
-/// Trust: the beneficiaries and the start are the deployer's word. From then on a beneficiary can be
+/// Trust: the beneficiaries and the start are the deployer's word, the start within 366 days of the deployment, so
+/// nothing is free years early or for nobody alive. From then on a beneficiary can be
 /// changed only by itself, the nodes' one only by governance; schedules and sizes by nobody.
 interface IDistribution {
+    /// The schedules may begin within a year of the deployment, Unix seconds.
+    error StartOutOfBounds(uint64 found, uint256 min, uint256 max);
     /// Nothing is due at this time.
     error NothingDue(Part part);
     /// The part has no beneficiary yet.
