@@ -5,7 +5,9 @@ pragma solidity ^0.8.28;
 struct ChannelConfig {
     /// Whose money it is.
     address payer;
-    /// Whose key signs vouchers; zero: the payer itself, by its key or by ERC-1271.
+    /// Whose key signs vouchers; zero: the payer itself, by its key or by ERC-1271. A receiver must insist on one
+    /// that is not zero: a payer with a key alone can delegate (EIP-7702) to code whose `isValidSignature` refuses,
+    /// and so void vouchers that it signed.
     address payerAuthorizer;
     /// Who is paid.
     address receiver;

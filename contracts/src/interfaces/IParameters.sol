@@ -14,7 +14,8 @@ enum Value {
     SlashMost,
     /// Share of a slash that its challenger is paid, bps of the slash. 1000, within 0..5000.
     ChallengerReward,
-    /// How long a posted receipt can be disputed before it releases money, seconds. One day.
+    /// How long money that receipts cover and its Till has seen claimed can be disputed before it is released,
+    /// seconds. One day. Applies at once, also to what is waiting.
     DisputeWindow,
     /// How long a provider has to post receipts for what it claimed before the payer may take it
     /// back, seconds. Seven days.
@@ -41,7 +42,10 @@ enum Value {
 /// @notice What the other contracts read instead of holding constants: typed, bounded values and the
 /// addresses of those who judge and collect.
 /// @dev Trust: `governor` may move each value within bounds that stand in the bytecode, and name the
-/// arbiter and the two receivers of shares. It cannot touch money that a contract holds for others.
+/// arbiter and the two receivers of shares. By itself it touches no money that a contract holds for others; through
+/// an arbiter of its choice it reaches all that Tills have not released, most of it if it makes the dispute window
+/// long first, and stakes, slash after slash. Every such step waits in the timelock for all to see, in which time
+/// what is due can be released and stake can ask to leave.
 interface IParameters {
     /// The value is outside what the bytecode allows for its key.
     error OutOfBounds(Value key, uint256 found, uint256 min, uint256 max);

@@ -18,7 +18,9 @@ struct Bound {
 
 /// @notice What each value may be, and what it is where a deployment does not say otherwise.
 /// @dev The least times are short enough for a demonstration to run through in a minute; the greatest
-/// are such that governance can neither take everything nor lock money for good.
+/// are such that governance can neither take a whole payment as fees nor lock money for good. They do not
+/// bound what its offices reach: an arbiter of its choice may give away all that Tills hold unreleased, the more of
+/// it the longer `DisputeWindow` is, and slash a stake up to `SlashMost` again and again.
 library Bounds {
     uint256 private constant ASY = 1e18;
 

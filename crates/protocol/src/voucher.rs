@@ -26,7 +26,9 @@ pub struct Channels {
 pub struct Channel {
     /// Whose money it is.
     pub payer: Address,
-    /// Whose key signs vouchers; zero for the payer itself.
+    /// Whose key signs vouchers; zero for the payer itself. A receiver must insist on one that is not
+    /// zero: a payer with a key alone can delegate (EIP-7702) to code whose `isValidSignature`
+    /// refuses, and so void vouchers that it signed.
     pub payer_authorizer: Address,
     /// Who is paid.
     pub receiver: Address,
