@@ -21,6 +21,7 @@ contract Market is TillFixture {
         Nobody,
         Provider,
         Verdict,
+        OtherVerdict,
         Payer
     }
 
@@ -29,7 +30,9 @@ contract Market is TillFixture {
         uint128 claimed;
     }
 
+    /// Two receivers of verdicts, whose runs lie side by side.
     address public buyer;
+    address public other;
     address[2] public owners;
     Till[2] public pair;
     uint256 public clock;
@@ -46,6 +49,7 @@ contract Market is TillFixture {
     constructor() {
         setUpTill();
         buyer = makeAddr("buyer");
+        other = makeAddr("other");
         owners = [owner, makeAddr("second owner")];
         pair = [till, Till(tills.open(owners[1]))];
         clock = vm.getBlockTimestamp();
@@ -131,12 +135,13 @@ contract Market is TillFixture {
         uint256 expected;
         for (uint256 unit = first; unit < last; ++unit) {
             if (_model[i][unit] != Paid.Nobody) continue;
-            _model[i][unit] = Paid.Verdict;
+            _model[i][unit] = size % 2 == 0 ? Paid.Verdict : Paid.OtherVerdict;
             ++expected;
         }
         ChannelConfig memory config = channelOf(i);
         vm.prank(arbiter);
-        uint256 amount = pair[i % 2].verdict(config, uint128(first) * UNIT, uint128(last) * UNIT, buyer);
+        uint256 amount =
+            pair[i % 2].verdict(config, uint128(first) * UNIT, uint128(last) * UNIT, size % 2 == 0 ? buyer : other);
         assertEq(amount, expected * UNIT, "judged");
     }
 
@@ -171,6 +176,7 @@ contract Market is TillFixture {
 
     function collect(uint256 i) public timed {
         pair[i % 2].collect(address(dollar), buyer);
+        pair[i % 2].collect(address(dollar), other);
     }
 
     function sweep(uint256 i) external timed {
@@ -267,10 +273,21 @@ contract Market is TillFixture {
     }
 
     function everyone() external view returns (uint256 sum) {
-        sum = dollar.balanceOf(buyer) + dollar.balanceOf(fees) + dollar.balanceOf(treasury)
+        sum = dollar.balanceOf(buyer) + dollar.balanceOf(other) + dollar.balanceOf(fees) + dollar.balanceOf(treasury)
             + dollar.balanceOf(owners[0]) + dollar.balanceOf(owners[1]);
         for (uint256 i; i < CHANNELS; ++i) {
             sum += dollar.balanceOf(channelOf(i).payer);
+        }
+    }
+
+    /// What verdicts gave the buyer, or the other, and was claimed.
+    function judged(bool toOther) external view returns (uint256 sum) {
+        Paid kind = toOther ? Paid.OtherVerdict : Paid.Verdict;
+        for (uint256 i; i < CHANNELS; ++i) {
+            uint256 claimed = claimedOf(channelOf(i)) / UNIT;
+            for (uint256 unit; unit < claimed; ++unit) {
+                if (_model[i][unit] == kind) sum += UNIT;
+            }
         }
     }
 
@@ -341,7 +358,7 @@ contract TillInvariants is Base {
     function checkPromises() private view {
         for (uint256 which; which < 2; ++which) {
             (,, uint256 held) = market.totals(which);
-            assertLe(market.owed(which, market.buyer()), held);
+            assertLe(market.owed(which, market.buyer()) + market.owed(which, market.other()), held);
             assertEq(market.owed(which, address(0)), 0);
         }
     }
@@ -355,7 +372,7 @@ contract TillInvariants is Base {
             claimed += mine;
             left += paid + held;
         }
-        assertEq(left + market.balance(market.buyer()), claimed);
+        assertEq(left + market.balance(market.buyer()) + market.balance(market.other()), claimed);
     }
 
     /// Nothing is locked: when everyone takes what is his, nothing is left, and all of it is with someone.
@@ -365,6 +382,8 @@ contract TillInvariants is Base {
         assertEq(market.balance(address(market.pair(1))), 0, "second till");
         assertEq(market.balance(market.channelsAddress()), 0, "channels");
         assertEq(market.everyone(), market.minted(), "everyone");
+        assertEq(market.balance(market.buyer()), market.judged(false), "buyer");
+        assertEq(market.balance(market.other()), market.judged(true), "other");
         invariant_money_is_where_it_belongs();
     }
 }
