@@ -21,7 +21,8 @@ impl Chain {
         self.client().send(self.at(Contract::Tills)?, &Tills::openCall { owner }).await
     }
 
-    /// Divides what a channel's posted receipts have freed: fees, and the provider's rest.
+    /// Divides what a channel's posted receipts have freed: fees, and the provider's rest. The dispute
+    /// window of what is claimed begins with the first call after the claim, so who claims calls this at once.
     pub async fn release(&self, channel: &Channel) -> Result<Mined, ChainError> {
         let call = Till::releaseCall { config: config!(Till, channel) };
         self.client().send(channel.receiver, &call).await

@@ -156,8 +156,10 @@ async fn paid(url: &str, book: &AddressBook, admin: &Chain, owner: Address) {
     assert_eq!(selling.covered(owner, id).await.unwrap(), price);
     assert_eq!(selling.periods(owner).await.unwrap(), 1);
 
-    // The dispute window is a second, which passes with the next blocks.
+    // The dispute window, a second here, begins when the claim is seen, and passes with the next blocks.
     let held = selling.asy_of(owner).await.unwrap();
+    selling.release(&channel).await.unwrap();
+    assert_eq!(selling.asy_of(owner).await.unwrap(), held);
     tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
     selling.release(&channel).await.unwrap();
     let earned = selling.asy_of(owner).await.unwrap().0 - held.0;
