@@ -96,11 +96,18 @@ impl Node {
         &self.producer
     }
 
-    /// Stops making blocks, once the one that is being made is done. What waits is on disk already.
+    /// Stops making blocks, once the one that is being made is done. What was acknowledged is on
+    /// disk already, if not yet safe from a loss of power; that is waited for.
     pub async fn stop(self) {
         drop(self.shutdown);
         if let Err(error) = self.work.await {
             tracing::error!(%error, "the producer failed");
+        }
+        let mempool = self.mempool;
+        match tokio::task::spawn_blocking(move || mempool.sync()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the last transactions may be lost"),
+            Err(error) => tracing::error!(%error, "the writing of what waits failed"),
         }
     }
 }

@@ -23,7 +23,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alloy_consensus::TxEnvelope;
+use alloy_consensus::{TxEnvelope, transaction::SignerRecoverable};
+use alloy_eips::Encodable2718;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use rayon::prelude::*;
 use revm::primitives::hardfork::SpecId;
@@ -32,7 +33,7 @@ use tokio::sync::{Notify, broadcast};
 use crate::block::Transaction;
 use admit::Rules;
 pub use best::Best;
-use journal::Journal;
+use journal::{Found, Journal};
 use pool::Pool;
 pub use refused::Refused;
 
@@ -140,14 +141,22 @@ impl Mempool {
 
     /// A pool that keeps what waits in the file at `path` as well, and begins with what waits there
     /// and is still possible. A transaction survives the end of the process from when its hash is
-    /// returned; a machine that loses power may lose the newest.
+    /// returned; a machine that loses power may lose the newest. While the disk takes none, every
+    /// transaction is refused.
     pub fn open(
         chain_id: u64,
         limits: Limits,
         head: Head,
         path: &Path,
     ) -> std::io::Result<Arc<Self>> {
-        let (mut journal, kept) = Journal::open(path)?;
+        let (mut journal, Found { records: kept, unreadable }) = Journal::open(path)?;
+        if unreadable > 0 {
+            let (path, read) = (path.display(), kept.len());
+            tracing::warn!(
+                %path, read, unreadable,
+                "the end of the file of waiting transactions cannot be read and is dropped"
+            );
+        }
         let mut mempool = Self::with(chain_id, limits, head, None);
         let waiting = mempool.add_many(&kept).iter().filter(|added| added.is_ok()).count();
         if !kept.is_empty() {
@@ -166,14 +175,20 @@ impl Mempool {
         Self { chain_id, limits, pool, news, arrival, journal }
     }
 
-    /// Takes a transaction whose signer is known. Returns its hash. It is not kept on disk.
+    /// Takes a transaction whose signer is known. Returns its hash. One that its sender has not
+    /// signed, as development allows, is not kept on disk.
     pub fn add(&self, transaction: Transaction) -> Result<B256, Refused> {
+        self.settle()?;
         admit::check(&transaction, &self.rules(), &self.limits)?;
-        self.add_checked(transaction, None)
+        let signed = self.journal.is_some()
+            && transaction.recover_signer().is_ok_and(|signer| signer == transaction.signer());
+        let raw = signed.then(|| transaction.encoded_2718());
+        self.add_checked(transaction, raw.as_deref())
     }
 
     /// Takes an encoded transaction, as `eth_sendRawTransaction` brings it. Returns its hash.
     pub fn add_raw(&self, raw: &[u8]) -> Result<B256, Refused> {
+        self.settle()?;
         let rules = self.rules();
         let transaction = self.decode(raw, &rules).and_then(admit::recover)?;
         self.add_checked(transaction, Some(raw))
@@ -183,6 +198,9 @@ impl Mempool {
     ///
     /// One answer each, in the same order.
     pub fn add_many(&self, raw: &[Bytes]) -> Vec<Result<B256, Refused>> {
+        if let Err(unkept) = self.settle() {
+            return vec![Err(unkept); raw.len()];
+        }
         let rules = self.rules();
         let read = |raw: &Bytes| self.decode(raw, &rules).and_then(admit::recover);
         // A few are done sooner than the other threads would wake up.
@@ -195,11 +213,16 @@ impl Mempool {
         let added = recovered
             .into_iter()
             .map(|read| read.and_then(|transaction| insert(&mut pool, transaction, &mut ready)));
-        let added: Vec<_> = added.collect();
+        let mut added: Vec<_> = added.collect();
         drop(pool);
         let taken = added.iter().zip(raw).filter(|(added, _)| added.is_ok());
-        self.keep(&taken.map(|(_, raw)| raw).collect::<Vec<_>>());
+        let kept = self.keep(&taken.map(|(_, raw)| raw).collect::<Vec<_>>());
         self.announce(ready);
+        if let Err(unkept) = kept {
+            added.iter_mut().filter(|added| added.is_ok()).for_each(|added| {
+                *added = Err(unkept.clone());
+            });
+        }
         added
     }
 
@@ -290,27 +313,57 @@ impl Mempool {
     fn add_checked(&self, transaction: Transaction, raw: Option<&[u8]>) -> Result<B256, Refused> {
         let mut ready = Vec::new();
         let hash = insert(&mut self.lock(), transaction, &mut ready)?;
-        self.keep(raw.as_slice());
+        let kept = self.keep(raw.as_slice());
         self.announce(ready);
-        Ok(hash)
+        kept.map(|()| hash)
     }
 
     /// Appends encoded transactions to the journal, if there is one.
-    fn keep(&self, raw: &[impl AsRef<[u8]>]) {
-        if let Some(journal) = &self.journal {
-            journal.lock().unwrap_or_else(PoisonError::into_inner).append(raw);
-        }
+    fn keep(&self, raw: &[impl AsRef<[u8]>]) -> Result<(), Refused> {
+        self.in_journal(|journal| journal.append(raw))
     }
 
-    /// Drops from the journal what no longer waits, once that is most of it.
+    /// Writes what the disk refused before, if anything. Until that is done nothing is taken: what
+    /// could not be kept would be forgotten when the process ends, and its sender told otherwise.
+    fn settle(&self) -> Result<(), Refused> {
+        self.in_journal(Journal::settle)
+    }
+
+    /// Waits until the disk has everything that is to be kept.
+    ///
+    /// # Errors
+    /// [`Refused::Unkept`]; what nobody was told is kept may then be lost.
+    pub fn sync(&self) -> Result<(), Refused> {
+        self.in_journal(Journal::sync)
+    }
+
+    fn in_journal(
+        &self,
+        act: impl FnOnce(&mut Journal) -> std::io::Result<()>,
+    ) -> Result<(), Refused> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let acted = act(&mut journal.lock().unwrap_or_else(PoisonError::into_inner));
+        acted.map_err(|error| Refused::Unkept {
+            reason: match journal::is_full(&error) {
+                true => "the disk is full".into(),
+                false => error.to_string(),
+            },
+        })
+    }
+
+    /// Drops from the journal what no longer waits, once that is most of it, and pays what it owes.
     fn tidy(&self) {
         let Some(journal) = &self.journal else { return };
-        // Held while the journal is rewritten, so that nothing is added in between and lost.
         let pool = self.lock();
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
         if journal.is_stale(pool.bytes() as u64) {
-            journal.rewrite(&pool.encoded());
+            let waiting = pool.encoded();
+            // What is added from here on waits for the journal, and so comes after the rewriting.
+            drop(pool);
+            journal.rewrite(&waiting);
         }
+        // The journal has told of a failure; here nobody waits for the outcome.
+        drop(journal.settle());
     }
 
     /// Decodes and checks; what is already known is refused here, before it costs a recovery.

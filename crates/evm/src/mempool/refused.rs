@@ -175,4 +175,11 @@ pub enum Refused {
         /// Their encoded length.
         bytes: usize,
     },
+    /// It cannot be kept on disk, so nobody is told that it waits. If the disk failed just now, it
+    /// is in memory nevertheless and may enter a block; it can be sent again.
+    #[error("transaction not kept: {reason}; send it again later")]
+    Unkept {
+        /// What is wrong with the disk.
+        reason: String,
+    },
 }

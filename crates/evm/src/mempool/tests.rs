@@ -282,6 +282,51 @@ fn no_bytes_make_it_panic() {
     }
 }
 
+/// A pool with a journal in `folder`, whose first twenty secrets own something.
+fn kept(folder: &tempfile::TempDir) -> Arc<Mempool> {
+    let standing = Standing { nonce: 0, balance: U256::from(u64::MAX), signs: true };
+    let ledger = Ledger((1..=20).map(|secret| (signed(secret, 0).1, standing)).collect());
+    let path = folder.path().join("waiting");
+    Mempool::open(CHAIN, Limits::default(), head(&ledger), &path).unwrap()
+}
+
+#[test]
+fn what_was_acknowledged_is_on_disk_even_if_the_disk_was_full_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let mempool = kept(&folder);
+    let journal = || mempool.journal.as_ref().unwrap().lock().unwrap();
+    let before = mempool.add_raw(&signed(1, 0).0).unwrap();
+    journal().full = true;
+    let refused: Vec<_> = (2..=4).map(|secret| mempool.add_raw(&signed(secret, 0).0)).collect();
+    let many: Vec<_> = (2..=14).map(|secret| signed(secret, 0).0).collect();
+    let refused = refused.into_iter().chain(mempool.add_many(&many));
+    for refused in refused {
+        assert!(refused.as_ref().unwrap_err().to_string().contains("disk is full"), "{refused:?}");
+    }
+    assert_eq!(mempool.status().pending, 2, "only the first was let in before it was known");
+    journal().full = false;
+    let after = mempool.add_raw(&signed(20, 0).0).unwrap();
+    assert_eq!(mempool.status().pending, 3);
+    let again = kept(&folder);
+    assert!(again.contains(&before) && again.contains(&after));
+    assert_eq!(again.status().pending, 3, "what waited in memory alone is on disk again");
+}
+
+#[test]
+fn what_is_signed_here_is_kept_as_well_but_not_what_nobody_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mempool = kept(&folder);
+    let (raw, sender) = signed(1, 0);
+    let envelope = admit::decode(&raw, &Limits::default()).unwrap();
+    let real = mempool.add(Transaction::new_unchecked(envelope, sender)).unwrap();
+    let somebody = signed(2, 0).1;
+    mempool.add(from(somebody, draft(0, 100, 1))).unwrap();
+    assert_eq!(mempool.status().pending, 2);
+    let again = kept(&folder);
+    assert!(again.contains(&real));
+    assert_eq!(again.status().pending, 1);
+}
+
 /// Something that happens to a pool.
 #[derive(Clone, Debug)]
 enum Event {
