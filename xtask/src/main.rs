@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
-        ["test"] => contracts::run().and_then(|()| workspace()).and_then(|()| sdk::run()),
+        ["test"] => contracts::run().and_then(|()| workspace()).and_then(|()| sdk::clients()),
         ["test", "--no-sdk"] => workspace(),
         ["contracts"] => contracts::run(),
         ["sdk"] => sdk::run(),

@@ -17,6 +17,12 @@ use crate::{cargo, line, root, step};
 
 pub(crate) fn run() -> Result<()> {
     step("binary", cargo().args(["build", "--package", "assay", "--locked", "--quiet"]))?;
+    clients()
+}
+
+/// As [`run`], with the binary that the workspace's tests have built: by itself it would be built with
+/// other features of the same packages, which takes minutes.
+pub(crate) fn clients() -> Result<()> {
     let python = python()?;
     for folder in [sdk().join("node"), sdk().join("chain"), root().join("contracts")] {
         node_packages(&folder)?;
