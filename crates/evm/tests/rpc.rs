@@ -381,10 +381,11 @@ fn subscribers_hear_of_heads_logs_and_waiting_transactions() {
     let logs = open(json!(["logs", {"address": logger}]));
     let other = open(json!(["logs", {"address": Address::ZERO}]));
     let pending = open(json!(["newPendingTransactions"]));
+    let whole = open(json!(["newPendingTransactions", true]));
     let raw = signed(&signers()[0], 1, TxKind::Call(logger), &[]);
     let receipt = served.result("eth_sendRawTransactionSync", &json!([raw]).to_string());
-    let mut told = [false; 3];
-    while told != [true; 3] {
+    let mut told = [false; 4];
+    while told != [true; 4] {
         let notice = socket.hear().unwrap();
         assert_eq!(notice["method"], "eth_subscription");
         let (id, result) =
@@ -399,6 +400,11 @@ fn subscribers_hear_of_heads_logs_and_waiting_transactions() {
         } else if id == pending {
             assert_eq!(*result, receipt["transactionHash"]);
             told[2] = true;
+        } else if id == whole {
+            // It may be mined by now, and is told all the same.
+            assert_eq!(result["hash"], receipt["transactionHash"]);
+            assert_eq!(result["from"], receipt["from"]);
+            told[3] = true;
         }
     }
     assert_eq!(socket.ask("eth_unsubscribe", json!([heads]))["result"], true);

@@ -461,7 +461,7 @@ impl Application for Member {
         stream::unfold(news, |mut news| async move {
             loop {
                 match news.recv().await {
-                    Ok(transaction) => return Some((*transaction.tx_hash(), news)),
+                    Ok(hash) => return Some((hash, news)),
                     // Those missed are in our own mempool and enter a block in our own turn.
                     Err(RecvError::Lagged(missed)) => {
                         tracing::debug!(missed, "arrivals not passed on");

@@ -127,7 +127,8 @@ pub struct Mempool {
     chain_id: u64,
     limits: Limits,
     pool: Mutex<Pool>,
-    news: broadcast::Sender<Arc<Transaction>>,
+    /// Hashes alone: what a slow listener has not heard yet holds no transaction in memory.
+    news: broadcast::Sender<B256>,
     arrival: Notify,
     /// Locked after `pool` or without it, never before.
     journal: Option<Mutex<Journal>>,
@@ -281,8 +282,8 @@ impl Mempool {
         self.arrival.notified().await;
     }
 
-    /// Transactions as they become executable. A subscriber that lags loses the oldest.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Transaction>> {
+    /// Hashes of transactions as they become executable. A subscriber that lags loses the oldest.
+    pub fn subscribe(&self) -> broadcast::Receiver<B256> {
         self.news.subscribe()
     }
 
@@ -384,7 +385,7 @@ impl Mempool {
         if self.news.receiver_count() > 0 {
             for transaction in ready {
                 // Fails only when the last subscriber has just left.
-                let _ = self.news.send(transaction);
+                let _ = self.news.send(*transaction.tx_hash());
             }
         }
         self.arrival.notify_one();

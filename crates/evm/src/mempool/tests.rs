@@ -107,14 +107,14 @@ fn who_pays_less_than_the_base_fee_waits_and_holds_back_what_follows() {
 fn a_hole_is_waited_for() {
     let mempool = pool(Limits::default(), &ledger(u128::MAX));
     let mut news = mempool.subscribe();
-    mempool.add(from(sender(0), draft(1, 100, 1))).unwrap();
+    let second = mempool.add(from(sender(0), draft(1, 100, 1))).unwrap();
     assert_eq!(mempool.status(), Status { pending: 0, queued: 1, bytes: mempool.status().bytes });
     assert_eq!((mempool.next_nonce(&sender(0)), order(&mempool, 10)), (0, vec![]));
-    mempool.add(from(sender(0), draft(0, 100, 1))).unwrap();
+    let first = mempool.add(from(sender(0), draft(0, 100, 1))).unwrap();
     assert_eq!(mempool.next_nonce(&sender(0)), 2);
     assert_eq!(order(&mempool, 10).len(), 2);
-    let announced = [news.try_recv().unwrap().nonce(), news.try_recv().unwrap().nonce()];
-    assert_eq!(announced, [0, 1]);
+    let announced = [news.try_recv().unwrap(), news.try_recv().unwrap()];
+    assert_eq!(announced, [first, second]);
 }
 
 #[test]

@@ -8,13 +8,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use alloy_primitives::U128;
+use alloy_primitives::{B256, U128};
 use tokio::sync::broadcast;
 
 use super::logs::LogFilter;
 use super::message::Error;
 use super::socket::random_id;
-use crate::Transaction;
 
 /// Names a filter. It is a random number, so that nobody reads another's.
 pub(crate) type FilterId = U128;
@@ -26,8 +25,8 @@ pub(crate) enum Watch {
     Blocks(u64),
     /// Logs of new blocks, from this number on.
     Logs(Arc<LogFilter>, u64),
-    /// Transactions that began to wait.
-    Pending(broadcast::Receiver<Arc<Transaction>>),
+    /// Hashes of transactions that began to wait.
+    Pending(broadcast::Receiver<B256>),
 }
 
 #[derive(Debug)]

@@ -151,7 +151,7 @@ impl Rpc {
                 let mut hashes = Vec::new();
                 loop {
                     match pending.try_recv() {
-                        Ok(transaction) => hashes.push(*transaction.tx_hash()),
+                        Ok(hash) => hashes.push(hash),
                         Err(tokio::sync::broadcast::error::TryRecvError::Lagged(_)) => {}
                         Err(_) => return Step::Pending(hashes),
                     }

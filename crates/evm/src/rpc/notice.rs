@@ -1,5 +1,6 @@
 //! The text of what subscribers are told, made once and told to all.
 
+use alloy_primitives::B256;
 use serde_json::value::RawValue;
 
 use super::logs::LogFilter;
@@ -23,9 +24,12 @@ pub(crate) fn logs(executed: &Executed, filter: &LogFilter) -> Vec<Box<RawValue>
     logs.iter().filter_map(|log| answer(log).ok()).collect()
 }
 
-/// A transaction that began to wait: its hash, or all of it.
-pub(crate) fn pending(transaction: &Transaction, full: bool) -> Option<Box<RawValue>> {
-    let told =
-        if full { answer(&shape::waiting(transaction)) } else { answer(transaction.tx_hash()) };
-    told.ok()
+/// The hash of a transaction that began to wait.
+pub(crate) fn pending(hash: &B256) -> Option<Box<RawValue>> {
+    answer(hash).ok()
+}
+
+/// All of a transaction that began to wait.
+pub(crate) fn pending_full(transaction: &Transaction) -> Option<Box<RawValue>> {
+    answer(&shape::waiting(transaction)).ok()
 }

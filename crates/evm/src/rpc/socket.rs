@@ -20,7 +20,7 @@ use super::Rpc;
 use super::logs::LogFilter;
 use super::message::{Error, notification};
 use super::notice;
-use crate::{Executed, Transaction};
+use crate::Executed;
 
 /// What a subscription is about.
 #[derive(Clone, Debug)]
@@ -148,7 +148,7 @@ enum Event {
     Shutdown,
     Done(Option<Done>),
     Block(Arc<Executed>),
-    Pending(Arc<Transaction>),
+    Pending(B256),
     /// More happened than the client read.
     Behind,
     Said(Option<Message>),
@@ -197,7 +197,7 @@ struct Talk {
     subscriptions: Arc<Subscriptions>,
     blocks: broadcast::Receiver<Arc<Executed>>,
     /// Once someone here wants it: the mempool does less when nobody listens.
-    pending: Option<broadcast::Receiver<Arc<Transaction>>>,
+    pending: Option<broadcast::Receiver<B256>>,
     running: JoinSet<Done>,
     /// When the client last said something, or was asked whether it lives.
     heard: Instant,
@@ -218,8 +218,8 @@ impl Talk {
                 Err(broadcast::error::RecvError::Lagged(_)) => Event::Behind,
                 Err(broadcast::error::RecvError::Closed) => Event::Shutdown,
             },
-            transaction = arrival(&mut self.pending) => match transaction {
-                Ok(transaction) => Event::Pending(transaction),
+            hash = arrival(&mut self.pending) => match hash {
+                Ok(hash) => Event::Pending(hash),
                 Err(broadcast::error::RecvError::Lagged(_)) => Event::Behind,
                 Err(broadcast::error::RecvError::Closed) => Event::Shutdown,
             },
@@ -236,7 +236,7 @@ impl Talk {
             Event::Done(None) => Ok(()),
             Event::Done(Some(done)) => self.reply(done).await,
             Event::Block(block) => self.tell_block(&block).await,
-            Event::Pending(transaction) => self.tell_pending(&transaction).await,
+            Event::Pending(hash) => self.tell_pending(hash).await,
             Event::Behind => self.judge_behind(),
             Event::Said(said) => self.hear(said),
             Event::Silent if self.silent => Err(Over),
@@ -306,11 +306,20 @@ impl Talk {
         Ok(())
     }
 
-    async fn tell_pending(&mut self, transaction: &Transaction) -> Result<(), Over> {
-        for (id, topic) in self.subscriptions.wanted(|topic| matches!(topic, Topic::Pending { .. }))
-        {
-            let Topic::Pending { full } = topic else { continue };
-            if let Some(notice) = notice::pending(transaction, full) {
+    async fn tell_pending(&mut self, hash: B256) -> Result<(), Over> {
+        let wanted = self.subscriptions.wanted(|topic| matches!(topic, Topic::Pending { .. }));
+        let is_full = |(_, topic): &(_, Topic)| matches!(topic, Topic::Pending { full: true });
+        let whole = match wanted.iter().any(is_full) {
+            true => whole(self.rpc.clone(), hash).await,
+            false => None,
+        };
+        for (id, topic) in wanted {
+            let notice = match topic {
+                Topic::Pending { full: false } => notice::pending(&hash),
+                // One that was replaced or dropped meanwhile is told no more.
+                _ => whole.clone(),
+            };
+            if let Some(notice) = notice {
                 self.tell(&id, &notice).await?;
             }
         }
@@ -318,10 +327,22 @@ impl Talk {
     }
 }
 
-/// The next transaction that begins to wait; never, while nobody wants to know.
+/// A transaction that began to wait, even if it stands in a block by now.
+async fn whole(rpc: Rpc, hash: B256) -> Option<Box<RawValue>> {
+    if let Some(transaction) = rpc.mempool().get(&hash) {
+        return notice::pending_full(&transaction);
+    }
+    let mined = move || {
+        let (block, index) = rpc.place(&hash).ok()??;
+        notice::pending_full(block.transactions.get(index)?)
+    };
+    tokio::task::spawn_blocking(mined).await.ok().flatten()
+}
+
+/// The hash of the next transaction that begins to wait; never, while nobody wants to know.
 async fn arrival(
-    pending: &mut Option<broadcast::Receiver<Arc<Transaction>>>,
-) -> Result<Arc<Transaction>, broadcast::error::RecvError> {
+    pending: &mut Option<broadcast::Receiver<B256>>,
+) -> Result<B256, broadcast::error::RecvError> {
     match pending {
         Some(pending) => pending.recv().await,
         None => std::future::pending().await,
