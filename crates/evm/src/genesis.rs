@@ -3,6 +3,7 @@
 //! Contracts can stand in it as if they had been deployed: [`Genesis::enact`] runs their deployment
 //! on the genesis state and keeps what it leaves, at the addresses it would have had.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
@@ -16,6 +17,7 @@ use alloy_trie::EMPTY_ROOT_HASH;
 use revm::DatabaseCommit;
 use revm::context::TxEnv;
 use revm::context::result::ExecutionResult;
+use serde_json::value::RawValue;
 
 use crate::execute::Executor;
 use crate::overlay::Overlay;
@@ -26,6 +28,9 @@ use crate::view::{Hashes, View};
 
 /// The gas limit of block 0 of a new chain: room for 10,000 token transfers and more.
 pub const GAS_LIMIT: u64 = 600_000_000;
+
+/// What a JSON object says, by name, unread.
+type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// What a chain starts from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +64,12 @@ pub enum GenesisError {
     /// Not in the form of geth's `genesis.json`.
     #[error("not a genesis file: {0}")]
     Json(String),
+    /// No chain id stands in it: none is taken for granted, least of all Ethereum's.
+    #[error("the genesis file says no config.chainId")]
+    ChainId,
+    /// No transaction fits into a block.
+    #[error("the genesis file says no gasLimit, or 0")]
+    GasLimit,
     /// A call of [`Genesis::enact`] reverted or ran out of gas.
     #[error("call {index} on the genesis state fails: {reason}")]
     Call {
@@ -86,11 +97,25 @@ impl Genesis {
         })
     }
 
-    /// Reads geth's `genesis.json`. Fails with [`GenesisError::Json`], which says where.
+    /// Reads geth's `genesis.json`.
+    ///
+    /// # Errors
+    /// [`GenesisError::Json`], which says where; [`GenesisError::ChainId`] and
+    /// [`GenesisError::GasLimit`] where the file leaves them out.
     pub fn from_json(json: &[u8]) -> Result<Self, GenesisError> {
-        serde_json::from_slice(json)
-            .map(Self)
-            .map_err(|error| GenesisError::Json(error.to_string()))
+        let read = |error: serde_json::Error| GenesisError::Json(error.to_string());
+        let file: alloy_genesis::Genesis = serde_json::from_slice(json).map_err(read)?;
+        // Above, what is left out has Ethereum's value.
+        let said: Fields<'_> = serde_json::from_slice(json).map_err(read)?;
+        let config = said.get("config").ok_or(GenesisError::ChainId)?;
+        let config: Fields<'_> = serde_json::from_str(config.get()).map_err(read)?;
+        if config.get("chainId").is_none_or(|id| id.get() == "null") {
+            return Err(GenesisError::ChainId);
+        }
+        match file.gas_limit {
+            0 => Err(GenesisError::GasLimit),
+            _ => Ok(Self(file)),
+        }
     }
 
     /// The chain's rules.
@@ -309,5 +334,24 @@ mod tests {
     fn what_is_no_genesis_is_refused() {
         assert!(matches!(Genesis::from_json(b"{\"alloc\":7}"), Err(GenesisError::Json(_))));
         assert!(matches!(Genesis::from_json(b""), Err(GenesisError::Json(_))));
+        assert!(matches!(Genesis::from_json(b"[]"), Err(GenesisError::Json(_))));
+    }
+
+    #[test]
+    fn what_a_genesis_leaves_out_is_not_guessed() {
+        for nothing in ["{}", r#"{"config":{}}"#, r#"{"config":{"homesteadBlock":0}}"#] {
+            let file = nothing.replacen('{', r#"{"gasLimit":"0x1c9c380","alloc":{},"#, 1);
+            let file = file.replace(",}", "}");
+            let read = Genesis::from_json(file.as_bytes());
+            assert!(matches!(read, Err(GenesisError::ChainId | GenesisError::Json(_))), "{read:?}");
+        }
+        let file = |limit| {
+            let mut file = Genesis::development(7, &[]).0;
+            file.gas_limit = limit;
+            serde_json::to_vec(&file).expect("a genesis can be written")
+        };
+        assert_eq!(Genesis::from_json(&file(0)), Err(GenesisError::GasLimit));
+        let read = Genesis::from_json(&file(1)).expect("a file that says all");
+        assert_eq!(read.0.config.chain_id, 7);
     }
 }
