@@ -154,7 +154,7 @@ impl Chain {
     ///
     /// # Errors
     /// [`ChainError::Genesis`] if the directory holds another chain; [`ChainError::Store`] if it is
-    /// in use, or damaged.
+    /// in use, damaged, or of a chain of another id.
     pub fn open(
         genesis: &Genesis,
         directory: Option<&Path>,
@@ -403,6 +403,7 @@ fn start(store: &Store, genesis: &Genesis) -> Result<(B256, Parent), ChainError>
         Some(found) if found != expected => return Err(ChainError::Genesis { found, expected }),
         Some(_) => {}
     }
+    store.tie(genesis.0.config.chain_id)?;
     let (number, hash) = store.head().ok_or(StoreError::Empty)?;
     if hash == expected {
         let hashes = Hashes::new(number, [hash]);

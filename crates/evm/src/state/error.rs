@@ -49,6 +49,14 @@ pub enum StoreError {
         /// Root in the header.
         expected: B256,
     },
+    /// The directory holds a chain of another id.
+    #[error("the data is of a chain with id {found}, this one has id {expected}")]
+    ChainId {
+        /// The directory's.
+        found: u64,
+        /// As configured.
+        expected: u64,
+    },
     /// A block was committed that does not follow the head.
     #[error("block {found} of parent {parent} does not follow block {head} ({hash})")]
     Gap {

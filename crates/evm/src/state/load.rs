@@ -30,8 +30,8 @@ impl Store {
             // Blocks that are there although their commit failed.
             let found = store::head(&reader.open_table(META).map_err(failed)?)?;
             let undo = reader.open_table(UNDO).map_err(failed)?;
-            for block in (number + 1..=found.map_or(number, |(found, _)| found)).rev() {
-                let row = undo.get(block).map_err(failed)?;
+            for parent in (number..found.map_or(number, |(found, _)| found)).rev() {
+                let row = undo.get(parent + 1).map_err(failed)?;
                 let row = row.ok_or_else(|| StoreError::corrupt("a block without undo"))?;
                 state = state.apply(&read_undo_row(row.value())?);
             }

@@ -23,7 +23,7 @@ use alloy_rlp::Decodable;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::error::{StoreError, failed};
-use super::store::{FILE, Store, StoreOptions, put, set_head};
+use super::store::{FILE, Store, StoreOptions, part, put, set_head};
 use super::tables::{
     ACCOUNTS, CODES, HASHES, HEADERS, META, SLOTS, account_row, read_account_row, read_slot_row,
     slot_key, slot_row,
@@ -39,6 +39,9 @@ const CHUNK_MAX: usize = 64 << 20;
 
 /// Hashes of earlier blocks that a block may ask for, the parent's included.
 const HEADERS_MAX: usize = 256;
+
+/// The highest number and time of a head that a chain can go on from for as long as it likes.
+const LATEST: u64 = u64::MAX >> 1;
 
 /// Chunks written in one transaction while importing.
 const CHUNKS_AT_ONCE: usize = 16;
@@ -98,7 +101,7 @@ impl Store {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self, StoreError> {
         fs::create_dir_all(directory)?;
-        let (path, part) = (directory.join(FILE), directory.join(format!("{FILE}.part")));
+        let (path, part) = (directory.join(FILE), part(directory));
         if path.exists() {
             return Err(StoreError::Exists { path });
         }
@@ -295,19 +298,7 @@ fn fill(
     {
         return Err(bad(format!("it is of block {}, expected {expected}", headers[0].1)));
     }
-    fill_rows(fresh(part, options)?, chunks, genesis, headers, progress)
-}
-
-/// An empty store at `part`, where an import that was killed may have left something. It is opened
-/// first, which fails while another process imports.
-fn fresh(part: &Path, options: &StoreOptions) -> Result<Store, StoreError> {
-    let options = StoreOptions { verify: false, ..options.clone() };
-    match Store::open_file(part.to_owned(), &options) {
-        Err(error @ StoreError::InUse { .. }) => return Err(error),
-        left => drop(left),
-    }
-    fs::remove_file(part)?;
-    Store::open_file(part.to_owned(), &options)
+    fill_rows(Store::fresh(part, options)?, chunks, genesis, headers, progress)
 }
 
 fn fill_rows(
@@ -373,10 +364,21 @@ fn read_headers(payload: &[u8]) -> Result<(B256, Vec<(Header, B256)>), StoreErro
         }
         headers.push((header, hash));
     }
-    if headers.is_empty() || !rest.is_empty() {
-        return Err(bad(format!("it has {} headers and more", headers.len())));
+    let (Some((head, _)), Some((oldest, hash))) = (headers.first(), headers.last()) else {
+        return Err(bad("it has no header"));
+    };
+    if !rest.is_empty() {
+        return Err(bad(format!("it has more than {HEADERS_MAX} headers")));
     }
-    Ok((B256::from(*genesis), headers))
+    if head.number > LATEST || head.timestamp > LATEST {
+        let (number, time) = (head.number, head.timestamp);
+        return Err(bad(format!("block {number} of time {time} is past {LATEST}")));
+    }
+    let genesis = B256::from(*genesis);
+    if oldest.number == 0 && *hash != genesis {
+        return Err(bad(format!("it names genesis {genesis}, its block 0 is {hash}")));
+    }
+    Ok((genesis, headers))
 }
 
 /// Writes rows. `owner` is the key of the account that the next slots belong to.

@@ -96,10 +96,58 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in `directory`, or makes an empty one there.
+    /// Opens the store in `directory`, or makes an empty one there. The file has its name only
+    /// once it is whole, so a process killed meanwhile, or a full disk, leaves nothing that cannot
+    /// be opened.
     pub fn open(directory: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         fs::create_dir_all(directory)?;
-        Self::open_file(directory.join(FILE), options)
+        let path = directory.join(FILE);
+        let part = part(directory);
+        if !path.exists() {
+            Self::make(directory, &path, &part, options)?;
+        }
+        let store = Self::open_file(path, options)?;
+        // Left by another who made the same store; most often there is none.
+        let _ = fs::remove_file(part);
+        Ok(store)
+    }
+
+    /// Makes an empty store at `path`, which nobody else can do meanwhile: the part is locked.
+    fn make(
+        directory: &Path,
+        path: &Path,
+        part: &Path,
+        options: &StoreOptions,
+    ) -> Result<(), StoreError> {
+        let made = match Self::fresh(part, options) {
+            Ok(made) => made,
+            Err(error @ StoreError::InUse { .. }) => return Err(error),
+            Err(error) => {
+                let _ = fs::remove_file(part);
+                return Err(error);
+            }
+        };
+        // Another process was quicker.
+        if !path.exists() {
+            fs::rename(part, path)?;
+            fs::File::open(directory)?.sync_all()?;
+        }
+        drop(made);
+        Ok(())
+    }
+
+    /// An empty store at `part`, where a process that was killed may have left something. It is
+    /// opened first, which fails while another process fills it.
+    pub(crate) fn fresh(part: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let options = StoreOptions { verify: false, ..options.clone() };
+        match Self::open_file(part.to_owned(), &options) {
+            Err(error @ StoreError::InUse { .. }) => return Err(error),
+            left => drop(left),
+        }
+        match fs::remove_file(part) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => Self::open_file(part.to_owned(), &options),
+        }
     }
 
     /// An empty store that is gone with the process.
@@ -155,6 +203,20 @@ impl Store {
     pub fn genesis(&self) -> Result<Option<B256>, StoreError> {
         let genesis = self.row(META, "genesis", hash)?.transpose()?;
         Ok(genesis.filter(|_| self.head().is_some()))
+    }
+
+    /// Ties the store to the chain with this id, if it is tied to none yet.
+    ///
+    /// # Errors
+    /// [`StoreError::ChainId`] if it is tied to another.
+    pub fn tie(&self, chain_id: u64) -> Result<(), StoreError> {
+        match self.row(META, "chain_id", number)?.transpose()? {
+            None => self.write(|writer| put(writer, META, "chain_id", &chain_id.to_be_bytes())),
+            Some(found) if found != chain_id => {
+                Err(StoreError::ChainId { found, expected: chain_id })
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// The header of a block.
@@ -383,6 +445,11 @@ impl Store {
         guard(|| prepare(&database))?;
         Ok(database)
     }
+}
+
+/// Where the file of a directory is made before it has its name.
+pub(crate) fn part(directory: &Path) -> PathBuf {
+    directory.join(format!("{FILE}.part"))
 }
 
 /// Takes back all blocks after `number`; returns its hash.

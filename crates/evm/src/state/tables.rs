@@ -30,7 +30,7 @@ pub(crate) const TRANSACTIONS: TableDefinition<'_, &[u8; 32], (u64, u32)> =
     TableDefinition::new("transactions");
 /// Number to what undoes the block.
 pub(crate) const UNDO: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("undo");
-/// The rest, by name: `format`, `genesis`, `head`.
+/// The rest, by name: `format`, `genesis`, `head`, `chain_id`.
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// Bytes of an address at the start of a row.

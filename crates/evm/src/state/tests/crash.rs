@@ -149,3 +149,32 @@ fn commit_until_killed(directory: &Path) {
         std::io::stdout().flush().unwrap();
     }
 }
+
+/// As [`DIRECTORY`], for a store that is made once.
+const NEW: &str = "ASSAY_EVM_NEW_DIRECTORY";
+
+#[test]
+fn a_process_killed_in_its_first_moments_leaves_what_can_be_opened() {
+    if let Ok(directory) = std::env::var(NEW) {
+        Store::open(Path::new(&directory), &StoreOptions::default()).unwrap();
+        return;
+    }
+    let test = std::thread::current().name().unwrap().to_owned();
+    for _ in 0..8 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([&test, "--exact"])
+            .env(NEW, directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // The moment there is a file, of which not much can be written yet.
+        while std::fs::read_dir(directory.path()).unwrap().next().is_none() {}
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = Store::open(directory.path(), &StoreOptions::default()).unwrap();
+        assert_eq!(store.head(), None);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

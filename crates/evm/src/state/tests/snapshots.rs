@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use alloy_consensus::Header;
 use alloy_primitives::{B256, Keccak256, keccak256};
 
 use super::super::{FILE, Store, StoreError, StoreOptions};
@@ -126,4 +127,42 @@ fn a_huge_length_takes_no_memory() {
     bytes.extend_from_slice(keccak256(b"").as_slice());
     let directory = tempfile::tempdir().unwrap();
     assert!(matches!(import(directory.path(), &bytes, None), Err(StoreError::Snapshot { .. })));
+}
+
+/// A snapshot of these headers, newest first, and no state.
+fn of_headers(genesis: B256, headers: &[Header]) -> Vec<u8> {
+    let payload: Vec<u8> =
+        headers.iter().fold(genesis.to_vec(), |all, one| [all, alloy_rlp::encode(one)].concat());
+    let mut bytes = b"evm-snapshot-01\n".to_vec();
+    for (kind, payload) in [(1, &payload[..]), (4, &[])] {
+        bytes.push(kind);
+        bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(payload);
+        bytes.extend_from_slice(&[0; 32]);
+    }
+    seal(bytes)
+}
+
+#[test]
+fn a_head_that_no_block_can_follow_is_refused() {
+    let state_root = alloy_trie::EMPTY_ROOT_HASH;
+    let fine = Header { number: 9, timestamp: 9, state_root, ..Header::default() };
+    let directory = tempfile::tempdir().unwrap();
+    import(directory.path(), &of_headers(B256::ZERO, &[fine.clone()]), None).unwrap();
+    for (number, timestamp) in [(u64::MAX, 9), (9, u64::MAX), (u64::MAX - 1, 9)] {
+        let bytes = of_headers(B256::ZERO, &[Header { number, timestamp, ..fine.clone() }]);
+        let directory = tempfile::tempdir().unwrap();
+        let refused = import(directory.path(), &bytes, None);
+        assert!(matches!(refused, Err(StoreError::Snapshot { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_genesis_that_is_not_its_block_0_is_refused() {
+    let header = Header { state_root: alloy_trie::EMPTY_ROOT_HASH, ..Header::default() };
+    for (genesis, fine) in [(header.hash_slow(), true), (B256::repeat_byte(1), false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let read = import(directory.path(), &of_headers(genesis, &[header.clone()]), None);
+        assert_eq!(read.is_ok(), fine, "{read:?}");
+    }
 }

@@ -234,3 +234,24 @@ fn empty_accounts_stay_where_they_may() {
     let touched = super::Changes { keep_empty: false, ..changes };
     assert_eq!(state.apply(&touched).account(&address), None);
 }
+
+#[test]
+fn what_a_killed_process_left_is_made_anew() {
+    for left in [&b""[..], &[0; 4096], b"half a file"] {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(format!("{FILE}.part")), left).unwrap();
+        let store = Store::open(directory.path(), &StoreOptions::default()).unwrap();
+        assert_eq!(store.head(), None);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn a_store_is_of_one_chain_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Store::open(directory.path(), &StoreOptions::default()).unwrap();
+    open().tie(7).unwrap();
+    open().tie(7).unwrap();
+    let refused = open().tie(8);
+    assert!(matches!(refused, Err(StoreError::ChainId { found: 7, expected: 8 })), "{refused:?}");
+}
