@@ -145,7 +145,7 @@ impl Store {
             left => drop(left),
         }
         match fs::remove_file(part) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Self::open_file(part.to_owned(), &options),
         }
     }

@@ -148,7 +148,7 @@ fn a_head_that_no_block_can_follow_is_refused() {
     let state_root = alloy_trie::EMPTY_ROOT_HASH;
     let fine = Header { number: 9, timestamp: 9, state_root, ..Header::default() };
     let directory = tempfile::tempdir().unwrap();
-    import(directory.path(), &of_headers(B256::ZERO, &[fine.clone()]), None).unwrap();
+    import(directory.path(), &of_headers(B256::ZERO, std::slice::from_ref(&fine)), None).unwrap();
     for (number, timestamp) in [(u64::MAX, 9), (9, u64::MAX), (u64::MAX - 1, 9)] {
         let bytes = of_headers(B256::ZERO, &[Header { number, timestamp, ..fine.clone() }]);
         let directory = tempfile::tempdir().unwrap();
@@ -162,7 +162,8 @@ fn a_genesis_that_is_not_its_block_0_is_refused() {
     let header = Header { state_root: alloy_trie::EMPTY_ROOT_HASH, ..Header::default() };
     for (genesis, fine) in [(header.hash_slow(), true), (B256::repeat_byte(1), false)] {
         let directory = tempfile::tempdir().unwrap();
-        let read = import(directory.path(), &of_headers(genesis, &[header.clone()]), None);
+        let read =
+            import(directory.path(), &of_headers(genesis, std::slice::from_ref(&header)), None);
         assert_eq!(read.is_ok(), fine, "{read:?}");
     }
 }
