@@ -19,7 +19,8 @@ fn no_gateway_is_an_answer_too() {
 fn a_missing_model_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let mut up = assay();
-    up.args(["up", "--port", "0", "--model", "absent.gguf", "--data-dir"]).arg(folder.path());
+    up.args(["up", "--port", "0", "--rpc-port", "0", "--model", "absent.gguf", "--data-dir"])
+        .arg(folder.path());
     let (code, said) = refused(&mut up);
     assert_eq!(code, 4);
     assert!(said.contains("there is no model file absent.gguf") && said.contains("fix:"), "{said}");

@@ -109,7 +109,7 @@ fn a_data_directory_is_used_by_one_network() {
     let folder = tempfile::tempdir().unwrap();
     let up = Up::start(folder.path());
     let mut second = assay();
-    second.args(["up", "--port", "0", "--data-dir"]).arg(folder.path());
+    second.args(["up", "--port", "0", "--rpc-port", "0", "--data-dir"]).arg(folder.path());
     let (code, said) = refused(&mut second);
     assert_eq!(code, 8);
     assert!(said.contains(&format!("process {}", up.ready["pid"])), "{said}");
@@ -122,7 +122,7 @@ fn a_taken_port_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let mut up = assay();
-    up.args(["up", "--port", &port, "--data-dir"]).arg(folder.path());
+    up.args(["up", "--port", &port, "--rpc-port", "0", "--data-dir"]).arg(folder.path());
     let (code, said) = refused(&mut up);
     assert_eq!(code, 8);
     assert!(said.contains(&port) && said.contains("--port"), "{said}");
@@ -135,7 +135,7 @@ fn an_open_key_is_not_used() {
     let key = folder.path().join("gateway/key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let mut up = assay();
-    up.args(["up", "--port", "0", "--data-dir"]).arg(folder.path());
+    up.args(["up", "--port", "0", "--rpc-port", "0", "--data-dir"]).arg(folder.path());
     let (code, said) = refused(&mut up);
     assert_eq!(code, 5);
     assert!(said.contains("chmod 600"), "{said}");

@@ -46,7 +46,17 @@ impl Up {
 
     fn start_by(mut command: Command, data: &Path) -> Self {
         let mut child = command
-            .args(["up", "--json", "--port", "0", "--threads", "1", "--data-dir"])
+            .args([
+                "up",
+                "--json",
+                "--port",
+                "0",
+                "--rpc-port",
+                "0",
+                "--threads",
+                "1",
+                "--data-dir",
+            ])
             .arg(data)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
