@@ -104,6 +104,7 @@ fn pruned(number: u64) -> Error {
 pub(super) fn failed(error: ChainError) -> Error {
     match error {
         ChainError::Pruned { .. } => Error::Pruned(error.to_string()),
+        ChainError::Far { .. } => Error::Limit(error.to_string()),
         ChainError::Unknown(At::Number(number)) => unknown(BlockId::number(number)),
         ChainError::Unknown(At::Hash(hash)) => unknown(hash.into()),
         error => Error::Internal(error.to_string()),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alloy_primitives::B256;
 use axum::extract::ws::{Message, WebSocket};
 use serde_json::value::RawValue;
-use tokio::sync::broadcast;
+use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use super::Rpc;
 use super::logs::LogFilter;
 use super::message::{Error, notification};
 use super::notice;
+use super::server::Share;
 use crate::Executed;
 
 /// What a subscription is about.
@@ -141,6 +142,8 @@ pub(crate) struct Line<'a> {
 struct Done {
     text: Option<Vec<u8>>,
     opened: Vec<String>,
+    /// The memory that the answer was given, or that there was none.
+    room: Result<Option<OwnedSemaphorePermit>, ()>,
 }
 
 /// What the socket's task wakes up for.
@@ -156,7 +159,8 @@ enum Event {
 }
 
 /// Serves one WebSocket until its client leaves, is too slow or silent, or until `shutdown`.
-pub(crate) async fn talk(rpc: Rpc, socket: WebSocket, shutdown: CancellationToken) {
+/// `answers` is the memory that long answers of all clients share.
+pub(super) async fn talk(rpc: Rpc, socket: WebSocket, answers: Share, shutdown: CancellationToken) {
     let subscriptions = Arc::new(rpc.subscriptions());
     let blocks = rpc.chain().subscribe();
     let running = JoinSet::new();
@@ -164,6 +168,7 @@ pub(crate) async fn talk(rpc: Rpc, socket: WebSocket, shutdown: CancellationToke
         heard: Instant::now(),
         rpc,
         socket,
+        answers,
         subscriptions,
         blocks,
         pending: None,
@@ -194,6 +199,7 @@ impl From<axum::Error> for Over {
 struct Talk {
     rpc: Rpc,
     socket: WebSocket,
+    answers: Share,
     subscriptions: Arc<Subscriptions>,
     blocks: broadcast::Receiver<Arc<Executed>>,
     /// Once someone here wants it: the mempool does less when nobody listens.
@@ -256,15 +262,21 @@ impl Talk {
             Some(Message::Binary(bytes)) => bytes.to_vec(),
         };
         let (rpc, subscriptions) = (self.rpc.clone(), Arc::clone(&self.subscriptions));
+        let answers = self.answers.clone();
         self.running.spawn(async move {
             let mut line = Line { subscriptions: &subscriptions, opened: Vec::new() };
             let text = rpc.answer(&body, Some(&mut line)).await;
-            Done { text, opened: line.opened }
+            let room = answers.take(text.as_ref().map_or(0, Vec::len)).await;
+            Done { text, opened: line.opened, room }
         });
         Ok(())
     }
 
     async fn reply(&mut self, done: Done) -> Result<(), Over> {
+        let Ok(_room) = done.room else {
+            tracing::debug!("a websocket is dropped, for there is no memory for its answers");
+            return Err(Over);
+        };
         if let Some(text) = done.text.and_then(|text| String::from_utf8(text).ok()) {
             self.socket.send(Message::Text(text.into())).await?;
         }
