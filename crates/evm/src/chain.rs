@@ -11,6 +11,7 @@ mod rows;
 mod tests;
 mod tree;
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -24,7 +25,7 @@ use crate::block::{Block, Receipt};
 use crate::execute::{Executed, Executor, Parent, Precompile};
 use crate::genesis::Genesis;
 use crate::spec::Spec;
-use crate::state::{Commit, State, Store, StoreError, StoreOptions};
+use crate::state::{Commit, Progress, State, Store, StoreError, StoreOptions};
 use crate::view::Hashes;
 
 use past::Past;
@@ -101,6 +102,14 @@ pub enum ChainError {
         number: u64,
         /// The oldest whose state can be had.
         oldest: u64,
+    },
+    /// The state is kept, but far behind; asking again comes further.
+    #[error("the state of block {number} takes longer to rebuild, {reached} is reached: ask again")]
+    Far {
+        /// The block asked for.
+        number: u64,
+        /// How far down it came.
+        reached: u64,
     },
     /// No such block here.
     #[error("no block {0:?} is known")]
@@ -207,6 +216,26 @@ impl Chain {
         self.genesis
     }
 
+    /// Makes the store of a chain in `directory`, which has none, from the snapshot that
+    /// [`Store::export`] wrote.
+    ///
+    /// If `trusted` is given, the snapshot must be of the block with this hash; without it, whoever
+    /// wrote it is believed. Blocks with transactions that nobody signed (a development chain takes
+    /// them for impersonated accounts) are refused.
+    ///
+    /// # Errors
+    /// [`StoreError::Snapshot`], [`StoreError::Exists`], or what the disk says; no store is then
+    /// left behind.
+    pub fn restore(
+        directory: &Path,
+        options: &StoreOptions,
+        snapshot: &mut impl Read,
+        trusted: Option<B256>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Store, StoreError> {
+        Store::import(directory, options, snapshot, trusted, &rows::judge, progress)
+    }
+
     /// The newest finalised block.
     pub fn head(&self) -> Arc<Parent> {
         self.tree().head().clone()
@@ -221,7 +250,8 @@ impl Chain {
     /// older one costs as much as the blocks that came after it changed.
     ///
     /// # Errors
-    /// [`ChainError::Unknown`], or [`ChainError::Pruned`] if its state is too old.
+    /// [`ChainError::Unknown`], [`ChainError::Pruned`] if its state is too old, [`ChainError::Far`]
+    /// if it is old enough to take seconds.
     pub fn parent(&self, at: impl Into<At>) -> Result<Arc<Parent>, ChainError> {
         let at = at.into();
         let oldest = {

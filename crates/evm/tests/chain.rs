@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope, transaction::Recovered};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
+use assay_evm::keystore::Signer;
 use assay_evm::state::StoreError;
 use assay_evm::{
     At, Attributes, BlockError, Built, Chain, ChainError, Executed, Genesis, Options, Parent,
@@ -40,9 +41,8 @@ fn attributes(parent: &Parent, salt: u8) -> Attributes {
     }
 }
 
-/// One whose signature nobody checks, since senders come recovered.
-fn transfer(who: u8, nonce: u64, gas_limit: u64) -> Transaction {
-    let transaction = TxEip1559 {
+fn draft(nonce: u64, gas_limit: u64) -> TxEip1559 {
+    TxEip1559 {
         chain_id: CHAIN_ID,
         nonce,
         gas_limit,
@@ -51,8 +51,12 @@ fn transfer(who: u8, nonce: u64, gas_limit: u64) -> Transaction {
         to: TxKind::Call(Address::repeat_byte(0x77)),
         value: U256::from(1),
         ..TxEip1559::default()
-    };
-    let signed = transaction.into_signed(Signature::test_signature());
+    }
+}
+
+/// One whose signature nobody checks, since senders come recovered.
+fn transfer(who: u8, nonce: u64, gas_limit: u64) -> Transaction {
+    let signed = draft(nonce, gas_limit).into_signed(Signature::test_signature());
     Recovered::new_unchecked(TxEnvelope::Eip1559(signed), sender(who))
 }
 
@@ -268,4 +272,43 @@ fn a_time_that_goes_back_builds_nothing() {
     let error = chain.executor().build(&parent, &back, [], || false).unwrap_err();
     let expected = BlockError::Timestamp { found: 9, parent: 10 };
     assert_eq!(error, assay_evm::BuildError::Attributes(expected));
+}
+
+#[test]
+fn a_snapshot_brings_the_newest_block_whole() {
+    let signer = Signer::from_bytes([1; 32]).unwrap();
+    let genesis =
+        Genesis::development(CHAIN_ID, &[(signer.address(), U256::from(10).pow(U256::from(20)))]);
+    let open = |directory: Option<&Path>| {
+        Chain::open(&genesis, directory, [], Options::default()).unwrap()
+    };
+    let chain = open(None);
+    let add = |transaction| {
+        let signed = Recovered::new_unchecked(transaction, signer.address());
+        chain.append(build(&chain, &chain.head(), 0, vec![signed]).executed).unwrap();
+        let mut snapshot = Vec::new();
+        chain.store().export(&mut snapshot, &mut |_| ()).unwrap();
+        snapshot
+    };
+    let restore = |snapshot: &[u8], directory: &Path| {
+        let options = Options::default().store;
+        Chain::restore(directory, &options, &mut &*snapshot, None, &mut |_| ()).map(drop)
+    };
+
+    add(signer.sign_transaction(draft(0, 21_000)));
+    let transaction = signer.sign_transaction(draft(1, 21_000));
+    let hash = *transaction.tx_hash();
+    let directory = tempfile::tempdir().unwrap();
+    restore(&add(transaction), directory.path()).unwrap();
+    let copy = open(Some(directory.path()));
+    let head = At::Number(2);
+    assert_eq!(copy.block(head).unwrap(), chain.block(head).unwrap());
+    assert_eq!(copy.receipts(head).unwrap(), chain.receipts(head).unwrap());
+    assert_eq!(copy.transaction(&hash).unwrap(), chain.transaction(&hash).unwrap());
+    assert!(copy.block(At::Number(1)).unwrap().is_none());
+
+    let unsigned = draft(2, 21_000).into_signed(Signature::test_signature());
+    let directory = tempfile::tempdir().unwrap();
+    let refused = restore(&add(unsigned.into()), directory.path());
+    assert!(matches!(refused, Err(StoreError::Snapshot { .. })), "{refused:?}");
 }

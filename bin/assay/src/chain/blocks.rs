@@ -33,7 +33,8 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) fn run(self) -> Outcome {
-        let (chain, folder) = (self.place.open()?, self.place.existing()?);
+        let folder = self.place.existing()?;
+        let chain = self.place.open()?;
         let last = self.last.unwrap_or(u64::MAX).min(chain.head().header.number);
         let failed = |error: std::io::Error| {
             Failure::file(format_args!("{} cannot be written", self.file.display()), &error)

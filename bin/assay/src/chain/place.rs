@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use assay_evm::consensus::simplex::verifier;
 use assay_evm::keystore::{Signer, mnemonic};
-use assay_evm::state::StoreError;
+use assay_evm::state::{FILE, StoreError};
 use assay_evm::{Chain, ChainError, Genesis, NodeError, Options};
 use clap::Args;
 
@@ -86,16 +86,26 @@ impl Place {
     }
 
     /// The chain's directory, for commands that make no sense without one.
-    pub(crate) fn existing(&self) -> Outcome<PathBuf> {
+    pub(crate) fn lasting(&self) -> Outcome<PathBuf> {
         self.directory()?.ok_or_else(|| {
             Failure::new(Exit::Usage, "a chain in memory ends with its process")
                 .fix("pass --data DIR")
         })
     }
 
+    /// The directory of a chain that is there, for commands that begin none.
+    pub(crate) fn existing(&self) -> Outcome<PathBuf> {
+        let folder = self.lasting()?;
+        if folder.join(FILE).exists() {
+            return Ok(folder);
+        }
+        let what = format!("there is no chain in {}", folder.display());
+        Err(Failure::new(Exit::NotFound, what).fix("pass the --data that the chain was run with"))
+    }
+
     /// Opens the chain that lies there.
     pub(crate) fn open(&self) -> Outcome<Arc<Chain>> {
-        let folder = self.existing()?;
+        let folder = self.lasting()?;
         let genesis = self.genesis()?;
         let verifier = [verifier(&genesis)];
         let chain = Chain::open(&genesis, Some(&folder), verifier, Options::default());

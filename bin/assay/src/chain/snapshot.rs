@@ -5,6 +5,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::PathBuf;
 
 use alloy_primitives::B256;
+use assay_evm::Chain;
 use assay_evm::state::{Store, StoreOptions};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -94,14 +95,14 @@ impl Save {
 
 impl Load {
     fn run(self) -> Outcome {
-        let folder = self.place.existing()?;
+        let folder = self.place.lasting()?;
         let failed = |error: std::io::Error| {
             Failure::file(format_args!("{} cannot be read", self.file.display()), &error)
         };
         let mut file = BufReader::new(File::open(&self.file).map_err(failed)?);
         let mut shown = Shown::new();
         let options = StoreOptions::default();
-        let store = Store::import(&folder, &options, &mut file, self.trusted, &mut |progress| {
+        let store = Chain::restore(&folder, &options, &mut file, self.trusted, &mut |progress| {
             shown.show(progress);
         });
         let store = store.map_err(|error| broken("the snapshot is not taken", &error))?;

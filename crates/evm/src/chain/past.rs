@@ -2,16 +2,21 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use alloy_consensus::Header;
 use alloy_primitives::{B256, Sealed};
 
 use super::{At, ChainError};
 use crate::execute::Parent;
-use crate::state::Store;
+use crate::state::{State, Store, StoreError};
 use crate::view::{Hashes, REACH};
 
 /// States of old blocks that were asked for lately; who asks once often asks again.
 const REBUILT_MAX: usize = 16;
+
+/// Longest that one question may take to rebuild a state. How far it came is remembered.
+const REBUILD_MAX: Duration = Duration::from_secs(5);
 
 /// Rebuilds the states of old blocks, and remembers a few.
 #[derive(Debug, Default)]
@@ -35,13 +40,33 @@ impl Past {
         if from.header.number == number {
             return Ok(from);
         }
+        let begun = Instant::now();
         let mut state = from.state.clone();
-        for block in (number + 1..=from.header.number).rev() {
-            state = state.apply(&store.undo(block)?);
+        let mut reached = from.header.number;
+        while reached > number && begun.elapsed() < REBUILD_MAX {
+            state = state.apply(&store.undo(reached)?);
+            reached -= 1;
         }
-        let (found, expected) = (state.root(), header.state_root);
+        if reached > number {
+            let Some(header) = store.header(reached)? else {
+                return Err(ChainError::Unknown(At::Number(reached)));
+            };
+            self.keep(store, header, state)?;
+            return Err(ChainError::Far { number, reached });
+        }
+        self.keep(store, header, state)
+    }
+
+    /// Remembers the state after a block, if it is that.
+    fn keep(
+        &self,
+        store: &Store,
+        header: Sealed<Header>,
+        state: State,
+    ) -> Result<Arc<Parent>, ChainError> {
+        let (number, found, expected) = (header.number, state.root(), header.state_root);
         if found != expected {
-            return Err(crate::state::StoreError::Root { number, found, expected }.into());
+            return Err(StoreError::Root { number, found, expected }.into());
         }
         let hashes = hashes(store, number, header.hash())?;
         let parent = Arc::new(Parent { header, state, hashes });

@@ -3,15 +3,17 @@
 //! A body with its senders, so that reading an old block recovers no signature. Receipts without
 //! their bloom filters, which are most of their bytes and follow from the logs.
 
+use alloy_consensus::transaction::{SignerRecoverable, TxHashRef};
 use alloy_consensus::{
     BlockBody, Eip658Value, Header, Receipt as Outcome, ReceiptEnvelope, TxEnvelope, TxReceipt,
-    TxType,
+    TxType, proofs,
 };
 use alloy_eips::Typed2718;
-use alloy_primitives::{Address, Log, Sealed};
+use alloy_primitives::{Address, B256, Log, Sealed};
 use alloy_rlp::{Decodable, Encodable, Header as Prefix, RlpDecodable, RlpEncodable};
+use rayon::prelude::*;
 
-use crate::block::{Block, Receipt};
+use crate::block::{Block, Receipt, Transaction};
 use crate::state::StoreError;
 
 pub(super) fn body_row(block: &Block) -> Vec<u8> {
@@ -34,6 +36,34 @@ pub(super) fn read_body(mut row: &[u8], header: Sealed<Header>) -> Result<Block,
         return Err(damaged());
     }
     Ok(Block::with_senders(header, body, senders.iter().map(Address::from)))
+}
+
+/// The hashes of a block's transactions, if these rows are what `header` commits to.
+///
+/// A body says its senders by itself, so they are recovered once more here.
+pub(super) fn judge(
+    header: &Sealed<Header>,
+    body: &[u8],
+    receipts: &[u8],
+) -> Result<Vec<B256>, StoreError> {
+    let block = read_body(body, header.clone())?;
+    let kept = read_receipts(receipts, header.number)?;
+    // Anything that would be written differently says more than it means.
+    let written = body_row(&block) == body && receipts_row(&kept) == receipts;
+    let parts = block.body();
+    let committed = proofs::calculate_transaction_root(&parts.transactions)
+        == header.transactions_root
+        && parts.calculate_ommers_root() == header.ommers_hash
+        && parts.calculate_withdrawals_root() == header.withdrawals_root
+        && proofs::calculate_receipt_root(&kept) == header.receipts_root;
+    let signed = |transaction: &Transaction| {
+        transaction.recover_signer().is_ok_and(|signer| signer == transaction.signer())
+    };
+    if !(written && committed && block.transactions.par_iter().all(signed)) {
+        let what = format!("the block it holds is not block {}", header.hash());
+        return Err(StoreError::Snapshot { what });
+    }
+    Ok(block.transactions.iter().map(|transaction| *transaction.tx_hash()).collect())
 }
 
 /// A receipt as it is stored.

@@ -1,8 +1,11 @@
 //! What a chain does when its disk does not.
 
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_consensus::Receipt as Outcome;
+use alloy_primitives::{Address, B256, Bytes, Log};
 
+use super::rows::{judge, receipts_row};
 use super::{Chain, ChainError, Options};
+use crate::block::Receipt;
 use crate::execute::{Attributes, Executed};
 use crate::genesis::Genesis;
 use crate::state::tests::Disk;
@@ -53,4 +56,23 @@ fn a_full_disk_stops_the_head_and_nothing_else() {
     chain.append(block).expect("there is room again");
     assert_eq!(chain.head().header.hash(), hash);
     assert_eq!(heard.try_recv().expect("now they were").block.hash(), hash);
+}
+
+#[test]
+fn rows_of_another_block_are_not_taken_for_it() {
+    let genesis = Genesis::development(7, &[]);
+    let chain = Chain::on(Store::memory(), &genesis, [], Options::default()).expect("a new chain");
+    chain.append(next(&chain)).expect("a store in memory");
+    let header = chain.head().header.clone();
+    let row = |row: Result<Option<Bytes>, StoreError>| row.expect("readable").expect("there");
+    let (body, receipts) = (row(chain.store().body(1)), row(chain.store().receipts(1)));
+    assert_eq!(judge(&header, &body, &receipts).expect("its own"), [B256::ZERO; 0]);
+    let longer = [&body[..], &[0]].concat();
+    let receipt = Receipt::Eip1559(Outcome::<Log>::default().with_bloom());
+    let one_more = receipts_row(&[receipt]);
+    for (body, receipts) in
+        [(&longer[..], &receipts[..]), (&body, &one_more), (&body, b"\x01"), (b"", &receipts)]
+    {
+        judge(&header, body, receipts).expect_err("another's");
+    }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! magic, then chunks: kind (1) ‖ length (4, big-endian) ‖ payload ‖ check (32)
 //! Headers   genesis hash ‖ RLP of the head's header and of up to 255 before it, newest first
+//! Block     length of the head's body (4) ‖ its body ‖ its receipts, as they were committed
 //! Rows      accounts, each followed by its slots, in the order of the trie
 //! Codes     each: length (4) ‖ code
 //! End       empty
@@ -11,7 +12,8 @@
 //! The check of a chunk is the keccak of the check before it and of the chunk, so damage, a cut or
 //! a swapped chunk is seen at once. It proves nothing about who wrote the snapshot: that the state
 //! is the right one follows from the state root in the header, and which header is the right one
-//! is for the caller to know. Older headers come along because the EVM asks for their hashes.
+//! is for the caller to know. Older headers come along because the EVM asks for their hashes, and
+//! the head's block because clients ask for the newest one before anything else.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -25,11 +27,11 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use super::error::{StoreError, failed};
 use super::store::{FILE, Store, StoreOptions, part, put, set_head};
 use super::tables::{
-    ACCOUNTS, CODES, HASHES, HEADERS, META, SLOTS, account_row, read_account_row, read_slot_row,
-    slot_key, slot_row,
+    ACCOUNTS, BODIES, CODES, HASHES, HEADERS, META, RECEIPTS, SLOTS, TRANSACTIONS, account_row,
+    read_account_row, read_slot_row, slot_key, slot_row,
 };
 
-const MAGIC: &[u8; 16] = b"evm-snapshot-01\n";
+const MAGIC: &[u8; 16] = b"evm-snapshot-02\n";
 
 /// Bytes after which the writer closes a chunk.
 const CHUNK: usize = 1 << 20;
@@ -49,14 +51,20 @@ const CHUNKS_AT_ONCE: usize = 16;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Headers = 1,
-    Rows = 2,
-    Codes = 3,
-    End = 4,
+    Block = 2,
+    Rows = 3,
+    Codes = 4,
+    End = 5,
 }
 
 /// Before a row: an account, or a slot of the account before it.
 const ACCOUNT: u8 = 1;
 const SLOT: u8 = 2;
+
+/// Says whether a body and receipts are those of a header, and if so which transactions are in it.
+/// The store knows nothing of what it keeps for its caller.
+pub(crate) type Judge =
+    dyn Fn(&Sealed<Header>, &[u8], &[u8]) -> Result<Vec<B256>, StoreError> + Sync;
 
 /// How far an export or import is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +89,7 @@ impl Store {
         self.with(|database| {
             let reader = database.begin_read().map_err(failed)?;
             let head = write_headers(&reader, &mut chunks)?;
+            write_block(&reader, head.number, &mut chunks)?;
             write_rows(&reader, &mut chunks)?;
             write_codes(&reader, &mut chunks)?;
             chunks.write(Kind::End, &mut Vec::new())?;
@@ -90,14 +99,16 @@ impl Store {
 
     /// Makes a store in `directory`, which has none, from the snapshot in `input`.
     ///
-    /// The state must have the root that the snapshot's header names. If `trusted` is given, that
-    /// header must have this hash; without it, whoever wrote the snapshot is believed. A snapshot
-    /// that is refused, or a process killed meanwhile, leaves no store behind.
-    pub fn import(
+    /// The state must have the root that the snapshot's header names, and `judge` must find the
+    /// block to be that header's. If `trusted` is given, the header must have this hash; without
+    /// it, whoever wrote the snapshot is believed. A snapshot that is refused, or a process killed
+    /// meanwhile, leaves no store behind.
+    pub(crate) fn import(
         directory: &Path,
         options: &StoreOptions,
         input: &mut impl Read,
         trusted: Option<B256>,
+        judge: &Judge,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self, StoreError> {
         fs::create_dir_all(directory)?;
@@ -105,7 +116,7 @@ impl Store {
         if path.exists() {
             return Err(StoreError::Exists { path });
         }
-        let made = fill(&part, options, input, trusted, progress);
+        let made = fill(&part, options, input, trusted, judge, progress);
         if let Err(error) = made {
             // Another process that imports into the same place keeps its file.
             if !matches!(error, StoreError::InUse { .. }) {
@@ -131,7 +142,7 @@ impl<W: Write> Chunks<'_, W> {
     /// Writes `payload` and clears it.
     fn write(&mut self, kind: Kind, payload: &mut Vec<u8>) -> Result<(), StoreError> {
         let length = u32::try_from(payload.len()).ok().filter(|l| *l as usize <= CHUNK_MAX);
-        let length = length.ok_or_else(|| bad(format!("a code of {} bytes", payload.len())))?;
+        let length = length.ok_or_else(|| bad(format!("a piece of {} bytes", payload.len())))?;
         self.check = check(&self.check, kind as u8, payload);
         let mut write = |bytes: &[u8]| {
             self.at.bytes += bytes.len() as u64;
@@ -174,6 +185,22 @@ fn write_headers<W: Write>(
     }
     chunks.write(Kind::Headers, &mut payload)?;
     head.ok_or(StoreError::Empty)
+}
+
+fn write_block<W: Write>(
+    reader: &ReadTransaction,
+    number: u64,
+    chunks: &mut Chunks<'_, W>,
+) -> Result<(), StoreError> {
+    let row = |table| {
+        let table = reader.open_table(table).map_err(failed)?;
+        let row = table.get(number).map_err(failed)?;
+        row.ok_or_else(|| bad(format!("block {number} itself is pruned, make another first")))
+    };
+    let (body, receipts) = (row(BODIES)?, row(RECEIPTS)?);
+    let (body, receipts) = (body.value(), receipts.value());
+    let mut payload = [&(body.len() as u32).to_be_bytes(), body, receipts].concat();
+    chunks.write(Kind::Block, &mut payload)
 }
 
 fn write_rows<W: Write>(
@@ -246,9 +273,10 @@ impl<R: Read> Reader<'_, R> {
         self.exact(&mut start)?;
         let kind = match start[0] {
             1 => Kind::Headers,
-            2 => Kind::Rows,
-            3 => Kind::Codes,
-            4 => Kind::End,
+            2 => Kind::Block,
+            3 => Kind::Rows,
+            4 => Kind::Codes,
+            5 => Kind::End,
             kind => return Err(bad(format!("a chunk of unknown kind {kind}"))),
         };
         let length = u32::from_be_bytes([start[1], start[2], start[3], start[4]]) as usize;
@@ -280,6 +308,7 @@ fn fill(
     options: &StoreOptions,
     input: &mut impl Read,
     trusted: Option<B256>,
+    judge: &Judge,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), StoreError> {
     let mut chunks = Reader { input, check: B256::ZERO, at: Progress::default() };
@@ -292,20 +321,72 @@ fn fill(
     if kind != Kind::Headers {
         return Err(bad("it does not start with headers"));
     }
-    let (genesis, headers) = read_headers(&payload)?;
-    if let Some(expected) = trusted
-        && headers[0].1 != expected
-    {
-        return Err(bad(format!("it is of block {}, expected {expected}", headers[0].1)));
+    let start = Start::read(&payload, &mut chunks, trusted, judge)?;
+    fill_rows(&Store::fresh(part, options)?, chunks, &start, progress)
+}
+
+/// What a snapshot says before the state.
+struct Start {
+    genesis: B256,
+    /// Newest first.
+    headers: Vec<(Header, B256)>,
+    body: Vec<u8>,
+    receipts: Vec<u8>,
+    transactions: Vec<B256>,
+}
+
+impl Start {
+    /// From the payload of the headers, and the chunk after it.
+    fn read(
+        headers: &[u8],
+        chunks: &mut Reader<'_, impl Read>,
+        trusted: Option<B256>,
+        judge: &Judge,
+    ) -> Result<Self, StoreError> {
+        let (genesis, headers) = read_headers(headers)?;
+        let (head, hash) = &headers[0];
+        if let Some(expected) = trusted
+            && *hash != expected
+        {
+            return Err(bad(format!("it is of block {hash}, expected {expected}")));
+        }
+        let (kind, payload) = chunks.next()?;
+        if kind != Kind::Block {
+            return Err(bad("it has no block"));
+        }
+        let (body, receipts) = split_block(&payload).ok_or_else(|| bad("its block is cut off"))?;
+        let head = Sealed::new_unchecked(head.clone(), *hash);
+        let transactions = judge(&head, body, receipts).map_err(foreign)?;
+        let (body, receipts) = (body.to_vec(), receipts.to_vec());
+        Ok(Self { genesis, headers, body, receipts, transactions })
     }
-    fill_rows(Store::fresh(part, options)?, chunks, genesis, headers, progress)
+
+    fn write(&self, writer: &WriteTransaction) -> Result<(), StoreError> {
+        for (header, hash) in &self.headers {
+            put(writer, HEADERS, header.number, alloy_rlp::encode(header).as_slice())?;
+            put(writer, HASHES, &hash.0, header.number)?;
+        }
+        let (head, hash) = &self.headers[0];
+        put(writer, BODIES, head.number, self.body.as_slice())?;
+        put(writer, RECEIPTS, head.number, self.receipts.as_slice())?;
+        for (place, hash) in self.transactions.iter().enumerate() {
+            put(writer, TRANSACTIONS, &hash.0, (head.number, place as u32))?;
+        }
+        put(writer, META, "genesis", self.genesis.as_slice())?;
+        set_head(writer, head.number, *hash)
+    }
+}
+
+/// A body and receipts.
+fn split_block(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = payload.split_first_chunk()?;
+    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
 
 fn fill_rows(
-    store: Store,
+    store: &Store,
     mut chunks: Reader<'_, impl Read>,
-    genesis: B256,
-    headers: Vec<(Header, B256)>,
+    start: &Start,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), StoreError> {
     let mut owner = None;
@@ -315,7 +396,7 @@ fn fill_rows(
             for _ in 0..CHUNKS_AT_ONCE {
                 let (kind, payload) = chunks.next()?;
                 match kind {
-                    Kind::Headers => return Err(bad("it has headers twice")),
+                    Kind::Headers | Kind::Block => return Err(bad("it begins twice")),
                     Kind::Rows => read_rows(writer, &payload, &mut owner, &mut chunks.at)?,
                     Kind::Codes => read_codes(writer, &payload)?,
                     Kind::End => {
@@ -328,15 +409,9 @@ fn fill_rows(
             Ok(())
         })?;
     }
-    store.write(|writer| {
-        for (header, hash) in &headers {
-            put(writer, HEADERS, header.number, alloy_rlp::encode(header).as_slice())?;
-            put(writer, HASHES, &hash.0, header.number)?;
-        }
-        put(writer, META, "genesis", genesis.as_slice())?;
-        set_head(writer, headers[0].0.number, headers[0].1)
-    })?;
-    store.acknowledge(Some((headers[0].0.number, headers[0].1)));
+    store.write(|writer| start.write(writer))?;
+    let (head, hash) = &start.headers[0];
+    store.acknowledge(Some((head.number, *hash)));
     match store.load() {
         Ok(_) => Ok(()),
         Err(StoreError::Root { found, expected, .. }) => {

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use alloy_consensus::Header;
+use alloy_consensus::{Header, Sealed};
 use alloy_primitives::{B256, Keccak256, keccak256};
 
 use super::super::{FILE, Store, StoreError, StoreOptions};
 use super::{Block, Dice, chain, commits};
+
+const TRANSACTION: B256 = B256::repeat_byte(7);
 
 fn export(blocks: &[Block]) -> Vec<u8> {
     let store = Store::memory();
@@ -19,7 +21,12 @@ fn export(blocks: &[Block]) -> Vec<u8> {
 }
 
 fn import(to: &Path, bytes: &[u8], trusted: Option<B256>) -> Result<Store, StoreError> {
-    Store::import(to, &StoreOptions::default(), &mut &*bytes, trusted, &mut |_| ())
+    Store::import(to, &StoreOptions::default(), &mut &*bytes, trusted, &judge, &mut |_| ())
+}
+
+/// What is in a block is not the store's to know.
+fn judge(_: &Sealed<Header>, _: &[u8], _: &[u8]) -> Result<Vec<B256>, StoreError> {
+    Ok(vec![TRANSACTION])
 }
 
 #[test]
@@ -34,6 +41,9 @@ fn a_state_travels() {
     assert!(store.header(24).unwrap().is_some());
     assert!(store.header(23).unwrap().is_none());
     assert_eq!(store.oldest_state().unwrap(), 279);
+    assert_eq!(store.body(279).unwrap().unwrap(), blocks[279].body);
+    assert_eq!(&store.receipts(279).unwrap().unwrap()[..], b"receipts");
+    assert_eq!(store.transaction(&TRANSACTION).unwrap(), Some((279, 0)));
     store.commit(&commits(&blocks[280..])).unwrap();
     assert_eq!(store.load().unwrap().root(), blocks[299].state.root());
     let mut again = Vec::new();
@@ -122,7 +132,7 @@ fn a_lie_with_fitting_checks_is_refused() {
 
 #[test]
 fn a_huge_length_takes_no_memory() {
-    let mut bytes = b"evm-snapshot-01\n\x01".to_vec();
+    let mut bytes = b"evm-snapshot-02\n\x01".to_vec();
     bytes.extend_from_slice(&(64_u32 << 20).to_be_bytes());
     bytes.extend_from_slice(keccak256(b"").as_slice());
     let directory = tempfile::tempdir().unwrap();
@@ -133,8 +143,8 @@ fn a_huge_length_takes_no_memory() {
 fn of_headers(genesis: B256, headers: &[Header]) -> Vec<u8> {
     let payload: Vec<u8> =
         headers.iter().fold(genesis.to_vec(), |all, one| [all, alloy_rlp::encode(one)].concat());
-    let mut bytes = b"evm-snapshot-01\n".to_vec();
-    for (kind, payload) in [(1, &payload[..]), (4, &[])] {
+    let mut bytes = b"evm-snapshot-02\n".to_vec();
+    for (kind, payload) in [(1, &payload[..]), (2, &[0; 4]), (5, &[])] {
         bytes.push(kind);
         bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes());
         bytes.extend_from_slice(payload);
