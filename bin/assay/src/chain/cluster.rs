@@ -15,6 +15,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::failure::{Exit, Failure, Outcome};
+use crate::keys;
 use crate::terminal::{say, say_json};
 
 /// Threads of the consensus engine: one for the network, one for the votes.
@@ -84,6 +85,10 @@ pub(crate) struct ClusterArguments {
     /// Blocks per epoch; the same on every node
     #[arg(long, value_name = "N", default_value = "1000", requires = "validator_key")]
     epoch_length: NonZeroU64,
+    /// File with the key that pays for reporting validators that vote twice to that contract, which
+    /// rewards it: 64 hex digits, readable by its owner alone [default: others report]
+    #[arg(long, value_name = "FILE", requires = "seats")]
+    report_key: Option<PathBuf>,
 }
 
 impl ClusterArguments {
@@ -93,15 +98,13 @@ impl ClusterArguments {
     }
 
     /// Joins the other validators with this node's chain, whose own producer must be idle. The
-    /// journals of votes lie beside the chain in `folder`. `reporter` pays for the reports of
-    /// validators that vote twice.
+    /// journals of votes lie beside the chain in `folder`.
     pub(crate) fn start(
         &self,
         node: &Node,
         genesis: &Genesis,
         folder: &Path,
         fees: Fees,
-        reporter: Option<Signer>,
     ) -> Outcome<Option<simplex::Cluster>> {
         let Some(path) = &self.validator_key else { return Ok(None) };
         let key = load(path)?;
@@ -110,7 +113,7 @@ impl ClusterArguments {
             epoch_length: self.epoch_length,
             beneficiary: fees.beneficiary,
             gas_limit: fees.gas_limit,
-            reporter,
+            reporter: self.reporter()?,
             ..MemberConfig::of(self.fixed(public(&key)?)?)
         };
         let (chain, mempool) = (Arc::clone(node.chain()), Arc::clone(node.mempool()));
@@ -134,6 +137,12 @@ impl ClusterArguments {
             }
             other => Failure::new(Exit::Failed, "this node cannot take part").why(other),
         })
+    }
+
+    fn reporter(&self) -> Outcome<Option<Signer>> {
+        let key = self.report_key.as_deref().map(keys::check).transpose()?;
+        // What is a key to one library is one to the other.
+        Ok(key.and_then(|key| Signer::from_bytes(key.to_bytes())))
     }
 
     /// Who sits while no contract names anybody.

@@ -107,7 +107,7 @@ impl Run {
         };
         let fees = Fees { beneficiary: self.beneficiary, gas_limit: self.gas_limit };
         let cluster = match &folder {
-            Some(folder) => self.cluster.start(&node, &genesis, folder, fees, None)?,
+            Some(folder) => self.cluster.start(&node, &genesis, folder, fees)?,
             None => None,
         };
         self.announce(&node, &listener)?;
