@@ -3,8 +3,8 @@
 //! `cargo xtask test` runs everything that must hold before a change is good: the contracts' checks,
 //! format, lints, the workspace's tests, and foreign clients against the binary. `--no-sdk` leaves
 //! out what needs npm or Python: contracts and clients. `cargo xtask contracts` and `cargo xtask sdk`
-//! run only those. `cargo xtask bench` measures this machine, `bench chain` the
-//! chain on it.
+//! run only those. `cargo xtask bench` measures this machine, `bench chain` the chain on it; with the
+//! folder `GeneralStateTests` of ethereum/tests it counts those cases too.
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does")]
 
 mod bench;
@@ -17,7 +17,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | sdk | bench [chain]";
+const USAGE: &str =
+    "usage: cargo xtask test [--no-sdk] | contracts | sdk | bench [chain [GeneralStateTests]]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
         ["contracts"] => contracts::run(),
         ["sdk"] => sdk::run(),
         ["bench"] => bench::run(),
-        ["bench", "chain"] => bench::chain::run(),
+        ["bench", "chain"] => bench::chain::run(None),
+        ["bench", "chain", tests] => bench::chain::run(Some(tests)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

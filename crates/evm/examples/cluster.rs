@@ -34,6 +34,9 @@ const CHAIN: u64 = 31_337;
 /// Accounts that each validator's transfers come from.
 const SENDERS: usize = 64;
 
+/// Longest that a validator of its own process waits for the others.
+const JOIN_MAX: Duration = Duration::from_secs(5);
+
 fn main() {
     let filter =
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
@@ -312,5 +315,10 @@ fn node(index: usize, folder: &Path, seconds: u64, rate: u64, twice: bool) {
     let validator = run(&peers, index, key, &folder.join(index.to_string()), twice);
     let head = validator.member.chain().head().header.number;
     println!(r#"{{"node":"{index}","started_at":{head}}}"#);
+    // What is measured is a cluster at work, though not all of it has to be there.
+    let begun = Instant::now();
+    while validator.cluster.peers() + 1 < peers.len() && begun.elapsed() < JOIN_MAX {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     measure(&[(index, validator)], seconds, rate / peers.len() as u64);
 }

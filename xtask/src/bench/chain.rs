@@ -1,4 +1,5 @@
-//! Measures the chain: beside anvil through JSON-RPC, alone in process, and after a kill.
+//! Measures the chain: beside anvil through JSON-RPC, alone in process, after a kill, and against
+//! Ethereum's own test cases.
 
 use std::fs;
 use std::net::TcpListener;
@@ -18,7 +19,9 @@ const COMMAND: &str = "cargo xtask bench chain";
 /// Longest that a node may take to start.
 const START_MAX: Duration = Duration::from_secs(30);
 
-pub(crate) fn run() -> Result<()> {
+/// `state_tests` is the folder `GeneralStateTests` of a checkout of ethereum/tests, which is too
+/// large to be kept here; without it the row of state tests stays as it was.
+pub(crate) fn run(state_tests: Option<&str>) -> Result<()> {
     node_packages(&root().join("contracts"))?;
     let mut build = cargo();
     build.args(["build", "--release", "--locked", "--package", "assay-evm"]);
@@ -38,6 +41,10 @@ pub(crate) fn run() -> Result<()> {
     rows.extend(after_a_kill(&folder.join("restart"))?);
     rows.extend(validators()?);
     fs::remove_dir_all(&folder)?;
+    rows.push(rpc_cases()?);
+    if let Some(tests) = state_tests {
+        rows.push(state_cases(tests)?);
+    }
     keep_measured(rows, &busy, COMMAND)
 }
 
@@ -89,19 +96,45 @@ fn validators() -> Result<Vec<Row>> {
     ])
 }
 
+/// The cases of ethereum/execution-apis that hold.
+fn rpc_cases() -> Result<Row> {
+    let mut test = cargo();
+    test.args(["test", "--workspace", "--locked", "--test", "rpc_compat", "--", "--nocapture"]);
+    let text = output(&mut test)?;
+    let passed = text.lines().find_map(|line| line.strip_prefix("passed ")?.split(' ').next());
+    let passed: u32 = passed.context("the test does not say how many hold")?.parse()?;
+    Ok(Row::new("chain.execution_apis.passed", &json!(passed), "cases")
+        .beside("least wanted", &json!(130)))
+}
+
+/// The cases of ethereum/tests that hold; fails if one does not.
+fn state_cases(folder: &str) -> Result<Row> {
+    let mut build = cargo();
+    step("release binary", build.args(["build", "--release", "--locked"]))?;
+    let mut run = Command::new(root().join("target/release/assay"));
+    let text = output(run.args(["chain", "statetest", "--slow", "--json", folder]))?;
+    let found: Value = serde_json::from_str(&text).context("a summary is JSON")?;
+    Ok(Row::new("chain.statetests.passed", &found["passed"], "cases"))
+}
+
 fn throughput() -> Command {
     Command::new(root().join("target/release/examples/throughput"))
 }
 
 /// Runs a benchmark to its end and reads one JSON line a figure; other lines are passed over.
 fn measure(command: &mut Command) -> Result<Vec<Value>> {
+    let text = output(command)?;
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// What a command says on standard output, once it has ended well.
+fn output(command: &mut Command) -> Result<String> {
     eprintln!("==> {}", line(command));
     let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         bail!("{} failed ({})", line(command), output.status);
     }
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn figure(command: &mut Command, name: &str) -> Result<Value> {
