@@ -3,16 +3,20 @@
 //! | Request | Answer |
 //! |---|---|
 //! | `GET /v1/offers` | [`Offers`] |
-//! | `POST /v1/orders` with a [`Submission`] | 200 and one [`Frame`] a line, or a [`Refusal`] |
+//! | `POST /v1/orders` with a [`Submission`], then any number of [`TopUp`]s, one a line | 200 and one [`Frame`] a line, or a [`Refusal`] |
+//! | `GET /v1/channels/{id}` | the [`Position`] of a channel, 404 for one never used here |
 //! | `DELETE /v1/orders/{hash}` | 204; the order's stream ends with its receipt |
 //! | `GET /v1/orders/{hash}` | the [`Sealed`] answer, 404 while there is none |
 //!
-//! The last two carry `Authorization: Bearer` and the order's signature, and get 401 without it.
+//! `DELETE` and `GET` of an order carry `Authorization: Bearer` and the order's signature, and get 401 without it.
 
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, ChainId, Offer, Order, OrderError, OrderHash, Receipt, Signature, Terms};
+use crate::{
+    Amount, ChainId, Channel, ChannelId, Offer, Order, OrderError, OrderHash, Receipt, Signature,
+    Terms,
+};
 
 /// A provider's offers and how busy it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +32,29 @@ pub struct Offers {
     pub running: u32,
     /// Orders that can run at once; the next one is refused as [`Refusal::Busy`].
     pub running_max: u32,
+    /// How orders are paid; `None`: for free, since there is nothing to pay with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepts: Option<Accepts>,
+}
+
+/// Which channels a provider takes, and how far it trusts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Accepts {
+    /// The contract that keeps channels.
+    pub channels: Address,
+    /// The deployment's Receipts contract: the market that orders must name.
+    pub market: Address,
+    /// The ERC-20 that an offer's zero asset stands for.
+    pub token: Address,
+    /// Whom channels must pay: the provider's till.
+    pub receiver: Address,
+    /// Who claims: what channels must name beside the receiver.
+    pub receiver_authorizer: Address,
+    /// Shortest delay of a payer's withdrawal, in seconds.
+    pub withdraw_delay_min: u64,
+    /// Most that is delivered beyond what vouchers allow, in base units.
+    pub credit_max: Amount,
 }
 
 /// An offer and its provider's signature.
@@ -51,6 +78,41 @@ pub struct Submission {
     pub signature: Signature,
     /// What the order's hashes stand for.
     pub terms: Terms,
+    /// How it is paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<Payment>,
+}
+
+/// What pays for an order: a channel of its buyer, whose `payer_authorizer` the buyer is, and a
+/// voucher on it. One order at a time runs on a channel; whoever buys more at once has more channels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Payment {
+    /// The channel.
+    pub channel: Channel,
+    /// The voucher.
+    pub voucher: TopUp,
+}
+
+/// A channel's next voucher. It never allows less than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopUp {
+    /// How much of the channel may be claimed in all, in base units.
+    pub claimable: Amount,
+    /// The payer's authorizer's, over the voucher.
+    pub signature: Signature,
+}
+
+/// Where a channel is, as its provider keeps it: what a buyer who forgot goes on from. It believes
+/// the voucher only if the signature is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Position {
+    /// What answers have cost since the channel was opened: `channelAfter` of its last receipt.
+    pub charged: Amount,
+    /// The highest voucher.
+    pub voucher: TopUp,
 }
 
 /// One line of an answer's stream. The last line is always `Sealed` or `Failed`.
@@ -59,6 +121,9 @@ pub struct Submission {
 pub enum Frame {
     /// The next output tokens.
     Tokens(Vec<u32>),
+    /// The answer is paused until a voucher allows this much of the channel in all. A [`TopUp`] on the
+    /// body of the same request lets it go on.
+    Due(Amount),
     /// The end: what the provider can be held to.
     Sealed(Box<Sealed>),
     /// The end without a receipt: nothing is owed.
@@ -133,6 +198,58 @@ pub enum Refusal {
         asked: Amount,
         /// What the order allows.
         max: Amount,
+    },
+    /// Nothing pays for it.
+    #[error("orders are paid here: a channel and a voucher must come with it")]
+    Unpaid,
+    /// A channel that this provider does not take.
+    #[error("the channel's {what} is {found}, expected {expected}")]
+    Channel {
+        /// Which term.
+        what: String,
+        /// The channel's.
+        found: String,
+        /// The provider's.
+        expected: String,
+    },
+    /// The voucher allows too little, or less than an earlier one.
+    #[error("the voucher allows {found} of the channel, expected at least {expected}")]
+    Voucher {
+        /// What it allows.
+        found: Amount,
+        /// What it must allow.
+        expected: Amount,
+    },
+    /// The voucher is not signed by the channel's payer.
+    #[error("the voucher is signed by {found}, the channel's vouchers by {expected}")]
+    VoucherSigner {
+        /// Who signed.
+        found: Address,
+        /// Who should have.
+        expected: Address,
+    },
+    /// The channel holds too little, what its payer withdraws not counted.
+    #[error("the channel holds {found}, the voucher allows {expected}")]
+    Deposit {
+        /// What it holds.
+        found: Amount,
+        /// What it must hold.
+        expected: Amount,
+    },
+    /// Another order runs on the channel.
+    #[error("channel {channel} pays for another order right now")]
+    ChannelBusy {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// No voucher came while the answer was paused, or the channel's money is on its way out.
+    #[error("the buyer stopped paying")]
+    StoppedPaying,
+    /// The provider cannot see the chain, so it does not know what the channel holds.
+    #[error("the provider cannot see the chain: {reason}")]
+    Chain {
+        /// What went wrong.
+        reason: String,
     },
     /// Every slot is taken.
     #[error("all {running_max} slots are taken")]

@@ -114,6 +114,7 @@ impl Buying {
             order: order.clone(),
             signature,
             terms: draft.terms.clone(),
+            payment: None,
         };
         let submission = serde_json::to_vec(&submission)
             .map_err(|error| Problem::internal(error.to_string()))?
@@ -319,6 +320,11 @@ impl<'a> Delivery<'a> {
                     }
                 }
                 Event::Frame(Ok(Frame::Sealed(sealed))) => return self.conclude(*sealed).await,
+                Event::Frame(Ok(Frame::Due(_))) => {
+                    return self.failed(Problem::upstream(
+                        "the provider asks for money that was not agreed on",
+                    ));
+                }
                 Event::Frame(Ok(Frame::Failed(refusal))) => {
                     return self.failed(refusal.into());
                 }

@@ -148,7 +148,7 @@ mod tests {
         terms.sampler.stops = stops_hash(&terms.stops);
         order.sampler = terms.sampler.hash();
         let signature = order.sign(CHAIN, &key);
-        let mut submission = Submission { chain_id: CHAIN, order, signature, terms };
+        let mut submission = Submission { chain_id: CHAIN, order, signature, terms, payment: None };
         after(&mut submission);
         let offer = Offer {
             provider: Address::ZERO,

@@ -137,6 +137,7 @@ async fn offers(State(seller): State<Arc<Seller>>) -> Json<Offers> {
         offers: seller.offers(now_ms() / 1000),
         running: seller.slots.running(),
         running_max: seller.slots.max(),
+        accepts: None,
     })
 }
 
@@ -364,6 +365,14 @@ fn refuse(refusal: &Refusal) -> Response {
         Refusal::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Storage { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        Refusal::Unpaid
+        | Refusal::Channel { .. }
+        | Refusal::Voucher { .. }
+        | Refusal::VoucherSigner { .. }
+        | Refusal::Deposit { .. }
+        | Refusal::StoppedPaying => StatusCode::PAYMENT_REQUIRED,
+        Refusal::ChannelBusy { .. } => StatusCode::CONFLICT,
+        Refusal::Chain { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let mut response = (status, Json(refusal)).into_response();

@@ -273,6 +273,7 @@ async fn offers(Shared(provider): Shared<Arc<Scripted>>) -> Json<Offers> {
         offers: vec![SignedOffer { offer, signature }],
         running: 0,
         running_max: provider.running_max,
+        accepts: None,
     })
 }
 
