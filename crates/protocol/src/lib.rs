@@ -24,6 +24,7 @@ mod serve;
 mod state;
 mod voucher;
 pub mod wire;
+mod work;
 
 pub use alloy_primitives::{Address, B256, U256, hex, keccak256};
 pub use amount::{Amount, price};
@@ -44,3 +45,4 @@ pub use sampler::{NEUTRAL_Q16, Sampler, SamplerError, bias_hash, stops_hash};
 pub use serve::Serve;
 pub use state::{State, hidden_hash};
 pub use voucher::{Channel, Channels, Voucher};
+pub use work::COMPUTE_UNIT;
