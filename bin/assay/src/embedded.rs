@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use assay_chain::{
-    AddressBook, Beneficiaries, Contract, DEPLOYER, Deployed, FirstSeat, Plan, Settings, Value,
+    AddressBook, Beneficiaries, Chain, Contract, DEPLOYER, Deployed, FirstSeat, Plan, Settings,
+    Value,
 };
 use assay_evm::clock::SystemClock;
 use assay_evm::consensus::simplex::verifier;
@@ -97,7 +98,30 @@ impl Embedded {
             Rpc::new(chain, mempool, Arc::new(SystemClock), Limits::default(), Vec::new());
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, answers, Pages::All, shutdown.clone()));
-        Ok(Self { rpc, book, node, serving, shutdown })
+        let embedded = Self { rpc, book, node, serving, shutdown };
+        embedded.equip(data, participants).await?;
+        Ok(embedded)
+    }
+
+    /// Gives participants who came after the genesis what the others began with.
+    async fn equip(&self, data: &Data, participants: &[Address]) -> Outcome {
+        let head = self.node.chain().head();
+        // Who has spent all it had has a history.
+        let late: Vec<_> =
+            participants.iter().filter(|one| head.state.account(one).is_none()).collect();
+        if late.is_empty() {
+            return Ok(());
+        }
+        let admin = keys::load_or_create(&data.admin())?;
+        let failed =
+            |error| Failure::new(Exit::Failed, "a new participant gets no coins").why(error);
+        let chain = Chain::open(&self.url(), self.book.clone(), Some(&admin)).await;
+        let chain = chain.map_err(failed)?;
+        for account in late {
+            chain.send_asy(*account, ASY).await.map_err(failed)?;
+            chain.client().send_coins(*account, coins(1_000)).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Where it answers, as clients write it.
@@ -166,7 +190,6 @@ fn first(data: &Data, participants: &[Address]) -> Outcome<Genesis> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let settings = settings(data, now)?;
     let admin = settings.admin;
-    let coins = |share: u128| U256::from(COINS / share) * U256::from(WHOLE);
     let mut funded = vec![(admin, coins(1))];
     funded.extend(participants.iter().map(|account| (*account, coins(1_000))));
     let mut genesis = Genesis::development(LOCAL_CHAIN.0, &funded);
@@ -184,6 +207,11 @@ fn first(data: &Data, participants: &[Address]) -> Outcome<Genesis> {
         Failure::new(Exit::Failed, "the contracts do not stand in a genesis").why(error)
     })?;
     Ok(genesis)
+}
+
+/// A share of the admin's first coins, in wei.
+fn coins(share: u128) -> U256 {
+    U256::from(COINS / share) * U256::from(WHOLE)
 }
 
 /// What the deployment decides: this machine's admin holds every office, its validator the only seat.

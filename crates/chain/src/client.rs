@@ -113,6 +113,11 @@ impl Client {
         self.provider.get_balance(account).await.map_err(|error| self.failed(error))
     }
 
+    /// Sends `wei` of the chain's coin from the connection's account.
+    pub async fn send_coins(&self, to: Address, wei: U256) -> Result<Mined, ChainError> {
+        self.transact(to, Bytes::new(), wei).await
+    }
+
     /// Wei per unit of gas, as the node suggests now.
     pub async fn gas_price(&self) -> Result<u128, ChainError> {
         self.provider.get_gas_price().await.map_err(|error| self.failed(error))

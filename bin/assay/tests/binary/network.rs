@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::support::{Up, assay, done, json, refused};
-use serde_json::Value;
+use crate::support::{Up, assay, done, json as parse, refused};
+use serde_json::{Value, json};
 
 /// Changes one thing in an answer.
 type Lie = fn(&mut Value);
@@ -43,6 +43,29 @@ fn it_answers_and_a_restart_keeps_keys_and_receipts() {
 }
 
 #[test]
+fn who_joins_later_has_coins_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    Up::start_with_providers(&data, 1).stop();
+    let up = Up::start_with_providers(&data, 2);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let balance = |provider: &Value| {
+        let call = json!({
+            "jsonrpc": "2.0", "id": 1, "method": "eth_getBalance",
+            "params": [provider["address"], "latest"],
+        });
+        let sent = reqwest::Client::new().post(up.ready["chain"]["rpc"].as_str().unwrap());
+        let answer = async { sent.json(&call).send().await.unwrap().json::<Value>().await };
+        runtime.block_on(answer).unwrap()["result"].clone()
+    };
+    let balances: Vec<_> =
+        up.ready["providers"].as_array().unwrap().iter().map(balance).collect();
+    assert_eq!(balances[0], balances[1]);
+    assert_ne!(balances[0], "0x0");
+    up.stop();
+}
+
+#[test]
 fn a_receipt_is_true_until_a_byte_of_it_changes() {
     let folder = tempfile::tempdir().unwrap();
     let (data, receipt) = (folder.path().join("data"), folder.path().join("receipt.json"));
@@ -59,7 +82,7 @@ fn a_receipt_is_true_until_a_byte_of_it_changes() {
     };
     for model in [None, Some("nano"), Some("../../assets/nano/nano-q8_0.gguf")] {
         let (code, said) = verify(&receipt, model);
-        assert_eq!((code, &json(&said)["verdict"]), (0, &Value::Bool(true)), "{model:?}");
+        assert_eq!((code, &parse(&said)["verdict"]), (0, &Value::Bool(true)), "{model:?}");
     }
 
     let honest = read(&receipt);
@@ -76,7 +99,7 @@ fn a_receipt_is_true_until_a_byte_of_it_changes() {
         let file = folder.path().join("lie.json");
         fs::write(&file, answer.to_string()).unwrap();
         let (code, said) = verify(&file, None);
-        assert_eq!((code, &json(&said)["verdict"]), (10, &Value::Bool(false)), "{what}: {said}");
+        assert_eq!((code, &parse(&said)["verdict"]), (10, &Value::Bool(false)), "{what}: {said}");
     }
     fs::write(folder.path().join("lie.json"), "not a receipt").unwrap();
     assert_eq!(verify(&folder.path().join("lie.json"), None).0, 3);
@@ -95,7 +118,7 @@ fn another_model_is_not_the_one_that_was_ordered() {
     let mut import = assay();
     import.args(["model", "import", "../../assets/nano/nano-q8_0.gguf", "--no-accuracy", "--json"]);
     let imported = import.args(["--context", "64", "--output"]).arg(&other).output().unwrap();
-    let imported = json(&done(imported));
+    let imported = parse(&done(imported));
     assert_ne!(imported["id"], read(&receipt)["order"]["model"]);
     let mut verify = assay();
     verify.arg("verify").arg(&receipt).arg("--model").arg(&other);
@@ -143,7 +166,7 @@ fn an_open_key_is_not_used() {
     doctor.args(["doctor", "--json", "--port", "0", "--data-dir"]).arg(folder.path());
     let output = doctor.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(json(&String::from_utf8(output.stdout).unwrap())["ok"], false);
+    assert_eq!(parse(&String::from_utf8(output.stdout).unwrap())["ok"], false);
 }
 
 #[test]
@@ -151,14 +174,14 @@ fn status_and_doctor_say_what_is() {
     let folder = tempfile::tempdir().unwrap();
     let up = Up::start(folder.path());
     let status = assay().args(["status", "--json", "--url", up.url()]).output().unwrap();
-    let status = json(&done(status));
+    let status = parse(&done(status));
     assert_eq!(status["gateway"]["ready"], true);
     assert_eq!(status["models"][0]["id"], "nano");
     assert_eq!(status["providers"].as_array().unwrap().len(), 2);
     done(assay().args(["status", "--url", up.url()]).output().unwrap());
     let mut doctor = assay();
     doctor.args(["doctor", "--json", "--port", "0", "--data-dir"]).arg(&up.data);
-    let doctor = json(&done(doctor.output().unwrap()));
+    let doctor = parse(&done(doctor.output().unwrap()));
     assert_eq!(doctor["ok"], true, "{doctor}");
     up.signal("-TERM");
     let (status, said) = up.end();
@@ -170,7 +193,7 @@ fn a_second_interrupt_ends_it_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut up = Up::start(folder.path());
     // An answer that cannot end by itself soon: its end token is as good as forbidden.
-    let request = serde_json::json!({
+    let request = json!({
         "model": "nano",
         "temperature": 2,
         "stream": true,
@@ -199,7 +222,7 @@ fn a_full_disk_breaks_no_promise() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let http = reqwest::Client::new();
     let ask = |n: usize| {
-        let request = serde_json::json!({
+        let request = json!({
             "model": "nano",
             "temperature": 0,
             "messages": [{ "role": "user", "content": format!("Sort: 5 3 {n} 9 1 7") }],

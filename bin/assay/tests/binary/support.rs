@@ -33,6 +33,12 @@ impl Up {
         Self::start_by(assay(), data)
     }
 
+    pub(crate) fn start_with_providers(data: &Path, count: usize) -> Self {
+        let mut command = assay();
+        command.env("ASSAY_PROVIDERS", count.to_string());
+        Self::start_by(command, data)
+    }
+
     /// A network whose files can have at most so many bytes, as on a disk that is full.
     pub(crate) fn start_with_files_of(data: &Path, bytes: usize) -> Self {
         let mut shell = Command::new("sh");
