@@ -99,7 +99,8 @@ pub async fn serve(
     }
 }
 
-/// Answers the requests on one connection; after `shutdown`, only the one that runs.
+/// Answers the requests on one connection; after `shutdown`, only the one that runs. A connection
+/// that becomes a WebSocket is its route's from then on.
 async fn talk(stream: TcpStream, router: Router, limits: Limits, shutdown: CancellationToken) {
     // Small pieces are sent as they come: an answer's next token must not wait for the one after.
     if let Err(error) = stream.set_nodelay(true) {
@@ -111,7 +112,8 @@ async fn talk(stream: TcpStream, router: Router, limits: Limits, shutdown: Cance
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_wait_max)
         .max_buf_size(BUFFER_BYTES_MAX)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
+        .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_protocol::wire::{Frame, Refusal, Sealed, Submission};
-use assay_protocol::{
-    Amount, Answer, Assurance, Finish as Ended, Order, OrderHash, Signature, U256,
-};
+use assay_protocol::{Amount, Answer, Finish as Ended, Order, OrderHash, Signature, U256};
 use axum::body::Bytes;
 use axum::http::{StatusCode, header};
 use reqwest::Response;
@@ -86,13 +84,7 @@ impl Buying {
         now: u64,
         nonce: U256,
     ) -> Result<Self, Problem> {
-        let mut wanted = Wanted {
-            model: model.listed.id,
-            assurance: Assurance::Replayable,
-            prompt_tokens: draft.prompt_tokens,
-            max_tokens: draft.max_tokens,
-            max_price: gateway.price_max,
-        };
+        let mut wanted = draft.wanted(&model, gateway.price_max);
         let candidates = gateway.directory.candidates(wanted.model, now);
         if let Err(none) = choose(&wanted, &candidates, &[], now) {
             return Err(unrouted(none, wanted.max_price));
@@ -129,7 +121,7 @@ impl Buying {
 }
 
 /// What a client is told where no offer can be taken for at most `max_price`.
-fn unrouted(none: NoRoute, max_price: Amount) -> Problem {
+pub(crate) fn unrouted(none: NoRoute, max_price: Amount) -> Problem {
     match none {
         NoRoute::NoOffer => Problem::no_provider(),
         NoRoute::Busy => Problem::all_busy(),

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::catalogue::Model;
 use crate::openai::{ChatRequest, Problem};
 use crate::prompt::prompt;
+use crate::route::Wanted;
 
 /// An order that lacks only its conditions and its signature.
 #[derive(Clone, Debug)]
@@ -65,6 +66,17 @@ pub(crate) fn draft(model: &Model, request: &ChatRequest, seed: B256) -> Result<
 }
 
 impl Draft {
+    /// What an offer has to meet for the answer to come to at most `max_price`.
+    pub(crate) fn wanted(&self, model: &Model, max_price: Amount) -> Wanted {
+        Wanted {
+            model: model.listed.id,
+            assurance: Assurance::Replayable,
+            prompt_tokens: self.prompt_tokens,
+            max_tokens: self.max_tokens,
+            max_price,
+        }
+    }
+
     /// The order for `model`, to be signed.
     pub(crate) fn order(&self, model: &Model, conditions: Conditions) -> Order {
         Order {

@@ -20,12 +20,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::buy::{Buying, News, buy, news_max};
+use crate::buy::{Buying, News, buy, news_max, unrouted};
 use crate::catalogue::{Catalogue, Model};
 use crate::directory::Directory;
 use crate::draft::draft;
+use crate::jsonrpc;
 use crate::openai::{ChatRequest, ModelCard, Models, Problem, Reply};
 use crate::origin::Origin;
+use crate::route::choose;
 use crate::store::Store;
 use crate::{Config, Patience, RunError};
 
@@ -77,7 +79,7 @@ pub(crate) struct Gateway {
     pub(crate) directory: Directory,
     pub(crate) store: Store,
     pub(crate) http: reqwest::Client,
-    catalogue: Catalogue,
+    pub(crate) catalogue: Catalogue,
     requests: Arc<Semaphore>,
     /// Room for long bodies, in bytes.
     room: Arc<Semaphore>,
@@ -144,6 +146,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/models/{*id}", get(model))
         .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/providers", get(providers))
+        .route("/rpc", post(jsonrpc::post).get(jsonrpc::open))
         .route("/livez", get(health))
         .route("/health", get(health))
         .route("/readyz", get(ready))
@@ -168,7 +171,7 @@ impl IntoResponse for Problem {
     }
 }
 
-fn json(body: impl Into<Body>) -> Response {
+pub(crate) fn json(body: impl Into<Body>) -> Response {
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     (kind, body.into()).into_response()
 }
@@ -291,50 +294,70 @@ async fn receipt(State(gateway): Shared, id: Result<Path<String>, PathRejection>
 }
 
 async fn chat(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
+    let read = read(request, &gateway).await?;
+    let Begun { stream, reply, mut news } = begin(&gateway, read).await?;
+    match news.recv().await {
+        Some(News::Failed(problem)) => Err(problem),
+        Some(News::Accepted) if stream => Ok(streamed(reply, news)),
+        Some(News::Accepted) => whole(&reply, news).await,
+        _ => Err(Problem::internal("the purchase ended without a word")),
+    }
+}
+
+/// A purchase under way.
+pub(crate) struct Begun {
+    /// Whether the request asks for the answer in pieces.
+    stream: bool,
+    reply: Reply,
+    pub(crate) news: mpsc::Receiver<News>,
+}
+
+/// Makes an order of a request's body and begins to buy it. Dropping the news cancels it.
+pub(crate) async fn begin(gateway: &Arc<Gateway>, read: Read) -> Result<Begun, Problem> {
     if gateway.closing.is_cancelled() {
         return Err(Problem::closing());
     }
     let permit =
         Arc::clone(&gateway.requests).try_acquire_owned().map_err(|_| Problem::overloaded())?;
-    let Read { bytes, room } = read(request, &gateway.room).await?;
-    let shop = Arc::clone(&gateway);
+    let shop = Arc::clone(gateway);
     // Rendering and counting a long prompt takes milliseconds, which other streams need not wait
     // for.
     let prepared = tokio::task::spawn_blocking(move || {
-        // Held until the body is an order, even if the client hangs up meanwhile.
-        let _room = room;
-        prepare(&shop, &bytes)
+        // Its room is held until the body is an order, even if the client hangs up meanwhile.
+        prepare(&shop, &read.bytes)
     })
     .await;
     let (request, buying) = prepared.map_err(|error| Problem::internal(error.to_string()))??;
     let model = &buying.model.listed;
     let reply =
         Reply::new(buying.hash, model.id, model.name.clone(), now_s(), request.include_usage);
-    let (sender, mut news) = mpsc::channel(news_max(buying.tokens_max()));
-    let purchase = buy(Arc::clone(&gateway), buying, sender);
+    let (sender, news) = mpsc::channel(news_max(buying.tokens_max()));
+    let purchase = buy(Arc::clone(gateway), buying, sender);
     let begun = gateway.begin()?;
     gateway.purchases.spawn(async move {
         purchase.await;
         drop(permit);
     });
     drop(begun);
-    match news.recv().await {
-        Some(News::Failed(problem)) => Err(problem),
-        Some(News::Accepted) if request.stream => Ok(streamed(reply, news)),
-        Some(News::Accepted) => whole(&reply, news).await,
-        _ => Err(Problem::internal("the purchase ended without a word")),
-    }
+    Ok(Begun { stream: request.stream, reply, news })
 }
 
 /// A request's body, and the room it takes until it is dropped.
-struct Read {
-    bytes: Vec<u8>,
+pub(crate) struct Read {
+    pub(crate) bytes: Vec<u8>,
     /// None for a short one.
     room: Option<OwnedSemaphorePermit>,
 }
 
+/// A body that takes no room, since it is part of another.
+impl From<Vec<u8>> for Read {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, room: None }
+    }
+}
+
 /// Reads a request's body, within bounds of bytes and time.
-async fn read(request: Request, room: &Arc<Semaphore>) -> Result<Read, Problem> {
+pub(crate) async fn read(request: Request, gateway: &Gateway) -> Result<Read, Problem> {
     is_json(request.headers())?;
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -343,7 +366,7 @@ async fn read(request: Request, room: &Arc<Semaphore>) -> Result<Read, Problem> 
     if length.is_some_and(|length| length > DISCARD_BYTES_MAX || hears && length > BODY_BYTES_MAX) {
         return Err(too_large());
     }
-    let all = all_of(request.into_body(), length, room);
+    let all = all_of(request.into_body(), length, &gateway.room);
     timeout(BODY_WAIT_MAX, all).await.unwrap_or_else(|_| {
         if length.is_some_and(|length| length > BODY_BYTES_MAX) {
             return Err(too_large());
@@ -421,6 +444,27 @@ fn prepare(gateway: &Gateway, body: &[u8]) -> Result<(ChatRequest, Buying), Prob
     let nonce = U256::from_be_bytes(random()?.0);
     let buying = Buying::sign(gateway, Arc::clone(model), draft, now_s(), nonce)?;
     Ok((request, buying))
+}
+
+/// What the answer to a request would cost now.
+pub(crate) fn quote(gateway: &Gateway, body: &[u8]) -> Result<jsonrpc::Quote, Problem> {
+    let request = ChatRequest::parse(body)?;
+    let model =
+        gateway.catalogue.find(&request.model).ok_or_else(|| Problem::model(&request.model))?;
+    let draft = draft(model, &request, random()?)?;
+    let now = now_s();
+    let wanted = draft.wanted(model, gateway.price_max);
+    let candidates = gateway.directory.candidates(wanted.model, now);
+    let chosen =
+        choose(&wanted, &candidates, &[], now).map_err(|none| unrouted(none, wanted.max_price))?;
+    Ok(jsonrpc::Quote {
+        model: wanted.model,
+        prompt_tokens: wanted.prompt_tokens,
+        max_tokens: wanted.max_tokens,
+        max_price: chosen.worst_price(&wanted),
+        min_price: chosen.offer.price(wanted.prompt_tokens, 0),
+        provider: chosen.offer.provider,
+    })
 }
 
 fn random() -> Result<B256, Problem> {

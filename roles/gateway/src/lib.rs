@@ -9,7 +9,7 @@
 //! `origin` does not trust, and `openai` makes our words of it, `draft` turns it into an order for
 //! a model of the `catalogue` (`prompt` makes tokens of its messages), `route` chooses among the offers in the `directory`, `buy` hands
 //! the order in and passes text on (`text` decides how much of it, `lines` reads the provider's
-//! words), `close` checks the receipt, and `store` keeps the answer. JSON-RPC is not spoken yet.
+//! words), `close` checks the receipt, and `store` keeps the answer. `jsonrpc` is another door to the same.
 
 mod buy;
 mod catalogue;
@@ -17,6 +17,7 @@ mod close;
 mod directory;
 mod draft;
 mod http;
+mod jsonrpc;
 mod lines;
 mod openai;
 mod origin;

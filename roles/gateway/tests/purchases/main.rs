@@ -3,6 +3,7 @@
 
 mod hostile;
 mod provider;
+mod rpc;
 mod stage;
 
 use std::sync::Arc;

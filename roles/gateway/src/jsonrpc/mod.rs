@@ -1,0 +1,70 @@
+//! The same answers for those who think in JSON-RPC 2.0: `POST /rpc`, and a WebSocket there for
+//! answers that come in pieces.
+//!
+//! `message` is the envelope, `methods` what can be asked, `socket` the subscriptions. `openrpc.json`
+//! describes all of it, for people and for programs that write clients.
+
+mod message;
+mod methods;
+mod socket;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+
+use crate::http::{Gateway, json, read};
+use crate::openai::Problem;
+use message::{Calls, Error, answer_line};
+pub(crate) use methods::Quote;
+
+/// Most calls of one batch.
+const BATCH_MAX: usize = 100;
+
+/// Answers one call or a batch of them.
+pub(crate) async fn post(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let read = read(request, &gateway).await?;
+    Ok(match answer(&gateway, &read.bytes).await {
+        Some(text) => json(text),
+        // There were notifications only, and nobody waits for their answers.
+        None => axum::http::StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+/// Opens a WebSocket, on which answers can be subscribed to.
+pub(crate) async fn open(
+    State(gateway): State<Arc<Gateway>>,
+    upgrade: WebSocketUpgrade,
+) -> Response<Body> {
+    socket::open(gateway, upgrade)
+}
+
+/// The answer to a text of calls; `None` if none of them waits for one.
+async fn answer(gateway: &Arc<Gateway>, text: &[u8]) -> Option<String> {
+    let calls = match message::read(text, BATCH_MAX) {
+        Ok(Calls::One(call)) => return methods::answer(gateway, call).await,
+        Ok(Calls::Batch(calls)) => calls,
+        Err(error) => return Some(answer_line(None, Err(error))),
+    };
+    // One after the other: a client that wants its answers side by side sends them so.
+    let mut lines = Vec::new();
+    for call in calls {
+        let line = match call {
+            Ok(call) => methods::answer(gateway, call).await,
+            Err(error) => Some(answer_line(None, Err(error))),
+        };
+        lines.extend(line);
+    }
+    (!lines.is_empty()).then(|| format!("[{}]", lines.join(",")))
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
+    }
+}

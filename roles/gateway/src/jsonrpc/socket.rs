@@ -1,0 +1,198 @@
+//! One WebSocket: calls and their answers, and answers that come piece by piece.
+//!
+//! `assay_subscribe` with `"infer"` and a request begins a purchase and gives its id; each piece is
+//! an `assay_subscription` notice. `assay_unsubscribe`, or leaving, cancels the order, and what was
+//! delivered is paid for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use assay_protocol::hex;
+use axum::body::Body;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, interval_at, timeout};
+
+use super::message::{self, Call, Calls, Error, answer_line};
+use super::methods::{Inferred, written};
+use super::{BATCH_MAX, answer};
+use crate::buy::News;
+use crate::http::{Begun, Gateway, begin};
+use crate::openai::Problem;
+
+/// Longest message, in bytes. Longer requests are posted.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Calls and subscriptions that one socket has under way.
+const RUNNING_MAX: usize = 64;
+/// Lines that wait for a client to read them. One that is slower is left.
+const LINES_MAX: usize = 256;
+/// Longest that a client may take to read one line.
+const READ_MAX: Duration = Duration::from_secs(30);
+/// How often a silent client is asked whether it lives.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// Pings without any answer before it is left.
+const SILENT_MAX: u32 = 3;
+
+pub(super) fn open(gateway: Arc<Gateway>, upgrade: WebSocketUpgrade) -> Response<Body> {
+    let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
+    upgrade.on_upgrade(move |socket| async move {
+        let closing = gateway.closing.clone();
+        let _ = closing.run_until_cancelled(talk(gateway, socket)).await;
+    })
+}
+
+/// What one socket has under way.
+struct Talk {
+    gateway: Arc<Gateway>,
+    lines: mpsc::Sender<String>,
+    running: JoinSet<()>,
+    subscriptions: HashMap<String, AbortHandle>,
+}
+
+/// Serves a client until it leaves, falls silent or reads too slowly.
+async fn talk(gateway: Arc<Gateway>, mut socket: WebSocket) {
+    let (lines, mut waiting) = mpsc::channel(LINES_MAX);
+    let mut talk = Talk { gateway, lines, running: JoinSet::new(), subscriptions: HashMap::new() };
+    let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    let mut silent = 0;
+    loop {
+        let room = talk.running.len() < RUNNING_MAX;
+        tokio::select! {
+            biased;
+            Some(line) = waiting.recv() => {
+                let sent = timeout(READ_MAX, socket.send(Message::Text(line.into()))).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    return;
+                }
+            }
+            Some(_) = talk.running.join_next() => {
+                talk.subscriptions.retain(|_, running| !running.is_finished());
+            }
+            said = socket.recv(), if room => {
+                silent = 0;
+                match said {
+                    Some(Ok(Message::Text(text))) => talk.hear(text.as_bytes()),
+                    Some(Ok(Message::Binary(bytes))) => talk.hear(&bytes),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                }
+            }
+            _ = pings.tick() => {
+                silent += 1;
+                if silent > SILENT_MAX || socket.send(Message::Ping(Default::default())).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Talk {
+    fn hear(&mut self, text: &[u8]) {
+        match message::read(text, BATCH_MAX) {
+            Ok(Calls::One(call)) if call.method == "assay_subscribe" => self.subscribe(&call),
+            Ok(Calls::One(call)) if call.method == "assay_unsubscribe" => self.unsubscribe(&call),
+            _ => {
+                let (gateway, lines) = (Arc::clone(&self.gateway), self.lines.clone());
+                let text = text.to_vec();
+                self.running.spawn(async move {
+                    if let Some(line) = answer(&gateway, &text).await {
+                        let _ = lines.send(line).await;
+                    }
+                });
+            }
+        }
+    }
+
+    fn subscribe(&mut self, call: &Call) {
+        let request = match wanted(call) {
+            Ok(request) => request,
+            Err(error) => return self.say(call, Err(error)),
+        };
+        let id = subscription_id();
+        let (gateway, lines) = (Arc::clone(&self.gateway), self.lines.clone());
+        self.say(call, Ok(json!(id)));
+        let name = id.clone();
+        let running =
+            self.running.spawn(async move { tell(&gateway, request, &name, &lines).await });
+        self.subscriptions.insert(id, running);
+    }
+
+    fn unsubscribe(&mut self, call: &Call) {
+        let id = call.param().and_then(|param| {
+            serde_json::from_str::<String>(param.get())
+                .map_err(|error| Error::Params(error.to_string()))
+        });
+        let ended = id.map(|id| {
+            // Dropping what listens to the purchase cancels the order.
+            self.subscriptions.remove(&id).map(|running| running.abort()).is_some()
+        });
+        self.say(call, ended.map(Value::Bool));
+    }
+
+    fn say(&self, call: &Call, outcome: Result<Value, Error>) {
+        let Some(id) = &call.id else { return };
+        let outcome = outcome.and_then(|value| written(&value));
+        // A client that leaves hundreds of lines unread has lost this one.
+        let _ = self.lines.try_send(answer_line(Some(id), outcome));
+    }
+}
+
+/// What a subscription is about: `["infer", {request}]`.
+fn wanted(call: &Call) -> Result<Vec<u8>, Error> {
+    let params = call.positions()?;
+    let [topic, request] = params.as_slice() else {
+        return Err(Error::Params("expected \"infer\" and a request".into()));
+    };
+    match serde_json::from_str::<&str>(topic.get()) {
+        Ok("infer") => Ok(request.get().as_bytes().to_vec()),
+        _ => Err(Error::Params(format!("the topic is {topic}, expected \"infer\""))),
+    }
+}
+
+/// Tells the client of a purchase until that is over.
+async fn tell(gateway: &Arc<Gateway>, request: Vec<u8>, id: &str, lines: &mpsc::Sender<String>) {
+    let notice = |result: Value| {
+        let params = json!({ "subscription": id, "result": result });
+        json!({ "jsonrpc": "2.0", "method": "assay_subscription", "params": params }).to_string()
+    };
+    let failed = |problem: Problem| {
+        notice(json!({ "type": "failed", "error": Error::from(problem).value() }))
+    };
+    let mut news = match begin(gateway, request.into()).await {
+        Ok(Begun { news, .. }) => news,
+        Err(problem) => {
+            let _ = lines.send(failed(problem)).await;
+            return;
+        }
+    };
+    while let Some(heard) = news.recv().await {
+        let line = match heard {
+            News::Accepted => continue,
+            News::Text(text) => notice(json!({ "type": "text", "text": text })),
+            News::Done(bought) => match serde_json::to_value(Inferred::of(&bought)) {
+                Ok(mut done) => {
+                    done["type"] = json!("done");
+                    notice(done)
+                }
+                Err(error) => failed(Problem::internal(error.to_string())),
+            },
+            News::Failed(problem) => failed(problem),
+        };
+        if lines.send(line).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A name that no other client can guess.
+fn subscription_id() -> String {
+    let mut bytes = [0; 16];
+    // It names one of this socket's own subscriptions; without randomness it could still be only that.
+    let _ = getrandom::fill(&mut bytes);
+    hex::encode_prefixed(bytes)
+}
