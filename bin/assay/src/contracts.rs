@@ -315,7 +315,7 @@ fn coins(wei: impl Into<assay_protocol::U256>) -> String {
     format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000)
 }
 
-fn refused(error: ChainError) -> Failure {
+pub(crate) fn refused(error: ChainError) -> Failure {
     let (exit, fix) = match &error {
         ChainError::Url { .. } => (Exit::Usage, "pass --rpc http://HOST:PORT"),
         ChainError::Unreachable { .. } => {

@@ -74,6 +74,25 @@ impl Gateway {
         response.json().await.map_err(|error| self.failed(&error))
     }
 
+    /// Asks by JSON-RPC.
+    pub(crate) async fn call(&self, method: &str, params: Value) -> Outcome<Value> {
+        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let sent = self.http.post(format!("{}/rpc", self.url)).json(&call).send().await;
+        let answer = self.checked(sent).await?.json::<Value>().await;
+        let mut answer = answer.map_err(|error| self.failed(&error))?;
+        match answer["error"].take() {
+            Value::Null => Ok(answer["result"].take()),
+            error => {
+                let status = error["data"]["status"]
+                    .as_u64()
+                    .and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok());
+                let mut said = json!({ "message": error["message"] });
+                said["code"] = error["data"]["code"].clone();
+                Err(refused(status.unwrap_or(StatusCode::BAD_REQUEST), &json!({ "error": said })))
+            }
+        }
+    }
+
     /// Whether requests would be answered now.
     pub(crate) async fn is_ready(&self) -> bool {
         let response = self.http.get(format!("{}/readyz", self.url)).send().await;

@@ -2,7 +2,7 @@
 //!
 //! One file per command; what they share: [`failure`] (how a command says no), [`terminal`] (where
 //! words go), [`data`], [`keys`] and [`library`] (what lies on disk), [`machine`] (what the machine
-//! gives), [`gateway`] (how a gateway is asked), [`network`] (the roles, put together), [`signals`] (how it is told to
+//! gives), [`gateway`] (how a gateway is asked), [`ledger`] (how the chain is), [`network`] (the roles, put together), [`signals`] (how it is told to
 //! stop).
 
 mod failure;
@@ -12,6 +12,7 @@ mod data;
 mod embedded;
 mod gateway;
 mod keys;
+mod ledger;
 mod library;
 mod machine;
 mod network;
@@ -19,14 +20,18 @@ mod self_test;
 mod signals;
 
 mod chain;
+mod channel;
 mod chat;
 mod contracts;
 mod doctor;
+mod earnings;
 mod model;
+mod pay;
 mod run;
 mod status;
 mod up;
 mod verify;
+mod wallet;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -56,6 +61,10 @@ enum Command {
     Model(model::Model),
     Status(status::Status),
     Doctor(doctor::Doctor),
+    Wallet(wallet::Wallet),
+    Channel(channel::Channels),
+    Earnings(earnings::Earnings),
+    Pay(pay::Pay),
     Chain(chain::Chain),
     Completion(Completion),
 }
@@ -78,6 +87,10 @@ fn main() -> ExitCode {
         Command::Model(model) => model.run().map(|()| ExitCode::SUCCESS),
         Command::Status(status) => wait(status.run()).map(|()| ExitCode::SUCCESS),
         Command::Doctor(doctor) => wait(doctor.run()),
+        Command::Wallet(wallet) => wait(wallet.run()).map(|()| ExitCode::SUCCESS),
+        Command::Channel(channel) => wait(channel.run()).map(|()| ExitCode::SUCCESS),
+        Command::Earnings(earnings) => wait(earnings.run()).map(|()| ExitCode::SUCCESS),
+        Command::Pay(pay) => wait(pay.run()).map(|()| ExitCode::SUCCESS),
         Command::Chain(chain) => chain.run(),
         Command::Completion(completion) => completion.run(),
     };

@@ -1,6 +1,6 @@
 //! Payment channels: opening, claiming, and the ways back.
 
-use alloy_primitives::Bytes;
+use alloy_primitives::{Address, Bytes};
 use assay_protocol::{self as protocol, Amount, ChainId, Channel, ChannelId, Signature};
 
 use crate::bindings::{ApprovalDepositCollector, Channels};
@@ -91,6 +91,28 @@ impl Chain {
             withdrawal: (since != 0)
                 .then_some(Withdrawal { amount: Amount(pending.amount), since }),
         })
+    }
+
+    /// The channels that `payer` has opened, oldest first.
+    pub async fn channels_of(&self, payer: Address) -> Result<Vec<Channel>, ChainError> {
+        let found = self.logs::<Channels::ChannelCreated>(self.at(Contract::Channels)?).await?;
+        let mut opened: Vec<Channel> = Vec::new();
+        for config in found.into_iter().map(|event| event.config) {
+            let channel = Channel {
+                payer: config.payer,
+                payer_authorizer: config.payerAuthorizer,
+                receiver: config.receiver,
+                receiver_authorizer: config.receiverAuthorizer,
+                token: config.token,
+                withdraw_delay: config.withdrawDelay.to(),
+                salt: config.salt,
+            };
+            // One that was emptied and filled anew is told of twice.
+            if channel.payer == payer && !opened.contains(&channel) {
+                opened.push(channel);
+            }
+        }
+        Ok(opened)
     }
 
     /// Records claims of channels whose receiver, or receiver's authorizer, is the connection's account.

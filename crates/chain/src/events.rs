@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, TxHash, U256};
 use alloy_provider::Provider as _;
 use alloy_rpc_types_eth::{Filter, Log};
-use alloy_sol_types::SolEventInterface;
+use alloy_sol_types::{SolEvent, SolEventInterface};
 use assay_protocol::{Amount, ChannelId, ModelId};
 
 use crate::bindings::{AssayToken, Channels, Models, Parameters, Providers, Receipts, Tills};
@@ -11,6 +11,9 @@ use crate::chain::Chain;
 use crate::error::ChainError;
 use crate::suite::{Contract, Value};
 use crate::token::amount;
+
+/// Blocks whose logs are asked for at once: what public nodes usually grant.
+const BLOCKS_AT_ONCE: usize = 10_000;
 
 /// Something that happened, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +85,23 @@ impl Chain {
         let logs = self.client().provider().get_logs(&filter).await;
         let logs = logs.map_err(|error| self.client().failed(error))?;
         Ok(logs.iter().flat_map(|log| self.read(log)).collect())
+    }
+
+    /// All that the contract at `address` ever said of one kind, in order.
+    pub(crate) async fn logs<E: SolEvent>(&self, address: Address) -> Result<Vec<E>, ChainError> {
+        let (mut found, head) = (Vec::new(), self.height().await?);
+        for from in (0..=head).step_by(BLOCKS_AT_ONCE) {
+            let to = head.min(from + BLOCKS_AT_ONCE as u64 - 1);
+            let filter = Filter::new()
+                .address(address)
+                .event_signature(E::SIGNATURE_HASH)
+                .from_block(from)
+                .to_block(to);
+            let logs = self.client().provider().get_logs(&filter).await;
+            let logs = logs.map_err(|error| self.client().failed(error))?;
+            found.extend(logs.iter().filter_map(|log| Some(E::decode_log(&log.inner).ok()?.data)));
+        }
+        Ok(found)
     }
 
     /// One log in words; none for one that says nothing new, several for a packed claim.

@@ -35,4 +35,5 @@ pub use providers::{Provider, Tier};
 pub use receipts::{Period, Span};
 pub use refusal::Refusal;
 pub use suite::{Beneficiaries, Contract, DEPLOYER, FirstSeat, Plan, Settings, Step, Value};
+pub use tills::Earnings;
 pub use token::{FirstCall, Part};

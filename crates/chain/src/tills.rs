@@ -3,14 +3,69 @@
 use alloy_primitives::Address;
 use assay_protocol::{Amount, Channel, ChannelId};
 
-use crate::bindings::{Till, Tills};
+use crate::bindings::{Channels, Till, Tills};
 use crate::chain::Chain;
 use crate::channels::config;
 use crate::client::Mined;
 use crate::error::ChainError;
 use crate::suite::Contract;
+use crate::token::amount;
+
+/// What a provider's till took in and gave out so far, in base units of one token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Earnings {
+    /// Claimed from channels.
+    pub claimed: Amount,
+    /// Of it, released: the provider's rest and both fees.
+    pub released: Amount,
+    /// Of what was released, the network's fee.
+    pub network_fee: Amount,
+    /// Of what was released, governance's share.
+    pub governance_share: Amount,
+    /// Went back to payers, since no receipt covered it.
+    pub reclaimed: Amount,
+    /// Given away by verdicts.
+    pub judged: Amount,
+}
+
+impl Earnings {
+    /// What the provider has got.
+    pub fn earned(&self) -> Amount {
+        let fees = self.network_fee.0.saturating_add(self.governance_share.0);
+        Amount(self.released.0.saturating_sub(fees))
+    }
+
+    /// What waits: for receipts to cover it, or for the dispute window to end.
+    pub fn waiting(&self) -> Amount {
+        let gone = [self.released, self.reclaimed, self.judged];
+        Amount(gone.iter().fold(self.claimed.0, |left, gone| left.saturating_sub(gone.0)))
+    }
+}
 
 impl Chain {
+    /// What the till of `owner` took in and gave out in `token`.
+    pub async fn earnings(&self, owner: Address, token: Address) -> Result<Earnings, ChainError> {
+        let till = self.till_of(owner).await?;
+        let call = Channels::receiversCall { receiver: till, token };
+        let claimed = self.client().view(self.at(Contract::Channels)?, &call).await?.totalClaimed;
+        let mut earnings = Earnings { claimed: Amount(claimed), ..Earnings::default() };
+        for released in self.logs::<Till::Released>(till).await? {
+            if released.token == token {
+                earnings.released.0 += released.amount;
+                earnings.network_fee.0 += amount(released.networkFee).0;
+                earnings.governance_share.0 += amount(released.governanceShare).0;
+            }
+        }
+        // A till's verdicts and returns do not name their token; all its channels are in this one.
+        for reclaimed in self.logs::<Till::Reclaimed>(till).await? {
+            earnings.reclaimed.0 += reclaimed.amount;
+        }
+        for judged in self.logs::<Till::Judged>(till).await? {
+            earnings.judged.0 += judged.amount;
+        }
+        Ok(earnings)
+    }
+
     /// Where the till of `owner` is or will be: the receiver of channels that pay it.
     pub async fn till_of(&self, owner: Address) -> Result<Address, ChainError> {
         self.client().view(self.at(Contract::Tills)?, &Tills::tillOfCall { owner }).await

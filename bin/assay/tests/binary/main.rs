@@ -6,4 +6,5 @@ mod support;
 mod chain;
 mod commands;
 mod library;
+mod money;
 mod network;

@@ -58,8 +58,7 @@ fn who_joins_later_has_coins_too() {
         let answer = async { sent.json(&call).send().await.unwrap().json::<Value>().await };
         runtime.block_on(answer).unwrap()["result"].clone()
     };
-    let balances: Vec<_> =
-        up.ready["providers"].as_array().unwrap().iter().map(balance).collect();
+    let balances: Vec<_> = up.ready["providers"].as_array().unwrap().iter().map(balance).collect();
     assert_eq!(balances[0], balances[1]);
     assert_ne!(balances[0], "0x0");
     up.stop();

@@ -12,9 +12,20 @@ const END_MAX: Duration = Duration::from_secs(40);
 
 pub(crate) fn assay() -> Command {
     let mut assay = Command::new(env!("CARGO_BIN_EXE_assay"));
-    for variable in
-        ["DATA_DIR", "PORT", "HOST", "MODEL", "PROVIDERS", "THREADS", "URL", "ISA", "LOG"]
-    {
+    for variable in [
+        "DATA_DIR",
+        "PORT",
+        "HOST",
+        "MODEL",
+        "PROVIDERS",
+        "THREADS",
+        "URL",
+        "ISA",
+        "LOG",
+        "RPC",
+        "RPC_PORT",
+        "KEY_FILE",
+    ] {
         assay.env_remove(format!("ASSAY_{variable}"));
     }
     assay.env("NO_COLOR", "1").stdin(Stdio::null());
