@@ -196,6 +196,7 @@ impl Network {
             audit: Audit::None,
             requests_max: REQUESTS_MAX,
             price_max,
+            payments: None,
             patience: assay_gateway::Patience::default(),
             origins,
             order_ttl: ORDER_TTL,

@@ -1,29 +1,33 @@
-//! Buys one answer: hands the order in, passes text on, and closes with a checked receipt.
+//! Buys one answer: hands the order in with its payment, at one provider after the other.
 //!
-//! A purchase is driven to its end by its own task. A client that leaves cancels the order, and
-//! the receipt for what was delivered is still read and kept. A provider that refuses, or fails
-//! before its first token, is replaced by the next, and asked last for a while; one that lies is
-//! struck. The gateway made the order, so no refusal is believed to be the order's fault.
+//! A purchase is driven to its end by its own task. A provider that refuses, or fails before its
+//! first token, is replaced by the next, and asked last for a while; one that lies is struck, and
+//! its session ends. The gateway made the order, so no refusal is believed to be the order's fault.
+//! The order is signed once and the same for all; what pays for it is each provider's own.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_protocol::wire::{Frame, Refusal, Sealed, Submission};
-use assay_protocol::{Amount, Answer, Finish as Ended, Order, OrderHash, Signature, U256};
+use assay_protocol::wire::{Payment, Refusal};
+use assay_protocol::{Address, Amount, Answer, ChainId, Order, OrderHash, Signature, Terms, U256};
 use axum::body::Bytes;
 use axum::http::{StatusCode, header};
-use reqwest::Response;
+use futures_util::stream::{self, StreamExt};
+use reqwest::{Body, Response};
+use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::catalogue::Model;
-use crate::close::{Ordered, close};
+use crate::delivery::Delivery;
 use crate::draft::{Conditions, Draft};
 use crate::http::{Gateway, now_s};
-use crate::lines::{Lines, LinesError, short_body};
+use crate::lines::{Lines, short_body};
 use crate::openai::{Finish, Problem, Usage};
+use crate::pay::{Bill, Lease, PositionError, Seller};
 use crate::route::{Candidate, NoRoute, Wanted, allowed_price, choose};
-use crate::text::{NotTokens, Text};
+use crate::store::Row;
 
 /// Providers one order is handed to at most, not counting those that refuse it.
 const TRIES_MAX: usize = 3;
@@ -31,17 +35,34 @@ const TRIES_MAX: usize = 3;
 /// Longest refusal, in bytes.
 const REFUSAL_BYTES_MAX: usize = 1 << 16;
 
+/// Times an order is handed to one provider at most: once, and again where another lane or the
+/// provider's word on the lane's position may mend what it refused.
+const HAND_INS_MAX: usize = 3;
+
+/// Vouchers on their way to a provider. It asks for one at a time.
+const TOP_UPS_MAX: usize = 4;
+
 /// An order that is ready to be handed in.
 #[derive(Debug)]
 pub(crate) struct Buying {
     pub(crate) model: Arc<Model>,
     pub(crate) hash: OrderHash,
-    draft: Draft,
-    order: Order,
-    signature: Signature,
+    pub(crate) draft: Draft,
+    pub(crate) order: Order,
+    pub(crate) signature: Signature,
     wanted: Wanted,
-    /// The submission's bytes, the same for every provider.
+    /// The submission without its payment: the same bytes for every provider.
     submission: Bytes,
+}
+
+/// A [`Submission`](assay_protocol::wire::Submission) without its payment.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Unpaid<'a> {
+    chain_id: ChainId,
+    order: &'a Order,
+    signature: &'a Signature,
+    terms: &'a Terms,
 }
 
 /// What a client hears of its purchase, in this order.
@@ -92,6 +113,7 @@ impl Buying {
         wanted.max_price = allowed_price(&wanted, &candidates, TRIES_MAX, now);
         let conditions = Conditions {
             buyer: gateway.key.address(),
+            market: gateway.purse.as_ref().map_or(Address::ZERO, |purse| purse.terms.market),
             assurance: wanted.assurance,
             audit: gateway.audit,
             max_price: wanted.max_price,
@@ -101,14 +123,9 @@ impl Buying {
         let order = draft.order(&model, conditions);
         let hash = order.hash(gateway.chain);
         let signature = gateway.key.sign(hash.0);
-        let submission = Submission {
-            chain_id: gateway.chain,
-            order: order.clone(),
-            signature,
-            terms: draft.terms.clone(),
-            payment: None,
-        };
-        let submission = serde_json::to_vec(&submission)
+        let chain_id = gateway.chain;
+        let unpaid = Unpaid { chain_id, order: &order, signature: &signature, terms: &draft.terms };
+        let submission = serde_json::to_vec(&unpaid)
             .map_err(|error| Problem::internal(error.to_string()))?
             .into();
         Ok(Self { model, hash, draft, order, signature, wanted, submission })
@@ -117,6 +134,26 @@ impl Buying {
     /// Most tokens of the answer.
     pub(crate) fn tokens_max(&self) -> u32 {
         self.draft.max_tokens
+    }
+
+    /// What it costs under `candidate`'s offer.
+    pub(crate) fn bill<'a>(&self, candidate: &'a Candidate) -> Bill<'a> {
+        let (prompt_tokens, max_tokens) = (self.draft.prompt_tokens, self.draft.max_tokens);
+        Bill { offer: &candidate.offer, prompt_tokens, max_tokens }
+    }
+
+    /// The submission with its payment, as one line without its end.
+    fn paid_by(&self, payment: &Payment) -> Result<Vec<u8>, Problem> {
+        let Some((_, open)) = self.submission.split_last() else {
+            return Err(Problem::internal("an order has no bytes"));
+        };
+        let mut bytes = Vec::with_capacity(open.len() + 1024);
+        bytes.extend_from_slice(open);
+        bytes.extend_from_slice(b",\"payment\":");
+        serde_json::to_writer(&mut bytes, payment)
+            .map_err(|error| Problem::internal(error.to_string()))?;
+        bytes.push(b'}');
+        Ok(bytes)
     }
 }
 
@@ -130,7 +167,8 @@ pub(crate) fn unrouted(none: NoRoute, max_price: Amount) -> Problem {
 }
 
 /// How one provider's turn ended.
-enum Turn {
+#[derive(Debug)]
+pub(crate) enum Turn {
     /// The client knows everything, or has left.
     Over,
     /// It did not take the order.
@@ -180,15 +218,16 @@ pub(crate) async fn buy(gateway: Arc<Gateway>, buying: Buying, news: mpsc::Sende
 }
 
 /// The client's end of a purchase.
-struct Client {
-    news: mpsc::Sender<News>,
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) news: mpsc::Sender<News>,
     accepted: bool,
     /// When its purchase began.
-    since: Instant,
+    pub(crate) since: Instant,
 }
 
 impl Client {
-    fn tell(&self, news: News) {
+    pub(crate) fn tell(&self, news: News) {
         // There is room for all news, so this fails only if the client has left.
         let _ = self.news.try_send(news);
     }
@@ -207,229 +246,205 @@ async fn hand_in(
     candidate: &Candidate,
     client: &mut Client,
 ) -> Turn {
-    let patience = &gateway.patience;
+    let mut refused = Problem::upstream("the provider refuses our payment channels");
+    let mut lease = match lane(gateway, buying, candidate, client).await {
+        Ok(lease) => lease,
+        Err(turn) => return turn,
+    };
+    for _ in 0..HAND_INS_MAX {
+        let (reply, top_ups) =
+            match submit(gateway, buying, candidate, client, lease.as_mut()).await {
+                Ok(submitted) => submitted,
+                Err(turn) => return turn,
+            };
+        if reply.status() == StatusCode::OK {
+            client.accept();
+            let lines = Lines::new(reply, buying.tokens_max());
+            return Delivery::new(gateway, buying, candidate, client, lease, top_ups)
+                .run(lines)
+                .await;
+        }
+        drop(top_ups);
+        let refusal = match refusal(reply, gateway.patience.accept_wait_max).await {
+            Ok(refusal) => refusal,
+            Err(problem) => return Turn::Refused(problem),
+        };
+        refused = Problem::from(refusal.clone());
+        let Some(paying) = lease.take() else { return Turn::Refused(refused) };
+        lease = match mend(gateway, candidate, paying, &refusal).await {
+            Mended::No => return Turn::Refused(refused),
+            Mended::Lied(turn) => return turn,
+            Mended::Lane(lease) if lease.affords(buying.bill(candidate).most()) => Some(*lease),
+            Mended::Lane(_) | Mended::OtherLane => {
+                match lane(gateway, buying, candidate, client).await {
+                    Ok(lease) => lease,
+                    Err(turn) => return turn,
+                }
+            }
+        };
+    }
+    Turn::Refused(refused)
+}
+
+/// What can be done about a refusal.
+enum Mended {
+    /// Nothing.
+    No,
+    /// The same lane may do now.
+    Lane(Box<Lease>),
+    /// Another lane may do.
+    OtherLane,
+    /// The provider lied about it.
+    Lied(Turn),
+}
+
+/// Does what can be done about a provider that refused what `lease` pays.
+async fn mend(
+    gateway: &Gateway,
+    candidate: &Candidate,
+    mut lease: Lease,
+    refusal: &Refusal,
+) -> Mended {
+    if !matches!(refusal, Refusal::Running { .. }) {
+        lease.refused();
+    }
+    match refusal {
+        Refusal::Voucher { .. } => match lease.ask().await {
+            Ok(()) => Mended::Lane(Box::new(lease)),
+            Err(PositionError::Unknown(_)) => Mended::No,
+            Err(PositionError::Lie(lie)) => {
+                end_session(gateway, candidate, lie.to_string(), None).await;
+                Mended::Lied(Turn::Next(Problem::receipt(lie)))
+            }
+        },
+        Refusal::ChannelBusy { .. } => {
+            lease.rest();
+            Mended::OtherLane
+        }
+        Refusal::Deposit { .. } => {
+            lease.doubt_deposit();
+            Mended::OtherLane
+        }
+        _ => Mended::No,
+    }
+}
+
+/// A lane that pays `candidate` for the whole answer, if it is paid at all.
+async fn lane(
+    gateway: &Gateway,
+    buying: &Buying,
+    candidate: &Candidate,
+    client: &Client,
+) -> Result<Option<Lease>, Turn> {
+    let (Some(purse), Some(seller)) = (&gateway.purse, Seller::of(candidate)) else {
+        return Ok(None);
+    };
+    let most = buying.bill(candidate).most();
+    for _ in 0..HAND_INS_MAX {
+        let lease = tokio::select! {
+            biased;
+            () = client.news.closed() => return Err(Turn::Over),
+            () = gateway.stopping.cancelled() => return Err(Turn::Failed(Problem::closing())),
+            lease = purse.lane(&seller, most) => lease,
+        };
+        let mut lease = lease.map_err(|error| Turn::Next(error.into()))?;
+        if lease.is_unsure() {
+            match lease.ask().await {
+                Ok(()) => {}
+                Err(PositionError::Lie(lie)) => {
+                    end_session(gateway, candidate, lie.to_string(), None).await;
+                    return Err(Turn::Next(Problem::receipt(lie)));
+                }
+                Err(error) => return Err(Turn::Next(Problem::upstream(error.to_string()))),
+            }
+        }
+        if lease.affords(most) {
+            return Ok(Some(lease));
+        }
+    }
+    Err(Turn::Next(Problem::upstream("the provider's payment channels are used up")))
+}
+
+/// Leaves a provider that lied alone, takes back what is in its lanes, and keeps what shows the lie.
+pub(crate) async fn end_session(
+    gateway: &Gateway,
+    candidate: &Candidate,
+    said: String,
+    lie: Option<Row>,
+) {
+    gateway.directory.strike(candidate.place, said);
+    let ended = gateway.purse.iter().flat_map(|purse| purse.end(candidate.offer.provider));
+    let rows: Vec<Row> = ended.chain(lie).collect();
+    if let Err(error) = gateway.store.keep(rows).await {
+        tracing::error!(url = candidate.url, %error, "what shows a lie was not kept");
+    }
+}
+
+/// Where vouchers go while an answer comes; none if nothing more will have to be paid.
+pub(crate) type TopUps = Option<mpsc::Sender<Bytes>>;
+
+/// Sends the order with what `lease` pays, and waits for the head of the reply.
+async fn submit(
+    gateway: &Gateway,
+    buying: &Buying,
+    candidate: &Candidate,
+    client: &Client,
+    lease: Option<&mut Lease>,
+) -> Result<(Response, TopUps), Turn> {
+    let (body, top_ups) = match lease {
+        None => (Body::from(buying.submission.clone()), None),
+        Some(lease) => {
+            let bill = buying.bill(candidate);
+            let submission = buying.paid_by(&lease.pay(bill)).map_err(Turn::Failed)?;
+            if lease.is_prepaid(bill) {
+                (Body::from(submission), None)
+            } else {
+                let (body, top_ups) = open_body(submission);
+                (body, Some(top_ups))
+            }
+        }
+    };
     let request = gateway
         .http
         .post(format!("{}/v1/orders", candidate.url))
         .header(header::CONTENT_TYPE, "application/json")
-        .body(buying.submission.clone());
+        .body(body);
     let reply = tokio::select! {
         biased;
         // Hanging up cancels the order, in case it has arrived.
-        () = client.news.closed() => return Turn::Over,
-        () = gateway.stopping.cancelled() => return Turn::Failed(Problem::closing()),
-        reply = timeout(patience.accept_wait_max, request.send()) => reply,
+        () = client.news.closed() => return Err(Turn::Over),
+        () = gateway.stopping.cancelled() => return Err(Turn::Failed(Problem::closing())),
+        reply = timeout(gateway.patience.accept_wait_max, request.send()) => reply,
     };
     match reply {
-        Err(_) => Turn::Next(Problem::timeout("the provider did not accept the order in time")),
+        Ok(Ok(reply)) => Ok((reply, top_ups)),
         Ok(Err(error)) => {
-            Turn::Next(Problem::upstream(format!("the provider cannot be reached: {error}")))
+            let message = format!("the provider cannot be reached: {error}");
+            Err(Turn::Next(Problem::upstream(message)))
         }
-        Ok(Ok(reply)) if reply.status() == StatusCode::OK => {
-            client.accept();
-            let lines = Lines::new(reply, buying.tokens_max());
-            Delivery::new(gateway, buying, candidate, client).run(lines).await
+        Err(_) => {
+            Err(Turn::Next(Problem::timeout("the provider did not accept the order in time")))
         }
-        Ok(Ok(reply)) => Turn::Refused(refusal(reply, patience.accept_wait_max).await),
     }
+}
+
+/// A body that stays open after the submission's line, for vouchers.
+fn open_body(mut submission: Vec<u8>) -> (Body, mpsc::Sender<Bytes>) {
+    submission.push(b'\n');
+    let (top_ups, lines) = mpsc::channel(TOP_UPS_MAX);
+    let rest = stream::unfold(lines, async |mut lines: mpsc::Receiver<Bytes>| {
+        lines.recv().await.map(|line| (line, lines))
+    });
+    let lines = stream::once(async move { Bytes::from(submission) }).chain(rest);
+    (Body::wrap_stream(lines.map(Ok::<_, Infallible>)), top_ups)
 }
 
 /// What a provider says instead of taking the order.
-async fn refusal(mut reply: Response, wait_max: Duration) -> Problem {
+async fn refusal(mut reply: Response, wait_max: Duration) -> Result<Refusal, Problem> {
     let status = reply.status();
     let read = timeout(wait_max, short_body(&mut reply, REFUSAL_BYTES_MAX)).await;
     let bytes = read.ok().and_then(Result::ok).flatten();
-    let refusal: Option<Refusal> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    refusal.map_or_else(
-        || Problem::upstream(format!("the provider answered with status {status}")),
-        Problem::from,
-    )
-}
-
-/// Why an order was cancelled by us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    /// The client left.
-    Left,
-    /// The gateway is shutting down.
-    Closing,
-    /// A stop string appeared that the token rule did not see.
-    Cut,
-}
-
-/// An answer on its way from a provider to a client.
-struct Delivery<'a> {
-    gateway: &'a Gateway,
-    buying: &'a Buying,
-    candidate: &'a Candidate,
-    client: &'a Client,
-    text: Text,
-    stop: Option<Stop>,
-    /// When the receipt has to be here.
-    deadline: Instant,
-}
-
-/// What a delivery waits for.
-enum Event {
-    Stop(Stop),
-    Frame(Result<Frame, LinesError>),
-    Late,
-}
-
-impl<'a> Delivery<'a> {
-    fn new(
-        gateway: &'a Gateway,
-        buying: &'a Buying,
-        candidate: &'a Candidate,
-        client: &'a Client,
-    ) -> Self {
-        let tokenizer = Arc::clone(&buying.model.listed.tokenizer);
-        let text = Text::new(tokenizer, buying.draft.ending.clone(), buying.draft.stops.clone());
-        let deadline = Instant::now() + gateway.patience.answer_wait_max(buying.tokens_max());
-        Self { gateway, buying, candidate, client, text, stop: None, deadline }
-    }
-
-    async fn run(mut self, mut lines: Lines) -> Turn {
-        loop {
-            let running = self.stop.is_none();
-            let next_due = Instant::now() + self.gateway.patience.frame_wait_max;
-            let event = tokio::select! {
-                biased;
-                () = self.client.news.closed(), if running => Event::Stop(Stop::Left),
-                () = self.gateway.stopping.cancelled(), if running => Event::Stop(Stop::Closing),
-                frame = timeout_at(next_due.min(self.deadline), lines.next()) => {
-                    frame.map_or(Event::Late, Event::Frame)
-                }
-            };
-            match event {
-                Event::Stop(stop) => self.cancel(stop).await,
-                Event::Frame(Ok(Frame::Tokens(tokens))) => {
-                    if let Err(lie) = self.pass_on(&tokens) {
-                        return self.lied(&lie);
-                    }
-                    if self.text.is_cut() && self.stop.is_none() {
-                        self.cancel(Stop::Cut).await;
-                    }
-                }
-                Event::Frame(Ok(Frame::Sealed(sealed))) => return self.conclude(*sealed).await,
-                Event::Frame(Ok(Frame::Due(_))) => {
-                    return self.failed(Problem::upstream(
-                        "the provider asks for money that was not agreed on",
-                    ));
-                }
-                Event::Frame(Ok(Frame::Failed(refusal))) => {
-                    return self.failed(refusal.into());
-                }
-                Event::Frame(Err(error)) => {
-                    let message = format!("the provider broke off: {error}");
-                    return self.failed(Problem::upstream(message));
-                }
-                Event::Late if Instant::now() >= self.deadline => {
-                    return self.failed(Problem::timeout("the provider's receipt is overdue"));
-                }
-                Event::Late => {
-                    return self.failed(Problem::timeout("the provider fell silent"));
-                }
-            }
-        }
-    }
-
-    /// Shows what can be shown of the next tokens.
-    fn pass_on(&mut self, tokens: &[u32]) -> Result<(), NotTokens> {
-        let shown = self.text.take(tokens)?;
-        self.show(shown);
-        Ok(())
-    }
-
-    fn show(&self, text: String) {
-        if !text.is_empty() {
-            self.client.tell(News::Text(text));
-        }
-    }
-
-    /// Asks the provider to stop. Its receipt comes on the order's own stream.
-    async fn cancel(&mut self, stop: Stop) {
-        tracing::debug!(order = %self.buying.hash, ?stop, "cancelling");
-        self.stop = Some(stop);
-        let patience = &self.gateway.patience;
-        self.deadline = self.deadline.min(Instant::now() + patience.seal_wait_max);
-        let url = format!("{}/v1/orders/{}", self.candidate.url, self.buying.hash);
-        let request = self
-            .gateway
-            .http
-            .delete(url)
-            .bearer_auth(self.buying.signature)
-            .timeout(patience.seal_wait_max / 2);
-        // A provider that does not hear it delivers more than is wanted, and no harm is done.
-        if let Err(error) = request.send().await {
-            tracing::warn!(order = %self.buying.hash, %error, "the order could not be cancelled");
-        }
-    }
-
-    /// Another provider may have a try only if the client has seen and asked for nothing.
-    fn failed(&self, problem: Problem) -> Turn {
-        if self.stop.is_none() && self.text.output().is_empty() {
-            return Turn::Next(problem);
-        }
-        self.gateway.directory.put_aside(self.candidate.place, &problem.message);
-        Turn::Failed(problem)
-    }
-
-    fn lied(&self, reason: &dyn std::error::Error) -> Turn {
-        let said = format!("order {}: {reason}", self.buying.hash);
-        self.gateway.directory.strike(self.candidate.place, said);
-        Turn::Failed(Problem::receipt(reason))
-    }
-
-    /// Checks and keeps the receipt, and tells the client how it ended.
-    async fn conclude(&mut self, sealed: Sealed) -> Turn {
-        let Buying { model, draft, order, signature, .. } = self.buying;
-        let ordered = Ordered {
-            chain: self.gateway.chain,
-            order,
-            signature: *signature,
-            terms: &draft.terms,
-            request: &draft.request,
-            ending: &draft.ending,
-            offer: &self.candidate.offer,
-        };
-        let closed = close(ordered, &model.listed.tokenizer, self.text.output(), sealed);
-        let answer = match closed {
-            Ok(answer) => answer,
-            Err(error) => return self.lied(&error),
-        };
-        if let Err(error) = self.gateway.store.keep(self.buying.hash, &answer).await {
-            tracing::error!(order = %self.buying.hash, %error, "an answer was not kept");
-            // Who is given a receipt is promised that it can be fetched again.
-            return Turn::Failed(Problem::storage(error));
-        }
-        let ended = answer.receipt.finish;
-        tracing::info!(
-            model = model.listed.name,
-            prompt = order.prompt_tokens,
-            output = answer.receipt.output_tokens,
-            finish = %ended,
-            ms = self.client.since.elapsed().as_millis(),
-            provider = %answer.receipt.provider,
-            order = %self.buying.hash,
-            "answered"
-        );
-        let rest = self.text.finish(ended);
-        self.show(rest);
-        let finish = match (self.stop, ended) {
-            (Some(Stop::Left), _) => return Turn::Over,
-            _ if self.text.is_cut() => Finish::Stop,
-            (_, Ended::Eos | Ended::Stop) => Finish::Stop,
-            (_, Ended::Length) => Finish::Length,
-            (Some(Stop::Closing), Ended::Cancelled) => return Turn::Failed(Problem::closing()),
-            (_, Ended::Cancelled) => {
-                return self.failed(Problem::upstream("the provider ended the answer early"));
-            }
-        };
-        self.gateway.directory.answered(self.candidate.place);
-        let usage = Usage::new(order.prompt_tokens, answer.receipt.output_tokens);
-        let answer = Answer { states: Vec::new(), ..answer };
-        self.client.tell(News::Done(Box::new(Bought { answer, finish, usage })));
-        Turn::Over
-    }
+    bytes
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .ok_or_else(|| Problem::upstream(format!("the provider answered with status {status}")))
 }

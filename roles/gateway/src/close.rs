@@ -2,10 +2,13 @@
 
 use assay_protocol::wire::Sealed;
 use assay_protocol::{
-    Address, Amount, Answer, ChainId, ChannelId, Ending, Offer, Order, ReceiptError, Signature,
-    Terms,
+    Address, Amount, Answer, ChainId, ChannelId, Ending, Offer, Order, Receipt, ReceiptError,
+    Signature, Terms,
 };
 use assay_text::Tokenizer;
+use serde::Serialize;
+
+use crate::pay::Line;
 
 /// An order as it was handed in, with the offer it was handed in under.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +20,26 @@ pub(crate) struct Ordered<'a> {
     pub(crate) request: &'a str,
     pub(crate) ending: &'a Ending,
     pub(crate) offer: &'a Offer,
+    /// Where the channel was that pays; none: nothing is paid.
+    pub(crate) line: Option<Line>,
+}
+
+/// What a provider signed that is not so, with all that shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Lie<'a> {
+    /// What is not so.
+    pub(crate) reason: String,
+    pub(crate) chain_id: ChainId,
+    pub(crate) url: &'a str,
+    pub(crate) offer: &'a Offer,
+    pub(crate) order: &'a Order,
+    pub(crate) order_signature: Signature,
+    pub(crate) terms: &'a Terms,
+    pub(crate) request: &'a str,
+    /// The tokens that came.
+    pub(crate) sent: &'a [u32],
+    pub(crate) sealed: &'a Sealed,
 }
 
 /// Why a receipt does not speak for its answer. Whoever signed it is not bought from again soon.
@@ -28,29 +51,31 @@ pub(crate) enum CloseError {
     Provider { found: Address, expected: Address },
     #[error("it asks {found}, the offer's price is {max}")]
     Price { found: Amount, max: Amount },
-    #[error("it names a payment channel, but nothing is paid by one")]
-    Channel,
+    #[error("it names payment channel {found}, its order is paid by {expected}")]
+    Channel { found: ChannelId, expected: ChannelId },
+    #[error("it takes up the payment channel at {found}, which stands at {from} to {to}")]
+    Position { found: Amount, from: Amount, to: Amount },
     #[error("the states do not lead to the receipt's")]
     States,
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
 }
 
-/// The answer to an order, if `sealed` speaks for the `output` that was sent.
+/// The text of an answer, if `sealed` speaks for the `output` that was sent.
 pub(crate) fn close(
     ordered: Ordered<'_>,
     tokenizer: &Tokenizer,
     output: &[u32],
-    sealed: Sealed,
-) -> Result<Answer, CloseError> {
-    let Ordered { chain, order, signature, terms, request, ending, offer } = ordered;
-    let Sealed { receipt, signature: receipt_signature, output: sealed_output, states } = sealed;
-    if sealed_output != output {
+    sealed: &Sealed,
+) -> Result<String, CloseError> {
+    let Ordered { chain, order, ending, offer, line, .. } = ordered;
+    let receipt = &sealed.receipt;
+    if sealed.output != output {
         return Err(CloseError::Output);
     }
     // What the finish leaves out is not decoded; a finish that is wrong is found out below.
     let text = tokenizer.decode(&output[..ending.text_len(output, receipt.finish)]);
-    receipt.check(chain, &receipt_signature, order, output, &text, ending)?;
+    receipt.check(chain, &sealed.signature, order, output, &text, ending)?;
     if receipt.provider != offer.provider {
         return Err(CloseError::Provider { found: receipt.provider, expected: offer.provider });
     }
@@ -59,24 +84,45 @@ pub(crate) fn close(
     if receipt.price > max {
         return Err(CloseError::Price { found: receipt.price, max });
     }
-    if receipt.channel != ChannelId::default() {
-        return Err(CloseError::Channel);
-    }
-    let leads = states.last().is_none_or(|last| *last == receipt.state);
-    if states.len() != output.len() || !leads {
+    goes_on(line, receipt)?;
+    let leads = sealed.states.last().is_none_or(|last| *last == receipt.state);
+    if sealed.states.len() != output.len() || !leads {
         return Err(CloseError::States);
     }
-    Ok(Answer {
-        schema: Answer::SCHEMA.into(),
-        chain_id: chain,
-        order: order.clone(),
-        order_signature: signature,
-        terms: terms.clone(),
-        request: Some(request.to_owned()),
-        output: sealed_output,
-        text,
-        receipt,
-        receipt_signature,
-        states,
-    })
+    Ok(text)
+}
+
+/// Whether a receipt takes up its channel where it was. That the channel advances by the price, the
+/// receipt's own check has seen.
+fn goes_on(line: Option<Line>, receipt: &Receipt) -> Result<(), CloseError> {
+    let expected = line.map_or(ChannelId::default(), |line| line.channel);
+    if receipt.channel != expected {
+        return Err(CloseError::Channel { found: receipt.channel, expected });
+    }
+    let found = receipt.channel_before;
+    match line {
+        Some(Line { from, to, .. }) if found < from || found > to => {
+            Err(CloseError::Position { found, from, to })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Ordered<'_> {
+    /// The answer that was checked.
+    pub(crate) fn answer(&self, text: String, sealed: Sealed) -> Answer {
+        Answer {
+            schema: Answer::SCHEMA.into(),
+            chain_id: self.chain,
+            order: self.order.clone(),
+            order_signature: self.signature,
+            terms: self.terms.clone(),
+            request: Some(self.request.to_owned()),
+            output: sealed.output,
+            text,
+            receipt: sealed.receipt,
+            receipt_signature: sealed.signature,
+            states: sealed.states,
+        }
+    }
 }

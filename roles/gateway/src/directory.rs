@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use assay_protocol::wire::Offers;
+use assay_protocol::wire::{Accepts, Offers};
 use assay_protocol::{Address, Amount, Assurance, ChainId, ModelId, Offer};
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -25,7 +25,7 @@ const FIRST_POLLS_EVERY: Duration = Duration::from_millis(50);
 const FIRST_POLLS_MAX: u32 = 100;
 
 /// How long a provider that lied is left alone, in seconds.
-const STRUCK_S: u64 = 600;
+pub(crate) const STRUCK_S: u64 = 600;
 
 /// How long others are asked before a provider that failed once.
 const ASIDE: Duration = Duration::from_secs(1);
@@ -38,7 +38,19 @@ const ASIDE_DOUBLINGS_MAX: u32 = 6;
 pub(crate) struct Directory {
     http: reqwest::Client,
     chain: ChainId,
+    /// Where orders are paid; none: nothing is bought but what is free.
+    market: Option<Market>,
     providers: Mutex<Vec<Provider>>,
+}
+
+/// The deployment that orders are paid in: a provider of another one is not bought from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Market {
+    pub(crate) channels: Address,
+    pub(crate) receipts: Address,
+    pub(crate) token: Address,
+    /// Longest delay of a withdrawal, in seconds, that a provider may demand.
+    pub(crate) withdraw_delay_max: u64,
 }
 
 #[derive(Debug)]
@@ -48,6 +60,7 @@ struct Provider {
     address: Option<Address>,
     /// Empty while it does not answer.
     offers: Vec<Offer>,
+    accepts: Option<Accepts>,
     running: u32,
     running_max: u32,
     /// Orders of ours that it runs, which it may not have counted yet.
@@ -88,6 +101,36 @@ enum OffersError {
     Chain { found: ChainId, expected: ChainId },
     #[error("an offer for model {model} is not signed by provider {provider}")]
     Signature { model: ModelId, provider: Address },
+    #[error("it wants to be paid, and this gateway has nothing to pay with")]
+    Paid,
+    #[error("it cannot be paid, and this gateway buys nothing that is free")]
+    Free,
+    #[error("it is paid in another deployment: its {what} is {found}, expected {expected}")]
+    Market { what: &'static str, found: Address, expected: Address },
+    #[error("it has nobody who {what}")]
+    Nobody { what: &'static str },
+    #[error("it wants {found} s notice before money leaves a channel, at most {max} s are given")]
+    Notice { found: u64, max: u64 },
+}
+
+impl Market {
+    /// Refuses a provider that cannot be paid here.
+    fn check(self, accepts: &Accepts) -> Result<(), OffersError> {
+        let contracts = [
+            ("channels contract", accepts.channels, self.channels),
+            ("market", accepts.market, self.receipts),
+            ("token", accepts.token, self.token),
+        ];
+        if let Some((what, found, expected)) = contracts.into_iter().find(|(_, f, e)| f != e) {
+            return Err(OffersError::Market { what, found, expected });
+        }
+        let people = [("is paid", accepts.receiver), ("claims", accepts.receiver_authorizer)];
+        if let Some((what, _)) = people.into_iter().find(|(_, who)| who.is_zero()) {
+            return Err(OffersError::Nobody { what });
+        }
+        let (found, max) = (accepts.withdraw_delay_min, self.withdraw_delay_max);
+        if found > max { Err(OffersError::Notice { found, max }) } else { Ok(()) }
+    }
 }
 
 impl Provider {
@@ -103,11 +146,17 @@ impl Provider {
 }
 
 impl Directory {
-    pub(crate) fn new(http: reqwest::Client, chain: ChainId, urls: Vec<String>) -> Self {
+    pub(crate) fn new(
+        http: reqwest::Client,
+        chain: ChainId,
+        market: Option<Market>,
+        urls: Vec<String>,
+    ) -> Self {
         let provider = |url: String| Provider {
             url: url.trim_end_matches('/').to_owned(),
             address: None,
             offers: Vec::new(),
+            accepts: None,
             running: 0,
             running_max: 0,
             ours: 0,
@@ -116,7 +165,8 @@ impl Directory {
             failures: 0,
             aside: None,
         };
-        Self { http, chain, providers: Mutex::new(urls.into_iter().map(provider).collect()) }
+        let providers = Mutex::new(urls.into_iter().map(provider).collect());
+        Self { http, chain, market, providers }
     }
 
     /// Asks every provider now and then, for ever.
@@ -154,12 +204,17 @@ impl Directory {
             signed.offer.provider != offers.provider
                 || signed.offer.is_signed(self.chain, &signed.signature) != Ok(true)
         });
-        match forged {
-            Some(signed) => {
-                Err(OffersError::Signature { model: signed.offer.model, provider: offers.provider })
-            }
-            None => Ok(offers),
+        if let Some(signed) = forged {
+            let (model, provider) = (signed.offer.model, offers.provider);
+            return Err(OffersError::Signature { model, provider });
         }
+        match (self.market, &offers.accepts) {
+            (Some(market), Some(accepts)) => market.check(accepts)?,
+            (Some(_), None) => return Err(OffersError::Free),
+            (None, Some(_)) => return Err(OffersError::Paid),
+            (None, None) => {}
+        }
+        Ok(offers)
     }
 
     fn note(&self, place: usize, asked: Result<Offers, OffersError>) {
@@ -172,6 +227,7 @@ impl Directory {
                 }
                 provider.address = Some(offers.provider);
                 provider.offers = offers.offers.into_iter().map(|signed| signed.offer).collect();
+                provider.accepts = offers.accepts;
                 provider.running = offers.running;
                 provider.running_max = offers.running_max;
             }
@@ -194,6 +250,7 @@ impl Directory {
                 place,
                 url: provider.url.clone(),
                 offer: offer.clone(),
+                accepts: provider.accepts.clone(),
                 running: provider.running.max(provider.ours),
                 running_max: provider.running_max,
                 struck: provider.struck_at(now).is_some(),

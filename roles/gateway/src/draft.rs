@@ -32,6 +32,8 @@ pub(crate) struct Draft {
 #[derive(Clone, Debug)]
 pub(crate) struct Conditions {
     pub(crate) buyer: Address,
+    /// The deployment's Receipts contract; zero where nothing is paid.
+    pub(crate) market: Address,
     pub(crate) assurance: Assurance,
     pub(crate) audit: Audit,
     pub(crate) max_price: Amount,
@@ -81,7 +83,7 @@ impl Draft {
     pub(crate) fn order(&self, model: &Model, conditions: Conditions) -> Order {
         Order {
             buyer: conditions.buyer,
-            market: Address::ZERO,
+            market: conditions.market,
             model: model.listed.id,
             request: keccak256(&self.request),
             prompt: token_root(&self.terms.prompt),
@@ -247,6 +249,7 @@ pub(crate) mod tests {
             &model,
             Conditions {
                 buyer: key.address(),
+                market: Address::repeat_byte(8),
                 assurance: Assurance::Replayable,
                 audit: Audit::Public,
                 max_price: Amount(1),

@@ -22,11 +22,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::buy::{Buying, News, buy, news_max, unrouted};
 use crate::catalogue::{Catalogue, Model};
-use crate::directory::Directory;
+use crate::directory::{Directory, Market};
 use crate::draft::draft;
 use crate::jsonrpc;
 use crate::openai::{ChatRequest, ModelCard, Models, Problem, Reply};
 use crate::origin::Origin;
+use crate::pay::{Jobs, Purse};
 use crate::route::choose;
 use crate::store::Store;
 use crate::{Config, Patience, RunError};
@@ -78,6 +79,8 @@ pub(crate) struct Gateway {
     origins: Vec<Origin>,
     pub(crate) directory: Directory,
     pub(crate) store: Store,
+    /// What providers are paid with, if they are.
+    pub(crate) purse: Option<Arc<Purse>>,
     pub(crate) http: reqwest::Client,
     pub(crate) catalogue: Catalogue,
     requests: Arc<Semaphore>,
@@ -92,7 +95,11 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) fn new(config: Config, store: Store) -> Result<Self, RunError> {
+    /// A gateway with its lanes as they are in `store`, and what its purse has to do in the background.
+    pub(crate) async fn open(
+        config: Config,
+        store: Store,
+    ) -> Result<(Self, Option<Jobs>), RunError> {
         // Providers are named by the operator, so neither a proxy nor a redirect may stand in.
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -102,7 +109,22 @@ impl Gateway {
             .tcp_nodelay(true)
             .pool_idle_timeout(IDLE_MAX)
             .build()?;
-        Ok(Self {
+        let market = config.payments.as_ref().map(|payments| Market {
+            channels: payments.channels,
+            receipts: payments.market,
+            token: payments.token,
+            withdraw_delay_max: payments.withdraw_delay_max,
+        });
+        let (mut purse, mut jobs) = (None, None);
+        if let Some(terms) = config.payments {
+            let (key, price_max) = (config.key.clone(), config.price_max);
+            let opened =
+                Purse::open(key, config.chain, terms, price_max, http.clone(), store.clone());
+            let opened =
+                opened.await.map_err(|source| RunError::Store { path: config.store, source })?;
+            (purse, jobs) = (Some(opened.0), Some(opened.1));
+        }
+        let gateway = Self {
             key: config.key,
             chain: config.chain,
             audit: config.audit,
@@ -110,8 +132,9 @@ impl Gateway {
             price_max: config.price_max,
             patience: config.patience,
             origins: config.origins,
-            directory: Directory::new(http.clone(), config.chain, config.providers),
+            directory: Directory::new(http.clone(), config.chain, market, config.providers),
             store,
+            purse,
             http,
             catalogue: Catalogue::new(config.models),
             requests: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
@@ -119,7 +142,8 @@ impl Gateway {
             purchases: TaskTracker::new(),
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
-        })
+        };
+        Ok((gateway, jobs))
     }
 
     /// Whether pages of `origin` may ask.
@@ -146,6 +170,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/models/{*id}", get(model))
         .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/providers", get(providers))
+        .route("/v1/lanes", get(lanes))
         .route("/rpc", post(jsonrpc::post).get(jsonrpc::open))
         .route("/livez", get(health))
         .route("/health", get(health))
@@ -255,6 +280,12 @@ async fn ready(State(gateway): Shared) -> Response {
 
 async fn providers(State(gateway): Shared) -> Response {
     json(gateway.directory.listing(now_s()))
+}
+
+/// What is in the channels to providers.
+async fn lanes(State(gateway): Shared) -> Response {
+    let data = gateway.purse.as_ref().map(|purse| purse.status()).unwrap_or_default();
+    axum::Json(serde_json::json!({ "object": "list", "data": data })).into_response()
 }
 
 fn card(model: &Arc<Model>) -> ModelCard {
@@ -545,6 +576,7 @@ mod tests {
             audit: Audit::None,
             requests_max: 1,
             price_max: Amount(1),
+            payments: None,
             origins: vec![],
             patience: Patience::default(),
             order_ttl: Duration::from_secs(1),
@@ -552,7 +584,7 @@ mod tests {
             drain_max: Duration::from_secs(1),
         };
         let store = Store::open(config.store.clone()).await.unwrap();
-        Gateway::new(config, store).unwrap()
+        Gateway::open(config, store).await.unwrap().0
     }
 
     #[tokio::test]

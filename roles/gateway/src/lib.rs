@@ -8,12 +8,17 @@
 //! The way of a request, in reading order: `http` reads it, unless it comes from a web page that
 //! `origin` does not trust, and `openai` makes our words of it, `draft` turns it into an order for
 //! a model of the `catalogue` (`prompt` makes tokens of its messages), `route` chooses among the offers in the `directory`, `buy` hands
-//! the order in and passes text on (`text` decides how much of it, `lines` reads the provider's
-//! words), `close` checks the receipt, and `store` keeps the answer. `jsonrpc` is another door to the same.
+//! the order in and `delivery` passes text on (`text` decides how much of it, `lines` reads the
+//! provider's words), `close` checks the receipt, and `store` keeps the answer. `jsonrpc` is
+//! another door to the same.
+//!
+//! Where providers are paid, `pay` holds the money: an order takes a lane, a channel to its provider,
+//! for itself, and a voucher goes with it. What its answer costs is kept together with the answer.
 
 mod buy;
 mod catalogue;
 mod close;
+mod delivery;
 mod directory;
 mod draft;
 mod http;
@@ -21,6 +26,7 @@ mod jsonrpc;
 mod lines;
 mod openai;
 mod origin;
+mod pay;
 mod prompt;
 mod route;
 mod store;
@@ -31,14 +37,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_net::Limits;
-use assay_protocol::{Amount, Audit, ChainId, Key, ModelId};
+use assay_protocol::{Address, Amount, Assurance, Audit, ChainId, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use http::Gateway;
 pub use origin::{Origin, OriginError};
+pub use pay::{Bank, LaneStatus};
 pub use store::StoreError;
+
+/// How often it is looked who would be bought from next, to have a channel open for it.
+const FORESEE_EVERY: Duration = Duration::from_millis(200);
 
 /// What a gateway buys, for whom, and how much of it at once.
 #[derive(Clone, Debug)]
@@ -60,6 +70,8 @@ pub struct Config {
     /// Most that one answer may cost, in base units. An offer at which it may cost more is not
     /// considered, so no provider can make an order promise more than this.
     pub price_max: Amount,
+    /// How providers are paid; none: only providers that sell for free are bought from.
+    pub payments: Option<Payments>,
     /// How long providers may take.
     pub patience: Patience,
     /// Web pages that may ask, named by their origins. Requests of other pages are refused;
@@ -71,6 +83,32 @@ pub struct Config {
     pub poll_every: Duration,
     /// Longest wait for running requests at shutdown; after it they are cancelled.
     pub drain_max: Duration,
+}
+
+/// How providers are paid: through channels of one deployment, a few to each provider.
+#[derive(Clone, Debug)]
+pub struct Payments {
+    /// The way to the chain, for the account that signs orders.
+    pub bank: Arc<dyn Bank>,
+    /// The contract that keeps channels.
+    pub channels: Address,
+    /// The deployment's Receipts contract, which orders name as their market.
+    pub market: Address,
+    /// The ERC-20 that channels are in, and that an offer's zero asset stands for.
+    pub token: Address,
+    /// What is put into a channel when it is opened or has run low, in base units; more where one
+    /// answer may cost more.
+    pub deposit: Amount,
+    /// Channels to one provider, and so orders that it runs for us at once. At least one.
+    pub lanes_max: usize,
+    /// Most that is signed ahead of delivery, in base units. An answer that costs no more is paid at
+    /// once; for a longer one this much can be lost to a provider that delivers no more, not all.
+    pub prepay_max: Amount,
+    /// Longest wait of an order for a channel, be it in use or not open yet.
+    pub lane_wait_max: Duration,
+    /// Longest delay, in seconds, that a provider may put between our wish to withdraw and the
+    /// withdrawal.
+    pub withdraw_delay_max: u64,
 }
 
 /// How long a provider may take before the gateway turns to another, or gives the answer up.
@@ -154,11 +192,11 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let path = config.store.clone();
-    let store = store::Store::open(path.clone())
-        .await
-        .map_err(|source| RunError::Store { path, source })?;
+    let failed = |source| RunError::Store { path: path.clone(), source };
+    let store = store::Store::open(path.clone()).await.map_err(failed)?;
     let (poll_every, drain_max) = (config.poll_every, config.drain_max);
-    let gateway = Arc::new(Gateway::new(config, store)?);
+    let (gateway, jobs) = Gateway::open(config, store).await?;
+    let gateway = Arc::new(gateway);
     let router = http::router(Arc::clone(&gateway));
     let stop = CancellationToken::new();
     let served = assay_net::serve(listener, router, Limits::default(), stop.clone());
@@ -170,8 +208,37 @@ pub async fn run(
     tokio::select! {
         _ = async { tokio::join!(served, drained) } => {}
         () = gateway.directory.watch(poll_every) => {}
+        () = fund(&gateway, jobs) => {}
     }
     Ok(())
+}
+
+/// Keeps money where orders will need it, for ever.
+async fn fund(gateway: &Gateway, jobs: Option<pay::Jobs>) {
+    let (Some(purse), Some(jobs)) = (&gateway.purse, jobs) else {
+        return std::future::pending().await;
+    };
+    let foresee = async {
+        loop {
+            for model in &gateway.catalogue.models {
+                let wanted = route::Wanted {
+                    model: model.listed.id,
+                    assurance: Assurance::Replayable,
+                    prompt_tokens: 1,
+                    max_tokens: 1,
+                    max_price: gateway.price_max,
+                };
+                let now = http::now_s();
+                let candidates = gateway.directory.candidates(wanted.model, now);
+                let next = route::choose(&wanted, &candidates, &[], now);
+                if let Some(seller) = next.ok().and_then(pay::Seller::of) {
+                    purse.foresee(&seller);
+                }
+            }
+            tokio::time::sleep(FORESEE_EVERY).await;
+        }
+    };
+    tokio::join!(purse.work(jobs), foresee);
 }
 
 /// Takes no more requests, and returns once those that run are over.

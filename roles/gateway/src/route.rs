@@ -1,5 +1,6 @@
 //! Decides whose offer is taken. Pure: equal offers give equal choices.
 
+use assay_protocol::wire::Accepts;
 use assay_protocol::{Address, Amount, Assurance, ModelId, Offer};
 
 /// What an order needs.
@@ -20,6 +21,8 @@ pub(crate) struct Candidate {
     pub(crate) place: usize,
     pub(crate) url: String,
     pub(crate) offer: Offer,
+    /// How it is paid; none: for free.
+    pub(crate) accepts: Option<Accepts>,
     /// Orders it runs.
     pub(crate) running: u32,
     /// Orders it runs at once.
@@ -144,6 +147,7 @@ mod tests {
                 context: 10,
                 expires: NOW + 1,
             },
+            accepts: None,
             running: running.parse().unwrap(),
             running_max: running_max.parse().unwrap(),
             struck: false,

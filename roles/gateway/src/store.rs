@@ -1,16 +1,27 @@
-//! Keeps answers with their receipts: order hash → [`Answer`], as JSON in a redb file.
+//! Keeps answers with their receipts, the lanes that paid for them, and the lies that were told, as
+//! JSON in a redb file.
 //!
-//! One commit costs a flush of the disk, whatever it holds. So answers that finish while a commit
+//! An answer and what it moved are one row each of one transaction, so neither is there without the
+//! other. One commit costs a flush of the disk, whatever it holds. So answers that finish while a commit
 //! runs wait and share the next one, and the disk's latency does not limit how many finish.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use assay_protocol::{Answer, OrderHash};
-use redb::{Database, ReadableDatabase, TableDefinition, TableError};
+use assay_protocol::{Answer, ChannelId, OrderHash};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
+/// Order hash → [`Answer`].
 const ANSWERS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("answers");
+/// Channel id → lane, with the number of its change: a later one is never overwritten by an earlier.
+const LANES: TableDefinition<'_, [u8; 32], (u64, &[u8])> = TableDefinition::new("lanes");
+/// Order hash → what a provider signed for it that is not so.
+const LIES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("lies");
 
 /// Why an answer could not be kept or found.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -18,8 +29,8 @@ pub enum StoreError {
     /// The database failed: a full disk, a file in use by another process, a broken file.
     #[error("{0}")]
     Database(Arc<redb::Error>),
-    /// The answer is no JSON.
-    #[error("the answer cannot be written: {0}")]
+    /// A row is no JSON, or not what it should say.
+    #[error("a row cannot be written or read: {0}")]
     Format(String),
     /// The store is shutting down.
     #[error("the store has stopped")]
@@ -35,7 +46,57 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 /// Bytes of the file kept in memory. Answers are written once and seldom read.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// The answers that one gateway bought.
+/// One thing to keep.
+#[derive(Debug)]
+pub(crate) enum Row {
+    Answer { order: OrderHash, json: Vec<u8> },
+    Lane { channel: ChannelId, change: u64, json: Vec<u8> },
+    Lie { order: OrderHash, json: Vec<u8> },
+}
+
+impl Row {
+    pub(crate) fn answer(order: OrderHash, answer: &Answer) -> Result<Self, StoreError> {
+        Ok(Self::Answer { order, json: json(answer)? })
+    }
+
+    /// The `change`th state of a lane.
+    pub(crate) fn lane(
+        channel: ChannelId,
+        change: u64,
+        lane: &impl Serialize,
+    ) -> Result<Self, StoreError> {
+        Ok(Self::Lane { channel, change, json: json(lane)? })
+    }
+
+    pub(crate) fn lie(order: OrderHash, lie: &impl Serialize) -> Result<Self, StoreError> {
+        Ok(Self::Lie { order, json: json(lie)? })
+    }
+
+    fn put(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        match self {
+            Self::Answer { order, json } => {
+                transaction.open_table(ANSWERS)?.insert(order.0.0, json.as_slice())?;
+            }
+            Self::Lane { channel, change, json } => {
+                let mut lanes = transaction.open_table(LANES)?;
+                let newest = lanes.get(channel.0.0)?.map_or(0, |row| row.value().0);
+                if newest < *change {
+                    lanes.insert(channel.0.0, (*change, json.as_slice()))?;
+                }
+            }
+            Self::Lie { order, json } => {
+                transaction.open_table(LIES)?.insert(order.0.0, json.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError::Format(error.to_string()))
+}
+
+/// What one gateway bought, and how it pays.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     inner: Arc<Inner>,
@@ -47,14 +108,13 @@ struct Inner {
     /// Empty after a failure, until the next use opens it again: a database that met a full disk
     /// does not recover by itself.
     database: RwLock<Option<Arc<Database>>>,
-    /// Answers that wait for the next commit.
+    /// What waits for the next commit.
     waiting: Mutex<Vec<Waiting>>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    order: OrderHash,
-    answer: Vec<u8>,
+    rows: Vec<Row>,
     kept: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -68,21 +128,25 @@ impl Store {
         Ok(store)
     }
 
-    /// Keeps an answer. On return it is on disk.
-    pub(crate) async fn keep(&self, order: OrderHash, answer: &Answer) -> Result<(), StoreError> {
-        let answer = serde_json::to_vec(answer).map_err(|e| StoreError::Format(e.to_string()))?;
+    /// Keeps `rows`, all or none. On return they are on disk.
+    pub(crate) async fn keep(&self, rows: Vec<Row>) -> Result<(), StoreError> {
         let (kept, done) = oneshot::channel();
-        self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting {
-            order,
-            answer,
-            kept,
-        });
+        let waiting = Waiting { rows, kept };
+        self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
         self.blocking(|inner| {
             inner.commit();
             Ok(())
         })
         .await?;
         done.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Every lane, with the number of its last change.
+    pub(crate) async fn lanes<T>(&self) -> Result<Vec<(u64, T)>, StoreError>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        self.blocking(Inner::lanes).await
     }
 
     /// The answer to `order` as JSON, if there is one.
@@ -132,11 +196,8 @@ impl Inner {
             if batch.is_empty() {
                 return Ok(transaction.abort()?);
             }
-            {
-                let mut table = transaction.open_table(ANSWERS)?;
-                for waiting in &batch {
-                    table.insert(waiting.order.0.0, waiting.answer.as_slice())?;
-                }
+            for row in batch.iter().flat_map(|waiting| &waiting.rows) {
+                row.put(&transaction)?;
             }
             Ok(transaction.commit()?)
         });
@@ -164,5 +225,23 @@ impl Inner {
             Ok(table.get(order.0.0)?.map(|bytes| bytes.value().to_vec()))
         };
         read().inspect_err(|_| self.close())
+    }
+
+    fn lanes<T: DeserializeOwned>(&self) -> Result<Vec<(u64, T)>, StoreError> {
+        let transaction = self.database()?.begin_read()?;
+        let table = match transaction.open_table(LANES) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut lanes = Vec::new();
+        for row in table.iter()? {
+            let (_, row) = row?;
+            let (change, json) = row.value();
+            let lane = serde_json::from_slice(json)
+                .map_err(|error| StoreError::Format(error.to_string()))?;
+            lanes.push((change, lane));
+        }
+        Ok(lanes)
     }
 }

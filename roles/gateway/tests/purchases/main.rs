@@ -1,7 +1,9 @@
 //! A gateway over real sockets, between scripted providers and a client.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bank;
 mod hostile;
+mod paid;
 mod provider;
 mod rpc;
 mod stage;

@@ -1,15 +1,18 @@
 //! A provider that says what a test wants it to say, lies included, over real sockets.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use assay_protocol::wire::{Frame, Offers, Refusal, Sealed, SignedOffer, Submission};
+use assay_protocol::wire::{
+    Accepts, Frame, Offers, Payment, Position, Refusal, Sealed, SignedOffer, Submission, TopUp,
+};
 use assay_protocol::{
     Address, Amount, Assurance, B256, ChannelId, Ending, Finish, Key, Offer, OrderHash, Receipt,
-    Signature, State, keccak256, token_root,
+    Signature, State, Voucher, keccak256, token_root,
 };
 use assay_text::Tokenizer;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{Path, State as Shared};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +24,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::bank::{CHANNELS, MARKET, TOKEN, Vault, till};
 use crate::stage::{CHAIN, CONTEXT, EOS, MODEL};
 
 /// What a provider signs that is not so.
@@ -48,6 +52,14 @@ pub(crate) enum Lie {
     States,
     /// The receipt is for another order.
     Order,
+    /// The receipt takes up the channel where it never was.
+    Position,
+    /// The receipt names another channel.
+    Channel,
+    /// It asks for more than the order can cost.
+    Greed,
+    /// It takes the voucher and sends nothing.
+    Silence,
 }
 
 /// How the next orders are answered.
@@ -65,11 +77,36 @@ pub(crate) struct Act {
     pub(crate) fails: Option<Refusal>,
 }
 
+/// A channel, as the provider keeps it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    pub(crate) charged: u128,
+    pub(crate) voucher: TopUp,
+    pub(crate) busy: bool,
+}
+
+/// A paid order that runs.
+struct Tab {
+    id: ChannelId,
+    signer: Address,
+    charged: u128,
+    claimable: u128,
+    /// Bytes of the next vouchers.
+    lines: BodyDataStream,
+    bytes: Vec<u8>,
+}
+
 /// What has happened to a provider.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) orders: Vec<OrderHash>,
     pub(crate) deletes: Vec<OrderHash>,
+    /// What was asked for while answers were paused, and what came.
+    pub(crate) dues: Vec<(u128, u128)>,
+    /// Questions for positions.
+    pub(crate) positions: usize,
+    /// Most orders that ran at once.
+    pub(crate) at_once: usize,
 }
 
 pub(crate) struct Scripted {
@@ -81,6 +118,9 @@ pub(crate) struct Scripted {
     /// The order that runs, and how to stop it.
     running: Mutex<Option<(OrderHash, CancellationToken)>>,
     pub(crate) running_max: u32,
+    /// The chain and the credit given, if it is paid.
+    pub(crate) paid: Option<(Arc<Vault>, u128)>,
+    pub(crate) accounts: Mutex<HashMap<ChannelId, Account>>,
 }
 
 impl Scripted {
@@ -90,6 +130,7 @@ impl Scripted {
         price: u128,
         running_max: u32,
         tokenizer: Arc<Tokenizer>,
+        paid: Option<(Arc<Vault>, u128)>,
     ) -> (Arc<Self>, String) {
         let provider = Arc::new(Self {
             key: Key::from_bytes([name; 32]).unwrap(),
@@ -99,11 +140,14 @@ impl Scripted {
             seen: Mutex::default(),
             running: Mutex::default(),
             running_max,
+            paid,
+            accounts: Mutex::default(),
         });
         let router = Router::new()
             .route("/v1/offers", get(offers))
             .route("/v1/orders", post(submit))
             .route("/v1/orders/{hash}", axum::routing::delete(cancel))
+            .route("/v1/channels/{id}", get(position))
             .with_state(Arc::clone(&provider));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -149,6 +193,7 @@ impl Scripted {
         submission: &Submission,
         act: Act,
         stopped: CancellationToken,
+        mut tab: Option<Tab>,
         frames: mpsc::Sender<Frame>,
     ) {
         let ending = Ending {
@@ -171,6 +216,10 @@ impl Scripted {
             }
             return;
         }
+        if act.lie == Some(Lie::Silence) {
+            frames.closed().await;
+            return;
+        }
         let mut output = Vec::new();
         let pieces = act.pieces.iter().cloned().chain([vec![EOS]]);
         for (index, piece) in pieces.enumerate() {
@@ -188,6 +237,18 @@ impl Scripted {
             if stopped.is_cancelled() || ending.at(&output).is_some() {
                 break;
             }
+            if let Some(tab) = &mut tab {
+                let price = |tokens: usize| {
+                    let tokens = u32::try_from(tokens).unwrap().min(submission.order.max_tokens);
+                    self.offer().price(submission.order.prompt_tokens, tokens).0
+                };
+                let next = tab.charged + price(output.len() + piece.len());
+                let mut most = tab.charged + price(usize::from(u16::MAX));
+                most += u128::from(act.lie == Some(Lie::Greed));
+                if !self.is_covered(tab, next, most, &frames, &stopped).await {
+                    break;
+                }
+            }
             let mut sent = Vec::new();
             for token in piece {
                 if ending.at(&output).is_none() {
@@ -203,9 +264,104 @@ impl Scripted {
             output.push(5);
             frames.send(Frame::Tokens(vec![5])).await.unwrap();
         }
-        let last = Frame::Sealed(Box::new(self.seal(submission, &ending, output, act.lie)));
+        let last = Frame::Sealed(Box::new(self.seal(submission, &ending, output, act.lie, tab)));
         // The buyer may have hung up.
         let _ = frames.send(last).await;
+    }
+
+    fn accepts(&self) -> Option<Accepts> {
+        let (_, credit_max) = self.paid.as_ref()?;
+        Some(Accepts {
+            channels: CHANNELS.contract,
+            market: MARKET,
+            token: TOKEN,
+            receiver: till(self.key.address()),
+            receiver_authorizer: self.key.address(),
+            withdraw_delay_min: 900,
+            credit_max: Amount(*credit_max),
+        })
+    }
+
+    pub(crate) fn account(&self, id: ChannelId) -> Account {
+        self.accounts.lock().unwrap()[&id]
+    }
+
+    /// Takes an order's payment, by the rules of a real provider.
+    fn admit(
+        &self,
+        submission: &Submission,
+        lines: BodyDataStream,
+        bytes: Vec<u8>,
+    ) -> Result<Option<Tab>, Refusal> {
+        let Some((vault, credit)) = &self.paid else {
+            assert!(submission.payment.is_none());
+            assert!(submission.order.market.is_zero());
+            return Ok(None);
+        };
+        let order = &submission.order;
+        assert_eq!(order.market, MARKET);
+        let Payment { channel, voucher } = submission.payment.as_ref().ok_or(Refusal::Unpaid)?;
+        assert_eq!(channel.payer_authorizer, order.buyer);
+        assert_eq!(channel.receiver, till(self.key.address()));
+        assert_eq!(channel.receiver_authorizer, self.key.address());
+        assert_eq!((channel.token, channel.withdraw_delay), (TOKEN, 900));
+        let (id, found) = (channel.id(&CHANNELS), voucher.claimable);
+        let signed = Voucher { channel: id, claimable: found };
+        assert_eq!(signed.signer(&CHANNELS, &voucher.signature), Ok(order.buyer));
+        let mut accounts = self.accounts.lock().unwrap();
+        let account =
+            accounts.entry(id).or_insert(Account { charged: 0, voucher: *voucher, busy: false });
+        if account.busy {
+            return Err(Refusal::ChannelBusy { channel: id });
+        }
+        let prompt = self.offer().price(order.prompt_tokens, 0).0;
+        let least =
+            account.voucher.claimable.0.max((account.charged + prompt).saturating_sub(*credit));
+        if found.0 < least {
+            return Err(Refusal::Voucher { found, expected: Amount(least) });
+        }
+        let held = vault.channel(id).balance;
+        if held < found {
+            return Err(Refusal::Deposit { found: held, expected: found });
+        }
+        (account.voucher, account.busy) = (*voucher, true);
+        let (signer, charged, claimable) = (order.buyer, account.charged, found.0);
+        let busy = accounts.values().filter(|account| account.busy).count();
+        let mut seen = self.seen.lock().unwrap();
+        seen.at_once = seen.at_once.max(busy);
+        Ok(Some(Tab { id, signer, charged, claimable, lines, bytes }))
+    }
+
+    /// Whether `next` of the channel is covered, after a pause if need be.
+    async fn is_covered(
+        &self,
+        tab: &mut Tab,
+        next: u128,
+        most: u128,
+        frames: &mpsc::Sender<Frame>,
+        stopped: &CancellationToken,
+    ) -> bool {
+        let (vault, credit) = self.paid.as_ref().unwrap();
+        while next > tab.claimable + credit {
+            if frames.send(Frame::Due(Amount(most))).await.is_err() {
+                return false;
+            }
+            let line = tokio::select! {
+                () = stopped.cancelled() => None,
+                () = frames.closed() => None,
+                line = line(&mut tab.lines, &mut tab.bytes) => line,
+            };
+            let Some(line) = line else { return false };
+            let top_up: TopUp = serde_json::from_slice(&line).unwrap();
+            let voucher = Voucher { channel: tab.id, claimable: top_up.claimable };
+            assert_eq!(voucher.signer(&CHANNELS, &top_up.signature), Ok(tab.signer));
+            assert!(top_up.claimable.0 > tab.claimable && top_up.claimable.0 <= most);
+            assert!(top_up.claimable <= vault.channel(tab.id).balance);
+            tab.claimable = top_up.claimable.0;
+            self.accounts.lock().unwrap().get_mut(&tab.id).unwrap().voucher = top_up;
+            self.seen.lock().unwrap().dues.push((most, tab.claimable));
+        }
+        true
     }
 
     fn seal(
@@ -214,6 +370,7 @@ impl Scripted {
         ending: &Ending,
         mut output: Vec<u32>,
         lie: Option<Lie>,
+        tab: Option<Tab>,
     ) -> Sealed {
         let order = submission.order.hash(CHAIN);
         let finish = ending.at(&output).unwrap_or(Finish::Cancelled);
@@ -242,6 +399,18 @@ impl Scripted {
             Some(Lie::Provider) => (&stranger, &stranger),
             _ => (&self.key, &self.key),
         };
+        let (mut channel, mut before, mut after) = (ChannelId::default(), 0, 0);
+        if let Some(tab) = tab {
+            (channel, before, after) = (tab.id, tab.charged, tab.charged + price.0);
+            let mut accounts = self.accounts.lock().unwrap();
+            let account = accounts.get_mut(&tab.id).unwrap();
+            (account.charged, account.busy) = (after, false);
+            match lie {
+                Some(Lie::Position) => (before, after) = (before + 1, after + 1),
+                Some(Lie::Channel) => channel = ChannelId(B256::repeat_byte(9)),
+                _ => {}
+            }
+        }
         let receipt = Receipt {
             order: receipt_order,
             provider: names.address(),
@@ -253,9 +422,9 @@ impl Scripted {
             assurance: Assurance::Replayable,
             asset: Address::ZERO,
             price,
-            channel: ChannelId::default(),
-            channel_before: Amount(0),
-            channel_after: Amount(0),
+            channel,
+            channel_before: Amount(before),
+            channel_after: Amount(after),
             started: 1,
             finished: 2,
         };
@@ -273,14 +442,38 @@ async fn offers(Shared(provider): Shared<Arc<Scripted>>) -> Json<Offers> {
         offers: vec![SignedOffer { offer, signature }],
         running: 0,
         running_max: provider.running_max,
-        accepts: None,
+        accepts: provider.accepts(),
     })
 }
 
-async fn submit(
+async fn position(
     Shared(provider): Shared<Arc<Scripted>>,
-    Json(submission): Json<Submission>,
-) -> Response {
+    Path(id): Path<String>,
+) -> Result<Json<Position>, StatusCode> {
+    provider.seen.lock().unwrap().positions += 1;
+    let accounts = provider.accounts.lock().unwrap();
+    let account = accounts.get(&id.parse().unwrap()).ok_or(StatusCode::NOT_FOUND)?;
+    Ok(Json(Position { charged: Amount(account.charged), voucher: account.voucher }))
+}
+
+/// The next line of a body; none once it has ended.
+async fn line(lines: &mut BodyDataStream, bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
+    loop {
+        if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            return Some(bytes.drain(..=end).collect());
+        }
+        match lines.next().await {
+            Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
+            _ if bytes.is_empty() => return None,
+            _ => return Some(std::mem::take(bytes)),
+        }
+    }
+}
+
+async fn submit(Shared(provider): Shared<Arc<Scripted>>, body: Body) -> Response {
+    let (mut lines, mut bytes) = (body.into_data_stream(), Vec::new());
+    let first = line(&mut lines, &mut bytes).await.unwrap();
+    let submission: Submission = serde_json::from_slice(&first).unwrap();
     let Submission { order, signature, terms, .. } = &submission;
     let hash = order.check(CHAIN, signature, terms).unwrap();
     provider.seen.lock().unwrap().orders.push(hash);
@@ -288,10 +481,14 @@ async fn submit(
     if let Some(refusal) = act.refuse {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(refusal)).into_response();
     }
+    let tab = match provider.admit(&submission, lines, bytes) {
+        Ok(tab) => tab,
+        Err(refusal) => return (StatusCode::PAYMENT_REQUIRED, Json(refusal)).into_response(),
+    };
     let stopped = CancellationToken::new();
     *provider.running.lock().unwrap() = Some((hash, stopped.clone()));
     let (sender, frames) = mpsc::channel(1);
-    tokio::spawn(async move { provider.play(&submission, act, stopped, sender).await });
+    tokio::spawn(async move { provider.play(&submission, act, stopped, tab, sender).await });
     let lines = ReceiverStream::new(frames)
         .map(|frame| serde_json::to_string(&frame).map(|line| line + "\n"));
     Body::from_stream(lines).into_response()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_gateway::{Config, Listed, Origin, Patience, RunError, run};
+use assay_gateway::{Config, Listed, Origin, Patience, Payments, RunError, run};
 use assay_protocol::{Amount, Answer, Audit, B256, ChainId, Ending, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::bank::{CHANNELS, MARKET, TOKEN, Vault};
 use crate::provider::Scripted;
 
 pub(crate) const CHAIN: ChainId = ChainId(7777);
@@ -37,6 +38,30 @@ pub(crate) struct Setup {
     pub(crate) requests_max: usize,
     pub(crate) drain_max: Duration,
     pub(crate) patience: Patience,
+    /// How the gateway pays; its providers then take money.
+    pub(crate) pay: Option<Pay>,
+}
+
+/// How a gateway pays.
+pub(crate) struct Pay {
+    pub(crate) deposit: u128,
+    pub(crate) lanes_max: usize,
+    pub(crate) prepay_max: u128,
+    /// What its providers deliver beyond what vouchers allow.
+    pub(crate) credit: u128,
+    pub(crate) lane_wait_max: Duration,
+}
+
+impl Default for Pay {
+    fn default() -> Self {
+        Self {
+            deposit: 10_000,
+            lanes_max: 4,
+            prepay_max: u128::MAX,
+            credit: 0,
+            lane_wait_max: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Default for Setup {
@@ -48,11 +73,14 @@ impl Default for Setup {
             requests_max: 16,
             drain_max: Duration::from_secs(10),
             patience: Patience::default(),
+            pay: None,
         }
     }
 }
 
 pub(crate) struct Stage {
+    pub(crate) vault: Arc<Vault>,
+    config: Config,
     pub(crate) providers: Vec<Arc<Scripted>>,
     pub(crate) url: String,
     pub(crate) http: reqwest::Client,
@@ -99,13 +127,16 @@ impl Stage {
         let json = include_bytes!("../../../../assets/nano/tokenizer.json");
         let tokenizer = Arc::new(Tokenizer::from_json(json).unwrap());
         let (mut providers, mut urls) = (Vec::new(), Vec::new());
+        let vault = Arc::new(Vault::new(Duration::from_millis(20)));
         if setup.dead {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             urls.push(format!("http://{}", listener.local_addr().unwrap()));
         }
         for (name, price) in (1..).zip(&setup.prices) {
             let words = Arc::clone(&tokenizer);
-            let (provider, url) = Scripted::start(name, *price, setup.running_max, words).await;
+            let paid = setup.pay.as_ref().map(|pay| (Arc::clone(&vault), pay.credit));
+            let (provider, url) =
+                Scripted::start(name, *price, setup.running_max, words, paid).await;
             providers.push(provider);
             urls.push(url);
         }
@@ -127,6 +158,17 @@ impl Stage {
             audit: Audit::Public,
             requests_max: setup.requests_max,
             price_max: Amount(PRICE_MAX),
+            payments: setup.pay.map(|pay| Payments {
+                bank: Arc::clone(&vault) as _,
+                channels: CHANNELS.contract,
+                market: MARKET,
+                token: TOKEN,
+                deposit: Amount(pay.deposit),
+                lanes_max: pay.lanes_max,
+                prepay_max: Amount(pay.prepay_max),
+                lane_wait_max: pay.lane_wait_max,
+                withdraw_delay_max: 3600,
+            }),
             patience: setup.patience,
             origins: Origin::local(),
             order_ttl: Duration::from_secs(60),
@@ -136,13 +178,35 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(run(config, listener, shutdown.clone()));
+        let running = tokio::spawn(run(config.clone(), listener, shutdown.clone()));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let stage = Self { providers, url, http, shutdown, running, tokenizer, _folder: folder };
+        let stage = Self {
+            vault,
+            config,
+            providers,
+            url,
+            http,
+            shutdown,
+            running,
+            tokenizer,
+            _folder: folder,
+        };
         if !stage.providers.is_empty() {
             stage.until("/readyz", |said| said.status == 200).await;
         }
         stage
+    }
+
+    /// Stops the gateway and starts another in its place, with the file `store`.
+    pub(crate) async fn restart(&mut self, store: &str) {
+        self.shutdown.cancel();
+        (&mut self.running).await.unwrap().unwrap();
+        self.config.store.set_file_name(store);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.url = format!("http://{}", listener.local_addr().unwrap());
+        self.shutdown = CancellationToken::new();
+        self.running = tokio::spawn(run(self.config.clone(), listener, self.shutdown.clone()));
+        self.until("/readyz", |said| said.status == 200).await;
     }
 
     /// Asks until the reply is as wanted.

@@ -1,0 +1,275 @@
+//! Passes an answer on as it comes, pays for it step by step, and closes with a checked receipt.
+//!
+//! A client that leaves cancels the order, and the receipt for what was delivered is still read and
+//! kept.
+
+use std::sync::Arc;
+
+use assay_protocol::wire::{Frame, Sealed};
+use assay_protocol::{Amount, Answer, Finish as Ended};
+use axum::body::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use crate::buy::{Bought, Buying, Client, News, TopUps, Turn, end_session};
+use crate::close::{CloseError, Lie, Ordered, close};
+use crate::http::Gateway;
+use crate::lines::{Lines, LinesError};
+use crate::openai::{Finish, Problem, Usage};
+use crate::pay::{DueError, Lease};
+use crate::route::Candidate;
+use crate::store::{Row, StoreError};
+use crate::text::{NotTokens, Text};
+
+/// Why an order was cancelled by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// The client left.
+    Left,
+    /// The gateway is shutting down.
+    Closing,
+    /// A stop string appeared that the token rule did not see.
+    Cut,
+}
+
+/// An answer on its way from a provider to a client.
+#[derive(Debug)]
+pub(crate) struct Delivery<'a> {
+    gateway: &'a Gateway,
+    buying: &'a Buying,
+    candidate: &'a Candidate,
+    client: &'a Client,
+    /// What it is paid with, if it is.
+    lease: Option<Lease>,
+    top_ups: TopUps,
+    text: Text,
+    stop: Option<Stop>,
+    /// When the receipt has to be here.
+    deadline: Instant,
+}
+
+/// What a delivery waits for.
+enum Event {
+    Stop(Stop),
+    Frame(Result<Frame, LinesError>),
+    Late,
+}
+
+impl<'a> Delivery<'a> {
+    pub(crate) fn new(
+        gateway: &'a Gateway,
+        buying: &'a Buying,
+        candidate: &'a Candidate,
+        client: &'a Client,
+        lease: Option<Lease>,
+        top_ups: TopUps,
+    ) -> Self {
+        let tokenizer = Arc::clone(&buying.model.listed.tokenizer);
+        let text = Text::new(tokenizer, buying.draft.ending.clone(), buying.draft.stops.clone());
+        let deadline = Instant::now() + gateway.patience.answer_wait_max(buying.tokens_max());
+        Self { gateway, buying, candidate, client, lease, top_ups, text, stop: None, deadline }
+    }
+
+    pub(crate) async fn run(mut self, mut lines: Lines) -> Turn {
+        loop {
+            let running = self.stop.is_none();
+            let next_due = Instant::now() + self.gateway.patience.frame_wait_max;
+            let event = tokio::select! {
+                biased;
+                () = self.client.news.closed(), if running => Event::Stop(Stop::Left),
+                () = self.gateway.stopping.cancelled(), if running => Event::Stop(Stop::Closing),
+                frame = timeout_at(next_due.min(self.deadline), lines.next()) => {
+                    frame.map_or(Event::Late, Event::Frame)
+                }
+            };
+            match event {
+                Event::Stop(stop) => self.cancel(stop).await,
+                Event::Frame(Ok(Frame::Tokens(tokens))) => {
+                    if let Err(lie) = self.pass_on(&tokens) {
+                        return self.lied(&lie, None).await;
+                    }
+                    if self.text.is_cut() && self.stop.is_none() {
+                        self.cancel(Stop::Cut).await;
+                    }
+                }
+                Event::Frame(Ok(Frame::Sealed(sealed))) => return self.conclude(*sealed).await,
+                // An order that is cancelled ends with what is paid.
+                Event::Frame(Ok(Frame::Due(_))) if self.stop.is_some() => {}
+                Event::Frame(Ok(Frame::Due(amount))) => {
+                    if let Some(turn) = self.pay(amount).await {
+                        return turn;
+                    }
+                }
+                Event::Frame(Ok(Frame::Failed(refusal))) => {
+                    return self.failed(refusal.into());
+                }
+                Event::Frame(Err(error)) => {
+                    let message = format!("the provider broke off: {error}");
+                    return self.failed(Problem::upstream(message));
+                }
+                Event::Late if Instant::now() >= self.deadline => {
+                    return self.failed(Problem::timeout("the provider's receipt is overdue"));
+                }
+                Event::Late => {
+                    return self.failed(Problem::timeout("the provider fell silent"));
+                }
+            }
+        }
+    }
+
+    /// Sends the voucher for an answer that waits for one. The purchase ends where none is due.
+    async fn pay(&mut self, amount: Amount) -> Option<Turn> {
+        let bill = self.buying.bill(self.candidate);
+        let delivered = u32::try_from(self.text.output().len()).unwrap_or(u32::MAX);
+        let Some(lease) = &mut self.lease else {
+            let message = "the provider asks for money that was not agreed on";
+            return Some(self.failed(Problem::upstream(message)));
+        };
+        let top_up = match lease.top_up(bill, delivered, amount) {
+            Ok(top_up) => top_up,
+            Err(error @ DueError::Ahead { .. }) => {
+                return Some(self.failed(Problem::upstream(format!("the provider: {error}"))));
+            }
+            Err(lie) => return Some(self.lied(&lie, None).await),
+        };
+        tracing::debug!(order = %self.buying.hash, claimable = %top_up.claimable, "voucher raised");
+        let sent = serde_json::to_vec(&top_up).map(|mut line| {
+            line.push(b'\n');
+            let top_ups = self.top_ups.as_ref();
+            top_ups.is_some_and(|top_ups| top_ups.try_send(Bytes::from(line)).is_ok())
+        });
+        match sent {
+            Ok(true) => None,
+            Ok(false) => {
+                Some(self.failed(Problem::upstream("the provider takes no more vouchers")))
+            }
+            Err(error) => Some(Turn::Failed(Problem::internal(error.to_string()))),
+        }
+    }
+
+    /// Shows what can be shown of the next tokens.
+    fn pass_on(&mut self, tokens: &[u32]) -> Result<(), NotTokens> {
+        let shown = self.text.take(tokens)?;
+        self.show(shown);
+        Ok(())
+    }
+
+    fn show(&self, text: String) {
+        if !text.is_empty() {
+            self.client.tell(News::Text(text));
+        }
+    }
+
+    /// Asks the provider to stop. Its receipt comes on the order's own stream.
+    async fn cancel(&mut self, stop: Stop) {
+        tracing::debug!(order = %self.buying.hash, ?stop, "cancelling");
+        self.stop = Some(stop);
+        let patience = &self.gateway.patience;
+        self.deadline = self.deadline.min(Instant::now() + patience.seal_wait_max);
+        let url = format!("{}/v1/orders/{}", self.candidate.url, self.buying.hash);
+        let request = self
+            .gateway
+            .http
+            .delete(url)
+            .bearer_auth(self.buying.signature)
+            .timeout(patience.seal_wait_max / 2);
+        // A provider that does not hear it delivers more than is wanted, and no harm is done.
+        if let Err(error) = request.send().await {
+            tracing::warn!(order = %self.buying.hash, %error, "the order could not be cancelled");
+        }
+    }
+
+    /// Another provider may have a try only if the client has seen and asked for nothing.
+    fn failed(&self, problem: Problem) -> Turn {
+        if self.stop.is_none() && self.text.output().is_empty() {
+            return Turn::Next(problem);
+        }
+        self.gateway.directory.put_aside(self.candidate.place, &problem.message);
+        Turn::Failed(problem)
+    }
+
+    async fn lied(&self, reason: &(dyn std::error::Error + Sync), lie: Option<Row>) -> Turn {
+        let said = format!("order {}: {reason}", self.buying.hash);
+        end_session(self.gateway, self.candidate, said, lie).await;
+        Turn::Failed(Problem::receipt(reason))
+    }
+
+    /// What shows that the receipt in `sealed` is not so.
+    fn lie(&self, error: &CloseError, sealed: &Sealed) -> Option<Row> {
+        let lie = Lie {
+            reason: error.to_string(),
+            chain_id: self.gateway.chain,
+            url: &self.candidate.url,
+            offer: &self.candidate.offer,
+            order: &self.buying.order,
+            order_signature: self.buying.signature,
+            terms: &self.buying.draft.terms,
+            request: &self.buying.draft.request,
+            sent: self.text.output(),
+            sealed,
+        };
+        Row::lie(self.buying.hash, &lie).ok()
+    }
+
+    /// Checks and keeps the receipt, and tells the client how it ended.
+    async fn conclude(&mut self, sealed: Sealed) -> Turn {
+        let Buying { model, draft, order, signature, .. } = self.buying;
+        let ordered = Ordered {
+            chain: self.gateway.chain,
+            order,
+            signature: *signature,
+            terms: &draft.terms,
+            request: &draft.request,
+            ending: &draft.ending,
+            offer: &self.candidate.offer,
+            line: self.lease.as_ref().map(Lease::line),
+        };
+        let closed = close(ordered, &model.listed.tokenizer, self.text.output(), &sealed);
+        let answer = match closed {
+            Ok(text) => ordered.answer(text, sealed),
+            Err(error) => return self.lied(&error, self.lie(&error, &sealed)).await,
+        };
+        if let Err(error) = self.keep(&answer).await {
+            tracing::error!(order = %self.buying.hash, %error, "an answer was not kept");
+            // Who is given a receipt is promised that it can be fetched again.
+            return Turn::Failed(Problem::storage(error));
+        }
+        let ended = answer.receipt.finish;
+        tracing::info!(
+            model = model.listed.name,
+            prompt = order.prompt_tokens,
+            output = answer.receipt.output_tokens,
+            finish = %ended,
+            ms = self.client.since.elapsed().as_millis(),
+            provider = %answer.receipt.provider,
+            order = %self.buying.hash,
+            "answered"
+        );
+        let rest = self.text.finish(ended);
+        self.show(rest);
+        let finish = match (self.stop, ended) {
+            (Some(Stop::Left), _) => return Turn::Over,
+            _ if self.text.is_cut() => Finish::Stop,
+            (_, Ended::Eos | Ended::Stop) => Finish::Stop,
+            (_, Ended::Length) => Finish::Length,
+            (Some(Stop::Closing), Ended::Cancelled) => return Turn::Failed(Problem::closing()),
+            (_, Ended::Cancelled) => {
+                return self.failed(Problem::upstream("the provider ended the answer early"));
+            }
+        };
+        self.gateway.directory.answered(self.candidate.place);
+        let usage = Usage::new(order.prompt_tokens, answer.receipt.output_tokens);
+        let answer = Answer { states: Vec::new(), ..answer };
+        self.client.tell(News::Done(Box::new(Bought { answer, finish, usage })));
+        Turn::Over
+    }
+
+    /// Keeps an answer together with what it moved.
+    async fn keep(&mut self, answer: &Answer) -> Result<(), StoreError> {
+        let mut rows = Vec::with_capacity(2);
+        if let Some(lease) = &mut self.lease {
+            rows.push(lease.settle(answer.receipt.channel_after)?);
+        }
+        rows.push(Row::answer(self.buying.hash, answer)?);
+        self.gateway.store.keep(rows).await
+    }
+}

@@ -1,0 +1,72 @@
+//! The chain as a purse sees it: where deposits go, and where they come back from.
+//!
+//! No request waits for it. Whoever deposits does so ahead of need, in the background.
+
+use assay_chain::{Chain, ChainError, ChannelState};
+use assay_protocol::{Address, Amount, Channel, ChannelId};
+use futures_util::future::BoxFuture;
+
+/// Where the money of channels is: a chain, or a test's memory.
+pub trait Bank: std::fmt::Debug + Send + Sync {
+    /// Where the till of `provider` is or will be: whom channels must pay so that money moves by
+    /// receipts only.
+    fn till(&self, provider: Address) -> BoxFuture<'_, Result<Address, ChainError>>;
+
+    /// Puts `amount` base units into a channel of ours, creating it if need be. Done once it is in
+    /// a block.
+    fn deposit<'a>(
+        &'a self,
+        channel: &'a Channel,
+        amount: Amount,
+    ) -> BoxFuture<'a, Result<(), ChainError>>;
+
+    /// What a channel holds; nothing for one that was never opened.
+    fn state(&self, channel: ChannelId) -> BoxFuture<'_, Result<ChannelState, ChainError>>;
+
+    /// Asks for `amount` back. It stays where it is for the channel's delay, in which its receiver
+    /// can still claim.
+    fn start_withdrawal<'a>(
+        &'a self,
+        channel: &'a Channel,
+        amount: Amount,
+    ) -> BoxFuture<'a, Result<(), ChainError>>;
+
+    /// Takes back what was asked for and is unclaimed, once the delay is over.
+    fn finish_withdrawal<'a>(
+        &'a self,
+        channel: &'a Channel,
+    ) -> BoxFuture<'a, Result<(), ChainError>>;
+}
+
+impl Bank for Chain {
+    fn till(&self, provider: Address) -> BoxFuture<'_, Result<Address, ChainError>> {
+        Box::pin(self.till_of(provider))
+    }
+
+    fn deposit<'a>(
+        &'a self,
+        channel: &'a Channel,
+        amount: Amount,
+    ) -> BoxFuture<'a, Result<(), ChainError>> {
+        Box::pin(async move { self.deposit(channel, amount).await.map(drop) })
+    }
+
+    fn state(&self, channel: ChannelId) -> BoxFuture<'_, Result<ChannelState, ChainError>> {
+        Box::pin(self.channel(channel))
+    }
+
+    fn start_withdrawal<'a>(
+        &'a self,
+        channel: &'a Channel,
+        amount: Amount,
+    ) -> BoxFuture<'a, Result<(), ChainError>> {
+        Box::pin(async move { self.start_withdrawal(channel, amount).await.map(drop) })
+    }
+
+    fn finish_withdrawal<'a>(
+        &'a self,
+        channel: &'a Channel,
+    ) -> BoxFuture<'a, Result<(), ChainError>> {
+        Box::pin(async move { self.finish_withdrawal(channel).await.map(drop) })
+    }
+}
