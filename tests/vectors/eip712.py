@@ -1,5 +1,5 @@
-"""Writes eip712.json, digests of the signed words as eth-account computes them, and serve.json, the
-same for the word that an operator's key gives once.
+"""Writes eip712.json, digests of the signed words as eth-account computes them, and serve.json
+and grant.json, the same for the word that an operator's key gives once and for delegations.
 
 An implementation that shares no code with ours reads the structs from contracts/src/types, so the
 vectors hold the Solidity text, the Rust code and the wallets of the world together.
@@ -26,7 +26,7 @@ def fields(word):
     text = (TYPES / f"{word}.sol").read_text()
     body = re.search(r"struct %s \{(.*?)\n\}" % word, text, re.S).group(1)
     body = re.sub(r"//[^\n]*", "", body)
-    return [{"type": kind, "name": name} for kind, name in re.findall(r"(\w+)\s+(\w+);", body)]
+    return [{"type": kind, "name": name} for kind, name in re.findall(r"([\w\[\]]+)\s+(\w+);", body)]
 
 
 def signed(word, chain, message):
@@ -42,7 +42,9 @@ def signed(word, chain, message):
     return {
         "word": word,
         "chainId": chain,
-        "message": {name: str(value) for name, value in message.items()},
+        "message": {
+            name: value if isinstance(value, list) else str(value) for name, value in message.items()
+        },
         "digest": "0x" + bytes(_hash_eip191_message(typed)).hex(),
         "signature": "0x" + bytes(SIGNER.sign_message(typed).signature).hex(),
     }
@@ -105,6 +107,18 @@ SERVE = [
     signed("Serve", 1, {"registry": address(0xFF), "owner": SIGNER.address}),
 ]
 
+GRANT = [
+    signed("Grant", 7777, {
+        "registry": address(0x44), "issuer": SIGNER.address, "holder": address(0x55),
+        "models": [], "asset": address(0), "spend": 10**18, "rate": 0, "from": 0,
+        "until": 1_800_000_000, "parent": bytes32(0), "nonce": 1}),
+    signed("Grant", 1, {
+        "registry": address(0xFF), "issuer": SIGNER.address, "holder": address(0x66),
+        "models": [bytes32(1), bytes32(0xFE)], "asset": address(0x22), "spend": 2**128 - 1,
+        "rate": 2**32 - 1, "from": 2**63, "until": 2**64 - 1, "parent": bytes32(7),
+        "nonce": 2**256 - 1}),
+]
+
 
 def write(name, cases):
     document = {"key": "0x" + "07" * 32, "cases": cases}
@@ -114,3 +128,4 @@ def write(name, cases):
 if __name__ == "__main__":
     write("eip712.json", CASES)
     write("serve.json", SERVE)
+    write("grant.json", GRANT)

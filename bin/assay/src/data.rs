@@ -33,6 +33,11 @@ pub(crate) struct DataArgument {
 }
 
 impl DataArgument {
+    #[cfg(test)]
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self { data_dir: Some(folder.to_owned()) }
+    }
+
     /// The directory, whether it exists or not.
     pub(crate) fn resolve(&self) -> Outcome<Data> {
         let folder =

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use assay_chain::{
-    AddressBook, Beneficiaries, Chain, Contract, DEPLOYER, Deployed, FirstSeat, Plan, Settings,
-    Value,
+    AddressBook, Beneficiaries, Chain, Client, Contract, DEPLOYER, Deployed, FirstSeat, Plan,
+    Settings, Value, deploy,
 };
 use assay_evm::clock::SystemClock;
 use assay_evm::consensus::simplex::verifier;
@@ -34,6 +34,7 @@ use crate::contracts::{read_book, save_book};
 use crate::data::{Data, create_private, write_whole};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::keys;
+use crate::terminal::note;
 
 /// 10^18: base units of ASY, and wei of the chain's coin.
 const WHOLE: u128 = 1_000_000_000_000_000_000;
@@ -98,9 +99,29 @@ impl Embedded {
             Rpc::new(chain, mempool, Arc::new(SystemClock), Limits::default(), Vec::new());
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, answers, Pages::All, shutdown.clone()));
-        let embedded = Self { rpc, book, node, serving, shutdown };
+        let mut embedded = Self { rpc, book, node, serving, shutdown };
+        embedded.complete(data).await?;
         embedded.equip(data, participants).await?;
         Ok(embedded)
+    }
+
+    /// Deploys the contracts that this release has and the one which made the chain had not.
+    async fn complete(&mut self, data: &Data) -> Outcome {
+        if Contract::ALL.iter().all(|contract| self.book.contracts.contains_key(contract)) {
+            return Ok(());
+        }
+        let admin = keys::load_or_create(&data.admin())?;
+        let failed = |error| {
+            Failure::new(Exit::Failed, "the contracts of this release cannot be added").why(error)
+        };
+        let client = Client::connect(&self.url(), Some(&admin)).await.map_err(failed)?;
+        let added = |contract: Contract, _, mined: Option<_>| {
+            if mined.is_some() {
+                note(format_args!("{contract} is new in this release, and stands now"));
+            }
+        };
+        deploy(&client, &mut self.book, added).await.map_err(failed)?;
+        save_book(&data.contracts(LOCAL_CHAIN.0), &self.book)
     }
 
     /// Gives participants who came after the genesis what the others began with.
@@ -237,12 +258,19 @@ fn book_of(genesis: &Genesis, settings: Settings) -> Outcome<AddressBook> {
     for contract in Contract::ALL {
         let address = plan.at(contract);
         let account = genesis.0.alloc.get(&address);
-        let code = account.and_then(|account| account.code.as_ref()).ok_or_else(|| {
-            Failure::new(Exit::Conflict, "the address book of the local chain cannot be made anew")
-                .why(format_args!("{contract} does not stand at {address} in its genesis: another key or release made it"))
-                .fix("restore the book, or the key and the release that made this chain")
-        })?;
+        let Some(code) = account.and_then(|account| account.code.as_ref()) else {
+            // New in this release, if others stand.
+            continue;
+        };
         book.contracts.insert(contract, Deployed { address, code_hash: keccak256(code) });
+    }
+    if book.contracts.is_empty() {
+        return Err(Failure::new(
+            Exit::Conflict,
+            "the address book of the local chain cannot be made anew",
+        )
+        .why("no contract stands where this key and release would put it")
+        .fix("restore the book, or the key that made this chain"));
     }
     Ok(book)
 }
@@ -260,4 +288,39 @@ fn read_genesis(path: &Path) -> Outcome<Option<Genesis>> {
             .why(error)
             .fix("restore it from a backup, or move the folder `chain` away to begin a new chain")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DataArgument;
+
+    /// A chain as the release before grants would have made it.
+    fn older(data: &Data) {
+        create_private(&data.chain()).unwrap();
+        let mut genesis = first(data, &[]).unwrap();
+        let settings = settings(data, genesis.0.timestamp).unwrap();
+        let plan = Plan::new(&settings, &BTreeMap::new());
+        genesis.0.alloc.remove(&plan.at(Contract::Grants)).unwrap();
+        let text = serde_json::to_vec(&genesis.0).unwrap();
+        write_whole(&data.chain().join("genesis.json"), &text).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_chain_of_an_older_release_gets_what_is_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataArgument::at(folder.path()).resolve().unwrap();
+        older(&data);
+        for _ in 0..2 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let embedded = Embedded::start(&data, &[], listener).await.unwrap();
+            assert_eq!(embedded.book.contracts.len(), Contract::ALL.len());
+            let chain = Chain::open(&embedded.url(), embedded.book.clone(), None).await.unwrap();
+            let nobody = Address::ZERO;
+            assert!(!chain.is_revoked(nobody, Default::default()).await.unwrap());
+            embedded.stop().await;
+        }
+        let kept = read_book(&data.contracts(LOCAL_CHAIN.0)).unwrap().unwrap();
+        assert!(kept.contracts.contains_key(&Contract::Grants));
+    }
 }

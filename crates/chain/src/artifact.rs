@@ -73,5 +73,6 @@ fn text(contract: Contract) -> &'static str {
         Contract::Providers => file!("Providers"),
         Contract::Models => file!("Models"),
         Contract::Tills => file!("Tills"),
+        Contract::Grants => file!("Grants"),
     }
 }

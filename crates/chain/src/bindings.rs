@@ -47,6 +47,7 @@ interface!(
     PermitDepositCollector,
     "../../contracts/artifacts/PermitDepositCollector.json"
 );
+interface!(grants, Grants, "../../contracts/artifacts/Grants.json");
 interface!(receipts, Receipts, "../../contracts/artifacts/Receipts.json");
 interface!(till, Till, "../../contracts/artifacts/Till.json");
 interface!(tills, Tills, "../../contracts/artifacts/Tills.json");

@@ -6,7 +6,9 @@ use alloy_rpc_types_eth::{Filter, Log};
 use alloy_sol_types::{SolEvent, SolEventInterface};
 use assay_protocol::{Amount, ChannelId, ModelId};
 
-use crate::bindings::{AssayToken, Channels, Models, Parameters, Providers, Receipts, Tills};
+use crate::bindings::{
+    AssayToken, Channels, Grants, Models, Parameters, Providers, Receipts, Tills,
+};
 use crate::chain::Chain;
 use crate::error::ChainError;
 use crate::suite::{Contract, Value};
@@ -69,6 +71,8 @@ pub enum Event {
     Posted { provider: Address, period: u64, root: B256, count: u64 },
     /// A provider's till was made.
     TillOpened { owner: Address, till: Address },
+    /// An issuer took a grant back.
+    GrantRevoked { issuer: Address, grant: B256 },
     /// Governance changed a value.
     ValueSet { value: Value, before: U256, present: U256 },
     /// Governance named who judges.
@@ -132,6 +136,7 @@ fn words(contract: Contract, log: &Log) -> Vec<Event> {
         Contract::Channels => channels(log),
         Contract::Receipts => one(log, receipts),
         Contract::Tills => one(log, tills),
+        Contract::Grants => one(log, grants),
         Contract::Parameters => one(log, parameters),
         _ => Vec::new(),
     }
@@ -247,6 +252,14 @@ fn receipts(event: Receipts::ReceiptsEvents) -> Option<Event> {
 fn tills(event: Tills::TillsEvents) -> Option<Event> {
     match event {
         Tills::TillsEvents::Opened(e) => Some(Event::TillOpened { owner: e.owner, till: e.till }),
+    }
+}
+
+fn grants(event: Grants::GrantsEvents) -> Option<Event> {
+    match event {
+        Grants::GrantsEvents::Revoked(e) => {
+            Some(Event::GrantRevoked { issuer: e.issuer, grant: e.grant })
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod deploy;
 mod error;
 mod events;
 mod governance;
+mod grants;
 mod models;
 mod providers;
 mod receipts;

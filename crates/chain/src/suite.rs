@@ -48,6 +48,8 @@ pub enum Contract {
     Models,
     /// Makes each provider's till.
     Tills,
+    /// Which delegations were taken back.
+    Grants,
 }
 
 /// Shares of the supply, and who is paid each.
@@ -184,7 +186,7 @@ impl Value {
 
 impl Contract {
     /// All contracts, in the order of deployment.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Timelock,
         Self::Parameters,
         Self::Distribution,
@@ -197,6 +199,7 @@ impl Contract {
         Self::Providers,
         Self::Models,
         Self::Tills,
+        Self::Grants,
     ];
 
     /// Makes the address differ between contracts and between generations of the suite.
@@ -308,9 +311,11 @@ impl Plan {
                 parameters: parameters(),
             }
             .abi_encode(),
-            Contract::Channels | Contract::Receipts | Contract::Models | Contract::AssayToken => {
-                Vec::new()
-            }
+            Contract::Channels
+            | Contract::Receipts
+            | Contract::Models
+            | Contract::Grants
+            | Contract::AssayToken => Vec::new(),
         }
     }
 }
@@ -384,6 +389,7 @@ mod tests {
                 Contract::ApprovalDepositCollector,
                 Contract::Receipts,
                 Contract::Models,
+                Contract::Grants,
             ];
             assert_eq!(
                 plan.at(contract) == other.at(contract),

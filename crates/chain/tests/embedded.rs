@@ -58,12 +58,12 @@ async fn the_suite_lives_on_the_embedded_chain() {
     chain.stop().await;
 }
 
-/// What stands in the genesis of an older release, which knew no models and no tills.
+/// What stands in the genesis of an older release, which knew no models, tills and grants.
 fn older() -> (Genesis, AddressBook) {
     let admin = story::key(0).address();
     let settings = story::settings(admin);
     let plan = Plan::new(&settings, &BTreeMap::new());
-    let news = [Contract::Models, Contract::Tills];
+    let news = [Contract::Models, Contract::Tills, Contract::Grants];
     let steps = plan.steps().iter().filter(|step| !news.contains(&step.contract));
     let mut calls: Vec<Call> = steps
         .map(|step| Call {
@@ -124,7 +124,7 @@ async fn a_chain_with_open_channels_gets_later_contracts_by_governance() {
     deploy(&client, &mut book, |contract, _, mined| made.extend(mined.map(|_| contract)))
         .await
         .unwrap();
-    assert_eq!(made, [Contract::Models, Contract::Tills]);
+    assert_eq!(made, [Contract::Models, Contract::Tills, Contract::Grants]);
     for (contract, deployed) in &before.contracts {
         assert_eq!(book.contracts[contract], *deployed, "{contract} stays where it was");
     }
@@ -140,6 +140,11 @@ async fn a_chain_with_open_channels_gets_later_contracts_by_governance() {
     let chain = Chain::open(&running.url, book, Some(&buyer)).await.unwrap();
     assert_eq!(chain.arbiter().await.unwrap(), newcomer);
     assert!(chain.models(0, 1).await.unwrap().is_empty());
+    let grant = B256::repeat_byte(5);
+    assert!(!chain.is_revoked(buyer.address(), grant).await.unwrap());
+    chain.revoke(&[grant]).await.unwrap();
+    assert!(chain.is_revoked(buyer.address(), grant).await.unwrap());
+    assert!(!chain.is_revoked(admin.address(), grant).await.unwrap());
     assert_eq!(chain.channel(id).await.unwrap().balance, Amount(40 * story::ASY));
     chain.deposit(&channel, Amount(2 * story::ASY)).await.unwrap();
     assert_eq!(chain.channel(id).await.unwrap().balance, Amount(42 * story::ASY));

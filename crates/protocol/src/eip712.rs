@@ -40,6 +40,9 @@ pub(crate) mod sol {
     pub(crate) mod serve {
         alloy_sol_types::sol!("../../contracts/src/types/Serve.sol");
     }
+    pub(crate) mod grant {
+        alloy_sol_types::sol!("../../contracts/src/types/Grant.sol");
+    }
     pub(crate) mod manifest {
         alloy_sol_types::sol!(#![sol(all_derives)] "../../contracts/src/types/Manifest.sol");
     }
