@@ -167,6 +167,7 @@ impl Network {
             offer_ttl: OFFER_TTL,
             store: folder.join("sealed"),
             drain_max: DRAIN_MAX,
+            payment: None,
         };
         let stop = self.stop_selling.clone();
         self.selling.spawn(async move {
@@ -202,6 +203,7 @@ impl Network {
             order_ttl: ORDER_TTL,
             poll_every: POLL_EVERY,
             drain_max: DRAIN_MAX,
+            payment: None,
         };
         let stop = self.stop_buying.clone();
         self.buying.spawn(async move {

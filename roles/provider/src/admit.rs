@@ -4,7 +4,7 @@
 //! be answered.
 
 use assay_engine::Job;
-use assay_protocol::wire::{Refusal, Submission};
+use assay_protocol::wire::{Accepts, Refusal, Submission};
 use assay_protocol::{Address, Amount, B256, ChainId, Offer, OrderHash};
 
 use crate::Served;
@@ -45,20 +45,24 @@ fn within_bounds(submission: &Submission, served: &Served) -> Result<(), Refusal
 
 /// Turns a recognised order into a job, or says which of its terms are not met.
 ///
-/// `offer` is what this provider sells the model for; `now` is in Unix seconds.
+/// `offer` is what this provider sells the model for, `accepts` how it is paid, if it is; `now` is in
+/// Unix seconds.
 pub(crate) fn admit(
     submission: &Submission,
     hash: OrderHash,
     served: &Served,
     offer: &Offer,
+    accepts: Option<&Accepts>,
     now: u64,
 ) -> Result<Job, Refusal> {
     let order = &submission.order;
-    // Payment and delegation have no rule yet; an order that asks for them is not understood.
+    let market = accepts.map_or(Address::ZERO, |accepts| accepts.market);
+    // Delegation has no rule yet; an order that asks for it is not understood.
     let offered = [
         ("assurance", order.assurance == offer.assurance),
         ("asset", order.asset == offer.asset),
-        ("market", order.market == Address::ZERO),
+        ("market", order.market == market),
+        ("payment", submission.payment.is_none() || accepts.is_some()),
         ("grant", order.grant == B256::ZERO),
     ];
     if let Some((what, _)) = offered.into_iter().find(|(_, holds)| !holds) {
@@ -162,7 +166,7 @@ mod tests {
         };
         let known = (submission.order.model == served.id).then_some(&served);
         let said = recognise(&submission, CHAIN, known)
-            .and_then(|hash| admit(&submission, hash, &served, &offer, NOW))
+            .and_then(|hash| admit(&submission, hash, &served, &offer, None, NOW))
             .map_or_else(
                 |refusal| refusal.to_string(),
                 |job| format!("{} tokens", job.ending.tokens_max),

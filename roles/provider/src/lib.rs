@@ -4,28 +4,43 @@
 //! each answer. The receipt is on disk before the last line of the answer leaves, so a retried
 //! order gets the same answer, and no two receipts of one provider can contradict each other.
 //!
-//! The way of an order, in reading order: `http` reads it, `admit` decides, `slots` makes
-//! sure that each order runs once and not too many run at once, `serve` turns the engine's deltas
-//! into frames and a receipt, `store` keeps that.
+//! The way of an order, in reading order: `http` hears it, `intake` reads it from its `body`, `admit`
+//! decides, `slots` makes sure that each order runs once and not too many run at once, `serve` turns
+//! the engine's deltas into frames, `seal` makes the receipt, `store` keeps that.
+//!
+//! The way of the money: `account` holds the rules, `lanes` says which channel pays for which order,
+//! `tab` is one order's payment while it runs. Behind that, `watch` and `bank` look at the chain: no
+//! answer waits for it, except the first on a channel.
 
+mod account;
 mod admit;
+mod bank;
+mod body;
 mod http;
+mod intake;
+mod lanes;
+mod seal;
 mod serve;
 mod slots;
 mod store;
+mod tab;
+mod watch;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use assay_engine::Backend;
 use assay_net::Limits;
-use assay_protocol::{Amount, ChainId, Key, ModelId};
+use assay_protocol::wire::Accepts;
+use assay_protocol::{Address, Amount, ChainId, Key, ModelId};
 use assay_text::Tokenizer;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use bank::{Asked, Bank, Reading};
 use http::Seller;
 pub use store::{Open, StoreError};
 
@@ -50,6 +65,27 @@ pub struct Config {
     pub store: PathBuf,
     /// Longest wait for running orders at shutdown; after it they are sealed as cancelled.
     pub drain_max: Duration,
+    /// How answers are paid; `None`: they are free.
+    pub payment: Option<Payment>,
+}
+
+/// How answers are paid.
+#[derive(Clone, Debug)]
+pub struct Payment {
+    /// Whose till is paid, and who posts receipts: the provider's owner.
+    pub owner: Address,
+    /// Which channels are taken, and how far buyers are trusted. `credit_max` is also the most that a
+    /// crash can cost: what is worth more is on disk before it is delivered.
+    pub accepts: Accepts,
+    /// The chain that keeps the channels.
+    pub bank: Arc<dyn Bank>,
+    /// Blocks after which a deposit counts; zero where blocks are final.
+    pub confirmations: u64,
+    /// Longest that a paused answer waits for a voucher; after it, it is sealed as cancelled.
+    pub voucher_wait_max: Duration,
+    /// Time between two looks at the chain. A payer's withdrawal is noticed that late, so it must be
+    /// short beside the shortest withdrawal delay.
+    pub watch_every: Duration,
 }
 
 /// A model on sale.
@@ -121,8 +157,16 @@ pub async fn run_with_store(
     let store = store::Store::open(open)
         .await
         .map_err(|source| RunError::Store { path: config.store.clone(), source })?;
-    let drain_max = config.drain_max;
+    let (drain_max, path) = (config.drain_max, config.store.clone());
     let seller = Arc::new(Seller::new(config, store));
+    seal::settle_left(
+        &seller.store,
+        None,
+        |begun| seller.models.get(&begun.model).cloned(),
+        &seller.signer,
+    )
+    .await
+    .map_err(|source| RunError::Store { path, source })?;
     let router = http::router(Arc::clone(&seller));
     let stop = CancellationToken::new();
     let served = assay_net::serve(listener, router, Limits::default(), stop.clone());
@@ -131,8 +175,20 @@ pub async fn run_with_store(
         drain(&seller, drain_max).await;
         stop.cancel();
     };
-    tokio::join!(served, drained);
+    let leaving = Notify::new();
+    let watched = async {
+        if let Some(lanes) = &seller.lanes {
+            watch::watch(lanes.clone(), seller.store.clone(), &leaving, stop.clone()).await;
+        }
+    };
+    tokio::join!(served, drained, watched);
     Ok(())
+}
+
+/// Unix milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Takes no more orders, and returns once those that run are sealed and stored.

@@ -2,123 +2,214 @@
 //!
 //! What was sealed once only ever grows: the answer to a repeated order either extends the sealed
 //! one or is the sealed one. An engine whose bits changed since is found out here, before the
-//! provider signs two receipts that contradict each other.
+//! provider signs two receipts that contradict each other. A paid answer does not grow: what was
+//! sealed is charged.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use assay_engine::{Delta, Deltas};
+use assay_protocol::Ending;
 use assay_protocol::wire::{Frame, Refusal, Sealed};
-use assay_protocol::{
-    Amount, B256, ChainId, ChannelId, Ending, Finish, Key, Offer, OrderHash, Receipt, Signature,
-    State, keccak256, token_root,
-};
 use assay_text::Tokenizer;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
+use crate::now_ms;
+use crate::seal::{Broken, Progress, Signer, seal};
 use crate::slots::Slot;
-use crate::store::{Kept, Store};
+use crate::store::{self, Begun, Kept, Store, StoreError};
+use crate::tab::{Event, Moved, Next, Paid};
 
-/// Frames an answer of `tokens_max` tokens can have: one per token, those that were sealed before,
-/// and the last one.
+/// Frames an answer of `tokens_max` tokens can have: one per token, one before each that had to be
+/// paid for first, those that were sealed before, and the last one.
 pub(crate) fn frames_max(tokens_max: u32) -> usize {
-    tokens_max as usize + 2
+    2 * tokens_max as usize + 3
 }
 
-/// An order that is being answered, with what its receipt will say.
+/// An order that is being answered.
 pub(crate) struct Answering {
-    pub(crate) order: OrderHash,
-    pub(crate) prompt_tokens: u32,
+    pub(crate) begun: Begun,
     pub(crate) ending: Ending,
-    pub(crate) offer: Offer,
-    pub(crate) chain: ChainId,
-    pub(crate) key: Key,
+    pub(crate) signer: Signer,
     pub(crate) tokenizer: Option<Arc<Tokenizer>>,
-    /// The order's signature as it was handed in.
-    pub(crate) signature: Signature,
     /// What was sealed when the order was here before and its buyer left.
     pub(crate) before: Option<Sealed>,
+    /// What pays for it.
+    pub(crate) paid: Option<Paid>,
+    /// Longest wait for a top-up.
+    pub(crate) wait_max: Duration,
+    pub(crate) store: Store,
 }
 
 /// How the deltas ended.
 enum End {
     /// As the order's rules say.
     Finished,
-    /// The buyer left, or the provider is closing.
+    /// The buyer left or stopped paying, or the provider is closing.
     Left,
     /// The engine failed, in these words.
-    Broken(&'static str),
+    Broken(Broken),
+    /// The disk failed.
+    Unstored(StoreError),
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        Self::Unstored(error)
+    }
 }
 
 /// Drives the order to its end. The last frame is sent after its receipt is on disk and its slot
-/// is free, so whoever reads it may ask again and gets the same answer.
+/// and its channel are free, so whoever reads it may ask again and gets the same answer.
 pub(crate) async fn serve(
-    answering: Answering,
+    mut answering: Answering,
     mut deltas: Deltas,
     slot: Slot,
     frames: mpsc::Sender<Frame>,
-    store: Store,
 ) {
-    let started = now_ms();
-    let mut progress = Progress::new(answering.order);
-    let end = deliver(&answering, &mut progress, &mut deltas, &slot, &frames).await;
+    let order = answering.begun.order;
+    let mut progress = Progress::new(order);
+    let end = deliver(&mut answering, &mut progress, &mut deltas, &slot, &frames).await;
     // The engine computes for others while the disk is waited for.
     drop(deltas);
     let last = match end {
-        End::Broken(reason) => Err(Refusal::Internal { reason: reason.into() }),
-        End::Finished | End::Left => {
-            conclude(&answering, &progress, started, &frames, &store).await
-        }
+        End::Broken(reason) => Err(abandon(&answering, reason).await),
+        End::Unstored(error) => Err(Refusal::Storage { reason: error.to_string() }),
+        End::Finished | End::Left => conclude(&answering, &progress, &frames).await,
     };
-    drop(slot);
+    drop((slot, answering));
     let tokens = progress.output.len();
     let frame = match last {
         Ok(sealed) => {
             let (finish, price) = (sealed.receipt.finish, sealed.receipt.price);
-            tracing::info!(order = %answering.order, tokens, %finish, %price, "answered");
+            tracing::info!(%order, tokens, %finish, %price, "answered");
             Frame::Sealed(Box::new(sealed))
         }
         Err(refusal) => {
-            tracing::error!(order = %answering.order, tokens, %refusal, "not answered");
+            tracing::error!(%order, tokens, %refusal, "not answered");
             Frame::Failed(refusal)
         }
     };
     hand(&frames, frame);
 }
 
-/// Passes tokens on until the answer ends or nobody wants it.
+/// Passes tokens on until the answer ends, nobody wants it, or nobody pays for more.
 async fn deliver(
-    answering: &Answering,
+    answering: &mut Answering,
     progress: &mut Progress,
     deltas: &mut Deltas,
     slot: &Slot,
     frames: &mpsc::Sender<Frame>,
 ) -> End {
+    let Answering { begun, ending, paid, store, wait_max, .. } = answering;
+    if let Some(paid) = paid
+        && let Err(error) = paid.begin(begun, store).await
+    {
+        return error.into();
+    }
     loop {
+        let ready = match next(paid, begun, ending, progress, *wait_max) {
+            Next::Deliver => true,
+            Next::Wait => false,
+            Next::Ask(due) => {
+                hand(frames, Frame::Due(due));
+                continue;
+            }
+            Next::Stop => return End::Left,
+        };
         let first = tokio::select! {
             biased;
             () = slot.stopped.cancelled() => return End::Left,
             () = frames.closed() => return End::Left,
-            delta = deltas.next() => delta,
+            event = moved(paid) => {
+                let Some(paid) = paid else { continue };
+                match paid.act(event, begun, store).await {
+                    Ok(Moved::Changed) => continue,
+                    Ok(Moved::Over) => return End::Left,
+                    Err(error) => return error.into(),
+                }
+            }
+            delta = deltas.next(), if ready => delta,
         };
         let sent = progress.output.len();
-        let mut next = Some(first);
-        let mut end = None;
-        while let (Some(delta), None) = (next.take(), &end) {
-            end = progress.take(delta, &answering.ending);
-            if end.is_none() {
-                // Tokens that are ready together travel together.
-                next = deltas.next().now_or_never();
-            }
-        }
+        let ended = match pull(first, deltas, progress, ending, paid.as_ref(), begun) {
+            Ok(ended) => ended,
+            Err(reason) => return End::Broken(reason),
+        };
         if progress.output.len() > sent {
+            if let Some(paid) = paid
+                && let Err(error) = paid.checkpoint(begun, progress, store).await
+            {
+                return error.into();
+            }
             hand(frames, Frame::Tokens(progress.output[sent..].to_vec()));
         }
-        if let Some(end) = end {
-            return end;
+        if ended {
+            return End::Finished;
         }
     }
+}
+
+/// What to do about the next delta.
+fn next(
+    paid: &mut Option<Paid>,
+    begun: &Begun,
+    ending: &Ending,
+    progress: &Progress,
+    wait_max: Duration,
+) -> Next {
+    match paid {
+        // After the last token comes the end, which costs nothing.
+        Some(paid) if ending.at(&progress.output).is_none() => {
+            paid.next(begun, progress.tokens(), wait_max)
+        }
+        _ => Next::Deliver,
+    }
+}
+
+/// What happens about the money; nothing ever, of an answer that costs none.
+async fn moved(paid: &mut Option<Paid>) -> Event {
+    match paid {
+        Some(paid) => paid.moved().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes `delta` and those that are ready: tokens that are ready together travel together, as far
+/// as they may be delivered. True if the answer is complete.
+fn pull(
+    delta: Option<Delta>,
+    deltas: &mut Deltas,
+    progress: &mut Progress,
+    ending: &Ending,
+    paid: Option<&Paid>,
+    begun: &Begun,
+) -> Result<bool, Broken> {
+    let mut ended = progress.take(delta, ending)?;
+    while !ended {
+        let tokens = progress.tokens();
+        let last = ending.at(&progress.output).is_some();
+        if !last && paid.is_some_and(|paid| paid.allows(begun, tokens).is_err()) {
+            break;
+        }
+        let Some(delta) = deltas.next().now_or_never() else { break };
+        ended = progress.take(delta, ending)?;
+    }
+    Ok(ended)
+}
+
+/// Lets an answer go that the engine broke off: nothing is charged for it.
+async fn abandon(answering: &Answering, reason: Broken) -> Refusal {
+    let Begun { order, channel, .. } = answering.begun;
+    if answering.paid.is_some() {
+        let forgotten =
+            answering.store.write(move |write| store::forget(write, order, channel)).await;
+        if let Err(error) = forgotten {
+            return Refusal::Storage { reason: error.to_string() };
+        }
+    }
+    Refusal::Internal { reason: reason.into() }
 }
 
 /// Seals what was delivered and stores it, or finds that the earlier sealed answer is longer, and
@@ -126,9 +217,7 @@ async fn deliver(
 async fn conclude(
     answering: &Answering,
     progress: &Progress,
-    started: u64,
     frames: &mpsc::Sender<Frame>,
-    store: &Store,
 ) -> Result<Sealed, Refusal> {
     if let Some(before) = &answering.before {
         let shared = before.output.len().min(progress.output.len());
@@ -145,86 +234,30 @@ async fn conclude(
             return Ok(before.clone());
         }
     }
-    let sealed = seal(answering, progress, started, now_ms());
-    let kept = Kept { order_signature: answering.signature, sealed };
-    store
-        .keep(answering.order, &kept)
+    let Answering { begun, tokenizer, signer, store, .. } = answering;
+    let Progress { output, states, .. } = progress;
+    let answer = seal(begun, output, states, now_ms(), tokenizer.as_ref(), signer);
+    keep(store, begun, answer, signer)
         .await
-        .map_err(|error| Refusal::Storage { reason: error.to_string() })?;
-    Ok(kept.sealed)
+        .map_err(|error| Refusal::Storage { reason: error.to_string() })
 }
 
-/// Output so far, and the chained state after each of its tokens.
-struct Progress {
-    output: Vec<u32>,
-    states: Vec<B256>,
-    state: State,
-}
-
-impl Progress {
-    fn new(order: OrderHash) -> Self {
-        Self { output: Vec::new(), states: Vec::new(), state: State::start(order) }
-    }
-
-    /// Takes the next delta; some end if it is the last. An engine that does not end where the
-    /// order's rules say is not trusted with a receipt.
-    fn take(&mut self, delta: Option<Delta>, ending: &Ending) -> Option<End> {
-        let due = ending.at(&self.output);
-        match (delta, due) {
-            (Some(Delta::Token { token, hidden }), None) => {
-                self.output.push(token);
-                self.state = self.state.next(token, hidden);
-                self.states.push(self.state.0);
-                None
-            }
-            (Some(Delta::Done(finish)), Some(due)) if finish == due => Some(End::Finished),
-            (Some(Delta::Token { .. }), Some(_)) => Some(End::Broken("the engine did not stop")),
-            (Some(Delta::Done(_)), _) => Some(End::Broken("the engine stopped for no reason")),
-            (None, _) => Some(End::Broken("the engine closed the answer early")),
-        }
-    }
-}
-
-/// The signed receipt for `progress`, with what its hashes stand for. Times in Unix milliseconds.
-fn seal(answering: &Answering, progress: &Progress, started: u64, finished: u64) -> Sealed {
-    let Answering { order, ending, offer, chain, key, tokenizer, .. } = answering;
-    let output = &progress.output;
-    let finish = ending.at(output).unwrap_or(Finish::Cancelled);
-    let text = match tokenizer {
-        Some(tokenizer) => tokenizer.decode(&output[..ending.text_len(output, finish)]),
-        None => String::new(),
-    };
-    let output_tokens = u32::try_from(output.len()).expect("outputs are shorter than a context");
-    let receipt = Receipt {
-        order: *order,
-        provider: key.address(),
-        output: token_root(output),
-        output_tokens,
-        text: keccak256(text),
-        finish,
-        state: progress.state.0,
-        assurance: offer.assurance,
-        asset: offer.asset,
-        price: offer.price(answering.prompt_tokens, output_tokens),
-        channel: ChannelId::default(),
-        channel_before: Amount(0),
-        channel_after: Amount(0),
-        started,
-        // A clock that was set back meanwhile does not make the receipt invalid.
-        finished: finished.max(started),
-    };
-    let signature = receipt.sign(*chain, key);
-    Sealed { receipt, signature, output: output.clone(), states: progress.states.clone() }
+async fn keep(
+    store: &Store,
+    begun: &Begun,
+    answer: Kept,
+    signer: &Signer,
+) -> Result<Sealed, StoreError> {
+    let order = begun.order;
+    let digest = answer.sealed.receipt.digest(signer.chain);
+    let answer = Arc::new(answer);
+    let kept = Arc::clone(&answer);
+    store.write(move |write| store::seal(write, order, &kept, digest)).await?;
+    Ok(Arc::unwrap_or_clone(answer).sealed)
 }
 
 /// Puts a frame where the buyer reads it.
 fn hand(frames: &mpsc::Sender<Frame>, frame: Frame) {
     // There is room for every frame, so this fails only if the buyer has left, who needs none.
     let _ = frames.try_send(frame);
-}
-
-/// Unix milliseconds.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,9 @@
 //! A provider over real sockets, with a scripted engine behind it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bank;
 mod hostile;
+mod paid;
 mod script;
 
 use std::sync::atomic::Ordering;

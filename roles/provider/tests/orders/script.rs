@@ -8,17 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use assay_engine::{Backend, Busy, Delta, Deltas, Job};
-use assay_protocol::wire::{Frame, Offers, Refusal, Sealed, Submission};
+use assay_protocol::wire::{Frame, Offers, Refusal, Sealed, Submission, TopUp};
 use assay_protocol::{
     Address, Amount, Assurance, Audit, B256, ChainId, Ending, Key, ModelId, Order, OrderHash,
     Sampler, Terms, U256, keccak256, token_root,
 };
-use assay_provider::{Config, Open, RunError, Served, run_with_store};
+use assay_provider::{Config, Open, Payment, RunError, Served, run_with_store};
 use futures_util::StreamExt;
 use redb::{Database, StorageBackend};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const CHAIN: ChainId = ChainId(7777);
@@ -158,6 +159,21 @@ impl Stage {
         orders_max: u32,
         drain_max: Duration,
     ) -> Self {
+        Self::start(script, open, orders_max, drain_max, None).await
+    }
+
+    /// A provider that is paid as `payment` says.
+    pub(crate) async fn paid(script: Arc<Script>, open: Open, payment: Option<Payment>) -> Self {
+        Self::start(script, open, 4, Duration::from_secs(10), payment).await
+    }
+
+    async fn start(
+        script: Arc<Script>,
+        open: Open,
+        orders_max: u32,
+        drain_max: Duration,
+        payment: Option<Payment>,
+    ) -> Self {
         let config = Config {
             key: provider_key(),
             chain: CHAIN,
@@ -175,6 +191,7 @@ impl Stage {
             offer_ttl: Duration::from_secs(60),
             store: PathBuf::new(),
             drain_max,
+            payment,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -197,6 +214,19 @@ impl Stage {
             200 => Ok(Lines { reply, bytes: Vec::new() }),
             status => Err((status, reply.json().await.unwrap())),
         }
+    }
+
+    /// Hands an order in and stays on the line: its lines, and where top-ups go.
+    pub(crate) async fn talk(&self, submission: &Submission) -> (Lines, TopUps) {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Vec<u8>, io::Error>>(8);
+        let mut line = serde_json::to_vec(submission).unwrap();
+        line.push(b'\n');
+        sender.send(Ok(line)).await.unwrap();
+        let body = reqwest::Body::wrap_stream(ReceiverStream::new(receiver));
+        let request = self.http.post(format!("{}/v1/orders", self.url)).body(body);
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status().as_u16(), 200);
+        (Lines { reply, bytes: Vec::new() }, TopUps(sender))
     }
 
     /// Hands an order in and reads to its end.
@@ -223,6 +253,17 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("order {hash} is not sealed in time");
+    }
+}
+
+/// The buyer's end of a body that stays open.
+pub(crate) struct TopUps(tokio::sync::mpsc::Sender<Result<Vec<u8>, io::Error>>);
+
+impl TopUps {
+    pub(crate) async fn send(&self, top_up: TopUp) {
+        let mut line = serde_json::to_vec(&top_up).unwrap();
+        line.push(b'\n');
+        self.0.send(Ok(line)).await.unwrap();
     }
 }
 

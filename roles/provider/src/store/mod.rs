@@ -1,37 +1,37 @@
-//! Keeps sealed answers: order hash → [`Kept`], as JSON in a redb file.
+//! What a provider may not forget, in a redb file: sealed answers, answers that run, channels, the
+//! line of receipts, and the periods they were posted in.
 //!
-//! One commit costs a flush of the disk, whatever it holds. So answers that finish while a commit
-//! runs wait and share the next one, and the disk's latency does not limit how many finish.
+//! One commit costs a flush of the disk, whatever it holds. So changes that come while a commit
+//! runs wait and share the next one, and the disk's latency does not limit how many answers finish.
+
+mod tables;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use assay_protocol::wire::Sealed;
-use assay_protocol::{OrderHash, Signature};
-use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
-use serde::{Deserialize, Serialize};
+use assay_protocol::OrderHash;
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 use tokio::sync::oneshot;
 
-const SEALED: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("kept");
+pub(crate) use tables::{
+    Begun, Kept, Left, account, begin, checkpoint, forget, kept, left, mark, meta, seal, set_meta,
+    update,
+};
 
-/// A sealed answer, and who may have it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Kept {
-    /// The order's signature as it was handed in: who knows it may read the answer.
-    pub(crate) order_signature: Signature,
-    pub(crate) sealed: Sealed,
-}
-
-/// Why an answer could not be kept or found.
+/// Why something could not be kept or found.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database failed: a full disk, a file in use by another process, a broken file.
     #[error("{0}")]
     Database(Arc<redb::Error>),
-    /// What is stored is not an answer.
-    #[error("the stored answer cannot be read: {0}")]
-    Format(String),
+    /// What is stored is not what it should be.
+    #[error("the stored {what} cannot be read: {reason}")]
+    Format {
+        /// What it should be.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The store is shutting down.
     #[error("the store has stopped")]
     Stopped,
@@ -71,26 +71,32 @@ impl std::fmt::Debug for Open {
 /// Bytes of the file kept in memory. Answers are written once and seldom read.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// The sealed answers of one provider.
+/// What one provider may not forget.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+/// A change to the tables. Those of one commit are made in the order in which they were handed in.
+type Change = Box<dyn FnOnce(&WriteTransaction) -> Result<(), StoreError> + Send>;
+
 struct Inner {
     open: Open,
     /// Empty after a failure, until the next use opens it again.
     database: RwLock<Option<Arc<Database>>>,
-    /// Answers that wait for the next commit.
+    /// Changes that wait for the next commit.
     waiting: Mutex<Vec<Waiting>>,
 }
 
-#[derive(Debug)]
 struct Waiting {
-    order: OrderHash,
-    sealed: Vec<u8>,
-    kept: oneshot::Sender<Result<(), StoreError>>,
+    change: Change,
+    done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("open", &self.open).finish_non_exhaustive()
+    }
 }
 
 impl Store {
@@ -102,15 +108,17 @@ impl Store {
         Ok(store)
     }
 
-    /// Keeps an answer. On return it is on disk.
-    pub(crate) async fn keep(&self, order: OrderHash, kept: &Kept) -> Result<(), StoreError> {
-        let sealed = serde_json::to_vec(kept).map_err(format_error)?;
-        let (kept, answer) = oneshot::channel();
-        self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting {
-            order,
-            sealed,
-            kept,
-        });
+    /// Makes a change. On return it is on disk, whole. After an error it may be there or not.
+    pub(crate) async fn write(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let (done, answer) = oneshot::channel();
+        self.inner
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Waiting { change: Box::new(change), done });
         self.blocking(|inner| {
             inner.commit();
             Ok(())
@@ -119,13 +127,24 @@ impl Store {
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 
-    /// The answer to `order`, if there is one.
-    pub(crate) async fn find(&self, order: OrderHash) -> Result<Option<Kept>, StoreError> {
+    /// Reads what is on disk.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         self.blocking(move |inner| {
-            let Some(bytes) = inner.read(order)? else { return Ok(None) };
-            serde_json::from_slice(&bytes).map(Some).map_err(format_error)
+            let result = inner.database().and_then(|database| read(&database.begin_read()?));
+            if let Err(StoreError::Database(_)) = &result {
+                inner.close();
+            }
+            result
         })
         .await
+    }
+
+    /// The answer to `order`, if there is one.
+    pub(crate) async fn find(&self, order: OrderHash) -> Result<Option<Kept>, StoreError> {
+        self.read(move |transaction| kept(transaction, order)).await
     }
 
     async fn blocking<T: Send + 'static>(
@@ -158,52 +177,38 @@ impl Inner {
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Keeps everything that waits, and tells those who wait.
+    /// Makes every change that waits, in one commit, and tells those who wait.
     fn commit(&self) {
-        let mut batch = Vec::new();
+        let mut told = Vec::new();
         let result = self.database().and_then(|database| {
             let transaction = database.begin_write()?;
             // Taken only now: whoever came while another commit ran is in this one.
-            batch =
-                std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            let batch = self.take();
             if batch.is_empty() {
                 return Ok(transaction.abort()?);
             }
-            {
-                let mut table = transaction.open_table(SEALED)?;
-                for waiting in &batch {
-                    table.insert(waiting.order.0.0, waiting.sealed.as_slice())?;
-                }
+            let mut changes = Vec::with_capacity(batch.len());
+            for Waiting { change, done } in batch {
+                changes.push(change);
+                told.push(done);
+            }
+            for change in changes {
+                change(&transaction)?;
             }
             Ok(transaction.commit()?)
         });
         if result.is_err() {
             self.close();
             // Without a transaction nobody was taken yet, and nobody else may come for them.
-            let left =
-                std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            batch.extend(left);
+            told.extend(self.take().into_iter().map(|waiting| waiting.done));
         }
-        for waiting in batch {
+        for done in told {
             // A buyer's task that is gone needs no word.
-            let _ = waiting.kept.send(result.clone());
+            let _ = done.send(result.clone());
         }
     }
 
-    fn read(&self, order: OrderHash) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = || -> Result<Option<Vec<u8>>, StoreError> {
-            let transaction = self.database()?.begin_read()?;
-            let table = match transaction.open_table(SEALED) {
-                Ok(table) => table,
-                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            Ok(table.get(order.0.0)?.map(|bytes| bytes.value().to_vec()))
-        };
-        read().inspect_err(|_| self.close())
+    fn take(&self) -> Vec<Waiting> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-fn format_error(error: serde_json::Error) -> StoreError {
-    StoreError::Format(error.to_string())
 }
