@@ -203,7 +203,6 @@ impl Network {
             order_ttl: ORDER_TTL,
             poll_every: POLL_EVERY,
             drain_max: DRAIN_MAX,
-            payment: None,
         };
         let stop = self.stop_buying.clone();
         self.buying.spawn(async move {
