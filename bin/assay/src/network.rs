@@ -198,6 +198,7 @@ impl Network {
             requests_max: REQUESTS_MAX,
             price_max,
             payments: None,
+            keys: assay_gateway::KeyRules::default(),
             patience: assay_gateway::Patience::default(),
             origins,
             order_ttl: ORDER_TTL,

@@ -23,6 +23,7 @@ use crate::catalogue::Model;
 use crate::delivery::Delivery;
 use crate::draft::{Conditions, Draft};
 use crate::http::{Gateway, now_s};
+use crate::keys::{Caller, Spending};
 use crate::lines::{Lines, short_body};
 use crate::openai::{Finish, Problem, Usage};
 use crate::pay::{Bill, Lease, PositionError, Seller};
@@ -50,6 +51,8 @@ pub(crate) struct Buying {
     pub(crate) draft: Draft,
     pub(crate) order: Order,
     pub(crate) signature: Signature,
+    /// What it may cost its client.
+    pub(crate) spending: Spending,
     wanted: Wanted,
     /// The submission without its payment: the same bytes for every provider.
     submission: Bytes,
@@ -97,9 +100,11 @@ impl Buying {
     /// Signs the order for `draft`, at the offers there are at `now` (Unix seconds).
     ///
     /// # Errors
-    /// If there is no offer, every provider is busy, or all cost too much.
+    /// If there is no offer, every provider is busy, all cost too much, or more than `caller` may
+    /// spend.
     pub(crate) fn sign(
         gateway: &Gateway,
+        caller: &Caller,
         model: Arc<Model>,
         draft: Draft,
         now: u64,
@@ -111,6 +116,7 @@ impl Buying {
             return Err(unrouted(none, wanted.max_price));
         }
         wanted.max_price = allowed_price(&wanted, &candidates, TRIES_MAX, now);
+        let spending = caller.set_aside(&model, wanted.max_price)?;
         let conditions = Conditions {
             buyer: gateway.key.address(),
             market: gateway.purse.as_ref().map_or(Address::ZERO, |purse| purse.terms.market),
@@ -128,7 +134,7 @@ impl Buying {
         let submission = serde_json::to_vec(&unpaid)
             .map_err(|error| Problem::internal(error.to_string()))?
             .into();
-        Ok(Self { model, hash, draft, order, signature, wanted, submission })
+        Ok(Self { model, hash, draft, order, signature, spending, wanted, submission })
     }
 
     /// Most tokens of the answer.

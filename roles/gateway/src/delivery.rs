@@ -265,7 +265,8 @@ impl<'a> Delivery<'a> {
 
     /// Keeps an answer together with what it moved.
     async fn keep(&mut self, answer: &Answer) -> Result<(), StoreError> {
-        let mut rows = Vec::with_capacity(2);
+        let mut rows = Vec::with_capacity(3);
+        rows.extend(self.buying.spending.book(answer.receipt.price));
         if let Some(lease) = &mut self.lease {
             rows.push(lease.settle(answer.receipt.channel_after)?);
         }

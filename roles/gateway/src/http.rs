@@ -25,6 +25,7 @@ use crate::catalogue::{Catalogue, Model};
 use crate::directory::{Directory, Market};
 use crate::draft::draft;
 use crate::jsonrpc;
+use crate::keys::{self, Caller, Keys};
 use crate::openai::{ChatRequest, ModelCard, Models, Problem, Reply};
 use crate::origin::Origin;
 use crate::pay::{Jobs, Purse};
@@ -81,6 +82,8 @@ pub(crate) struct Gateway {
     pub(crate) store: Store,
     /// What providers are paid with, if they are.
     pub(crate) purse: Option<Arc<Purse>>,
+    /// The keys of its clients.
+    pub(crate) keys: Arc<Keys>,
     pub(crate) http: reqwest::Client,
     pub(crate) catalogue: Catalogue,
     requests: Arc<Semaphore>,
@@ -120,10 +123,13 @@ impl Gateway {
             let (key, price_max) = (config.key.clone(), config.price_max);
             let opened =
                 Purse::open(key, config.chain, terms, price_max, http.clone(), store.clone());
-            let opened =
-                opened.await.map_err(|source| RunError::Store { path: config.store, source })?;
+            let path = || config.store.clone();
+            let opened = opened.await;
+            let opened = opened.map_err(|source| RunError::Store { path: path(), source })?;
             (purse, jobs) = (Some(opened.0), Some(opened.1));
         }
+        let keys = Keys::open(config.keys, store.clone()).await;
+        let keys = keys.map_err(|source| RunError::Store { path: config.store, source })?;
         let gateway = Self {
             key: config.key,
             chain: config.chain,
@@ -135,6 +141,7 @@ impl Gateway {
             directory: Directory::new(http.clone(), config.chain, market, config.providers),
             store,
             purse,
+            keys,
             http,
             catalogue: Catalogue::new(config.models),
             requests: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
@@ -172,6 +179,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/providers", get(providers))
         .route("/v1/lanes", get(lanes))
         .route("/rpc", post(jsonrpc::post).get(jsonrpc::open))
+        .merge(keys::routes())
         .route("/livez", get(health))
         .route("/health", get(health))
         .route("/readyz", get(ready))
@@ -283,9 +291,10 @@ async fn providers(State(gateway): Shared) -> Response {
 }
 
 /// What is in the channels to providers.
-async fn lanes(State(gateway): Shared) -> Response {
+async fn lanes(State(gateway): Shared, headers: HeaderMap) -> Result<Response, Problem> {
+    keys::admits(&gateway, &headers)?;
     let data = gateway.purse.as_ref().map(|purse| purse.status()).unwrap_or_default();
-    axum::Json(serde_json::json!({ "object": "list", "data": data })).into_response()
+    Ok(axum::Json(serde_json::json!({ "object": "list", "data": data })).into_response())
 }
 
 fn card(model: &Arc<Model>) -> ModelCard {
@@ -325,8 +334,9 @@ async fn receipt(State(gateway): Shared, id: Result<Path<String>, PathRejection>
 }
 
 async fn chat(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
+    let caller = gateway.keys.caller(request.headers())?;
     let read = read(request, &gateway).await?;
-    let Begun { stream, reply, mut news } = begin(&gateway, read).await?;
+    let Begun { stream, reply, mut news } = begin(&gateway, &caller, read).await?;
     match news.recv().await {
         Some(News::Failed(problem)) => Err(problem),
         Some(News::Accepted) if stream => Ok(streamed(reply, news)),
@@ -344,18 +354,23 @@ pub(crate) struct Begun {
 }
 
 /// Makes an order of a request's body and begins to buy it. Dropping the news cancels it.
-pub(crate) async fn begin(gateway: &Arc<Gateway>, read: Read) -> Result<Begun, Problem> {
+pub(crate) async fn begin(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    read: Read,
+) -> Result<Begun, Problem> {
     if gateway.closing.is_cancelled() {
         return Err(Problem::closing());
     }
     let permit =
         Arc::clone(&gateway.requests).try_acquire_owned().map_err(|_| Problem::overloaded())?;
-    let shop = Arc::clone(gateway);
+    caller.count()?;
+    let (shop, caller) = (Arc::clone(gateway), caller.clone());
     // Rendering and counting a long prompt takes milliseconds, which other streams need not wait
     // for.
     let prepared = tokio::task::spawn_blocking(move || {
         // Its room is held until the body is an order, even if the client hangs up meanwhile.
-        prepare(&shop, &read.bytes)
+        prepare(&shop, &caller, &read.bytes)
     })
     .await;
     let (request, buying) = prepared.map_err(|error| Problem::internal(error.to_string()))??;
@@ -467,13 +482,17 @@ fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Everything about a request that waits for nobody.
-fn prepare(gateway: &Gateway, body: &[u8]) -> Result<(ChatRequest, Buying), Problem> {
+fn prepare(
+    gateway: &Gateway,
+    caller: &Caller,
+    body: &[u8],
+) -> Result<(ChatRequest, Buying), Problem> {
     let request = ChatRequest::parse(body)?;
     let model =
         gateway.catalogue.find(&request.model).ok_or_else(|| Problem::model(&request.model))?;
     let draft = draft(model, &request, random()?)?;
     let nonce = U256::from_be_bytes(random()?.0);
-    let buying = Buying::sign(gateway, Arc::clone(model), draft, now_s(), nonce)?;
+    let buying = Buying::sign(gateway, caller, Arc::clone(model), draft, now_s(), nonce)?;
     Ok((request, buying))
 }
 
@@ -577,6 +596,7 @@ mod tests {
             requests_max: 1,
             price_max: Amount(1),
             payments: None,
+            keys: crate::KeyRules::default(),
             origins: vec![],
             patience: Patience::default(),
             order_ttl: Duration::from_secs(1),

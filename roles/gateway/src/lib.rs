@@ -12,7 +12,7 @@
 //! provider's words), `close` checks the receipt, and `store` keeps the answer. `jsonrpc` is
 //! another door to the same.
 //!
-//! Where providers are paid, `pay` holds the money: an order takes a lane, a channel to its provider,
+//! Where clients need a key, `keys` knows what each may spend. Where providers are paid, `pay` holds the money: an order takes a lane, a channel to its provider,
 //! for itself, and a voucher goes with it. What its answer costs is kept together with the answer.
 
 mod buy;
@@ -23,6 +23,7 @@ mod directory;
 mod draft;
 mod http;
 mod jsonrpc;
+mod keys;
 mod lines;
 mod openai;
 mod origin;
@@ -43,6 +44,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use http::Gateway;
+pub use keys::{KeyBook, KeyError, KeyRules, KeyStatus, KeyTerms};
 pub use origin::{Origin, OriginError};
 pub use pay::{Bank, LaneStatus};
 pub use store::StoreError;
@@ -70,6 +72,8 @@ pub struct Config {
     /// Most that one answer may cost, in base units. An offer at which it may cost more is not
     /// considered, so no provider can make an order promise more than this.
     pub price_max: Amount,
+    /// Whether clients need an API key, and who makes them.
+    pub keys: KeyRules,
     /// How providers are paid; none: only providers that sell for free are bought from.
     pub payments: Option<Payments>,
     /// How long providers may take.

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use assay_protocol::{Answer, ChannelId, OrderHash};
+use assay_protocol::{Amount, Answer, B256, ChannelId, OrderHash};
 use redb::{
     Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
@@ -20,6 +20,10 @@ use tokio::sync::oneshot;
 const ANSWERS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("answers");
 /// Channel id → lane, with the number of its change: a later one is never overwritten by an earlier.
 const LANES: TableDefinition<'_, [u8; 32], (u64, &[u8])> = TableDefinition::new("lanes");
+/// Hash of an API key → its terms.
+const KEYS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("keys");
+/// Hash of an API key → what its answers have cost, in base units.
+const SPENT: TableDefinition<'_, [u8; 32], u128> = TableDefinition::new("spent");
 /// Order hash → what a provider signed for it that is not so.
 const LIES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("lies");
 
@@ -49,9 +53,28 @@ const CACHE_BYTES: usize = 16 << 20;
 /// One thing to keep.
 #[derive(Debug)]
 pub(crate) enum Row {
-    Answer { order: OrderHash, json: Vec<u8> },
-    Lane { channel: ChannelId, change: u64, json: Vec<u8> },
-    Lie { order: OrderHash, json: Vec<u8> },
+    Answer {
+        order: OrderHash,
+        json: Vec<u8>,
+    },
+    Lane {
+        channel: ChannelId,
+        change: u64,
+        json: Vec<u8>,
+    },
+    Lie {
+        order: OrderHash,
+        json: Vec<u8>,
+    },
+    Key {
+        id: B256,
+        json: Vec<u8>,
+    },
+    /// So much more was spent with a key.
+    Spend {
+        key: B256,
+        amount: Amount,
+    },
 }
 
 impl Row {
@@ -72,6 +95,10 @@ impl Row {
         Ok(Self::Lie { order, json: json(lie)? })
     }
 
+    pub(crate) fn key(id: B256, key: &impl Serialize) -> Result<Self, StoreError> {
+        Ok(Self::Key { id, json: json(key)? })
+    }
+
     fn put(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
         match self {
             Self::Answer { order, json } => {
@@ -86,6 +113,14 @@ impl Row {
             }
             Self::Lie { order, json } => {
                 transaction.open_table(LIES)?.insert(order.0.0, json.as_slice())?;
+            }
+            Self::Key { id, json } => {
+                transaction.open_table(KEYS)?.insert(id.0, json.as_slice())?;
+            }
+            Self::Spend { key, amount } => {
+                let mut spent = transaction.open_table(SPENT)?;
+                let before = spent.get(key.0)?.map_or(0, |row| row.value());
+                spent.insert(key.0, before.saturating_add(amount.0))?;
             }
         }
         Ok(())
@@ -152,6 +187,14 @@ impl Store {
     /// The answer to `order` as JSON, if there is one.
     pub(crate) async fn find(&self, order: OrderHash) -> Result<Option<Vec<u8>>, StoreError> {
         self.blocking(move |inner| inner.read(order)).await
+    }
+
+    /// Every API key, with what it has spent.
+    pub(crate) async fn keys<T>(&self) -> Result<Vec<(B256, T, Amount)>, StoreError>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        self.blocking(Inner::keys).await
     }
 
     async fn blocking<T: Send + 'static>(
@@ -229,19 +272,40 @@ impl Inner {
 
     fn lanes<T: DeserializeOwned>(&self) -> Result<Vec<(u64, T)>, StoreError> {
         let transaction = self.database()?.begin_read()?;
-        let table = match transaction.open_table(LANES) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(table) = existing(transaction.open_table(LANES))? else { return Ok(Vec::new()) };
         let mut lanes = Vec::new();
         for row in table.iter()? {
             let (_, row) = row?;
             let (change, json) = row.value();
-            let lane = serde_json::from_slice(json)
-                .map_err(|error| StoreError::Format(error.to_string()))?;
-            lanes.push((change, lane));
+            lanes.push((change, parsed(json)?));
         }
         Ok(lanes)
     }
+
+    fn keys<T: DeserializeOwned>(&self) -> Result<Vec<(B256, T, Amount)>, StoreError> {
+        let transaction = self.database()?.begin_read()?;
+        let Some(table) = existing(transaction.open_table(KEYS))? else { return Ok(Vec::new()) };
+        let spent = existing(transaction.open_table(SPENT))?;
+        let mut keys = Vec::new();
+        for row in table.iter()? {
+            let (id, json) = row?;
+            let spent = spent.as_ref().map(|spent| spent.get(id.value())).transpose()?.flatten();
+            let spent = Amount(spent.map_or(0, |row| row.value()));
+            keys.push((B256::from(id.value()), parsed(json.value())?, spent));
+        }
+        Ok(keys)
+    }
+}
+
+/// A table, unless nothing was ever written into it.
+fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, StoreError> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn parsed<T: DeserializeOwned>(json: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(json).map_err(|error| StoreError::Format(error.to_string()))
 }

@@ -9,22 +9,23 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::message::{Call, Error, answer_line};
 use crate::buy::{Bought, News};
 use crate::http::{Begun, Gateway, begin, now_s, quote};
+use crate::keys::Caller;
 use crate::openai::{Finish, Problem, Usage};
 
 /// What `rpc.discover` answers: the OpenRPC document.
 pub(super) const DOCUMENT: &str = include_str!("openrpc.json");
 
 /// Answers one call; `None` for a notification.
-pub(super) async fn answer(gateway: &Arc<Gateway>, call: Call) -> Option<String> {
-    let outcome = run(gateway, &call).await;
+pub(super) async fn answer(gateway: &Arc<Gateway>, caller: &Caller, call: Call) -> Option<String> {
+    let outcome = run(gateway, caller, &call).await;
     call.id.as_ref().map(|id| answer_line(Some(id), outcome))
 }
 
-async fn run(gateway: &Arc<Gateway>, call: &Call) -> Result<Box<RawValue>, Error> {
+async fn run(gateway: &Arc<Gateway>, caller: &Caller, call: &Call) -> Result<Box<RawValue>, Error> {
     match call.method.as_str() {
         "assay_models" => written(&models(gateway)),
         "assay_quote" => written(&quoted(gateway, call)?),
-        "assay_infer" => written(&infer(gateway, call).await?),
+        "assay_infer" => written(&infer(gateway, caller, call).await?),
         "assay_receipt" => receipt(gateway, call).await,
         "assay_verify" => written(&verify(gateway, call)?),
         "assay_subscribe" | "assay_unsubscribe" => Err(Error::Request(
@@ -125,9 +126,13 @@ impl<'a> Inferred<'a> {
     }
 }
 
-async fn infer(gateway: &Arc<Gateway>, call: &Call) -> Result<Box<RawValue>, Error> {
+async fn infer(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    call: &Call,
+) -> Result<Box<RawValue>, Error> {
     let body = call.param()?.get().as_bytes().to_vec();
-    let Begun { mut news, .. } = begin(gateway, body.into()).await?;
+    let Begun { mut news, .. } = begin(gateway, caller, body.into()).await?;
     loop {
         match news.recv().await {
             Some(News::Accepted | News::Text(_)) => {}

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use crate::http::{Gateway, json, read};
+use crate::keys::Caller;
 use crate::openai::Problem;
 use message::{Calls, Error, answer_line};
 pub(crate) use methods::Quote;
@@ -28,8 +30,9 @@ pub(crate) async fn post(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let caller = gateway.keys.caller(request.headers())?;
     let read = read(request, &gateway).await?;
-    Ok(match answer(&gateway, &read.bytes).await {
+    Ok(match answer(&gateway, &caller, &read.bytes).await {
         Some(text) => json(text),
         // There were notifications only, and nobody waits for their answers.
         None => axum::http::StatusCode::NO_CONTENT.into_response(),
@@ -39,15 +42,17 @@ pub(crate) async fn post(
 /// Opens a WebSocket, on which answers can be subscribed to.
 pub(crate) async fn open(
     State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
-) -> Response<Body> {
-    socket::open(gateway, upgrade)
+) -> Result<Response<Body>, Problem> {
+    let caller = gateway.keys.caller(&headers)?;
+    Ok(socket::open(gateway, caller, upgrade))
 }
 
 /// The answer to a text of calls; `None` if none of them waits for one.
-async fn answer(gateway: &Arc<Gateway>, text: &[u8]) -> Option<String> {
+async fn answer(gateway: &Arc<Gateway>, caller: &Caller, text: &[u8]) -> Option<String> {
     let calls = match message::read(text, BATCH_MAX) {
-        Ok(Calls::One(call)) => return methods::answer(gateway, call).await,
+        Ok(Calls::One(call)) => return methods::answer(gateway, caller, call).await,
         Ok(Calls::Batch(calls)) => calls,
         Err(error) => return Some(answer_line(None, Err(error))),
     };
@@ -55,7 +60,7 @@ async fn answer(gateway: &Arc<Gateway>, text: &[u8]) -> Option<String> {
     let mut lines = Vec::new();
     for call in calls {
         let line = match call {
-            Ok(call) => methods::answer(gateway, call).await,
+            Ok(call) => methods::answer(gateway, caller, call).await,
             Err(error) => Some(answer_line(None, Err(error))),
         };
         lines.extend(line);

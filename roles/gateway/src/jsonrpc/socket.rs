@@ -22,6 +22,7 @@ use super::methods::{Inferred, written};
 use super::{BATCH_MAX, answer};
 use crate::buy::News;
 use crate::http::{Begun, Gateway, begin};
+use crate::keys::Caller;
 use crate::openai::Problem;
 
 /// Longest message, in bytes. Longer requests are posted.
@@ -37,26 +38,32 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// Pings without any answer before it is left.
 const SILENT_MAX: u32 = 3;
 
-pub(super) fn open(gateway: Arc<Gateway>, upgrade: WebSocketUpgrade) -> Response<Body> {
+pub(super) fn open(
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    upgrade: WebSocketUpgrade,
+) -> Response<Body> {
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     upgrade.on_upgrade(move |socket| async move {
         let closing = gateway.closing.clone();
-        let _ = closing.run_until_cancelled(talk(gateway, socket)).await;
+        let _ = closing.run_until_cancelled(talk(gateway, caller, socket)).await;
     })
 }
 
 /// What one socket has under way.
 struct Talk {
     gateway: Arc<Gateway>,
+    caller: Caller,
     lines: mpsc::Sender<String>,
     running: JoinSet<()>,
     subscriptions: HashMap<String, AbortHandle>,
 }
 
 /// Serves a client until it leaves, falls silent or reads too slowly.
-async fn talk(gateway: Arc<Gateway>, mut socket: WebSocket) {
+async fn talk(gateway: Arc<Gateway>, caller: Caller, mut socket: WebSocket) {
     let (lines, mut waiting) = mpsc::channel(LINES_MAX);
-    let mut talk = Talk { gateway, lines, running: JoinSet::new(), subscriptions: HashMap::new() };
+    let mut talk =
+        Talk { gateway, caller, lines, running: JoinSet::new(), subscriptions: HashMap::new() };
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     let mut silent = 0;
     loop {
@@ -98,9 +105,9 @@ impl Talk {
             Ok(Calls::One(call)) if call.method == "assay_unsubscribe" => self.unsubscribe(&call),
             _ => {
                 let (gateway, lines) = (Arc::clone(&self.gateway), self.lines.clone());
-                let text = text.to_vec();
+                let (text, caller) = (text.to_vec(), self.caller.clone());
                 self.running.spawn(async move {
-                    if let Some(line) = answer(&gateway, &text).await {
+                    if let Some(line) = answer(&gateway, &caller, &text).await {
                         let _ = lines.send(line).await;
                     }
                 });
@@ -116,9 +123,10 @@ impl Talk {
         let id = subscription_id();
         let (gateway, lines) = (Arc::clone(&self.gateway), self.lines.clone());
         self.say(call, Ok(json!(id)));
-        let name = id.clone();
-        let running =
-            self.running.spawn(async move { tell(&gateway, request, &name, &lines).await });
+        let (name, caller) = (id.clone(), self.caller.clone());
+        let running = self
+            .running
+            .spawn(async move { tell(&gateway, &caller, request, &name, &lines).await });
         self.subscriptions.insert(id, running);
     }
 
@@ -155,7 +163,13 @@ fn wanted(call: &Call) -> Result<Vec<u8>, Error> {
 }
 
 /// Tells the client of a purchase until that is over.
-async fn tell(gateway: &Arc<Gateway>, request: Vec<u8>, id: &str, lines: &mpsc::Sender<String>) {
+async fn tell(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    request: Vec<u8>,
+    id: &str,
+    lines: &mpsc::Sender<String>,
+) {
     let notice = |result: Value| {
         let params = json!({ "subscription": id, "result": result });
         json!({ "jsonrpc": "2.0", "method": "assay_subscription", "params": params }).to_string()
@@ -163,7 +177,7 @@ async fn tell(gateway: &Arc<Gateway>, request: Vec<u8>, id: &str, lines: &mpsc::
     let failed = |problem: Problem| {
         notice(json!({ "type": "failed", "error": Error::from(problem).value() }))
     };
-    let mut news = match begin(gateway, request.into()).await {
+    let mut news = match begin(gateway, caller, request.into()).await {
         Ok(Begun { news, .. }) => news,
         Err(problem) => {
             let _ = lines.send(failed(problem)).await;

@@ -3,6 +3,7 @@
 
 mod bank;
 mod hostile;
+mod keys;
 mod paid;
 mod provider;
 mod rpc;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_gateway::{Config, Listed, Origin, Patience, Payments, RunError, run};
+use assay_gateway::{Config, KeyRules, Listed, Origin, Patience, Payments, RunError, run};
 use assay_protocol::{Amount, Answer, Audit, B256, ChainId, Ending, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
 use serde_json::{Value, json};
@@ -40,6 +40,7 @@ pub(crate) struct Setup {
     pub(crate) patience: Patience,
     /// How the gateway pays; its providers then take money.
     pub(crate) pay: Option<Pay>,
+    pub(crate) keys: KeyRules,
 }
 
 /// How a gateway pays.
@@ -74,6 +75,7 @@ impl Default for Setup {
             drain_max: Duration::from_secs(10),
             patience: Patience::default(),
             pay: None,
+            keys: KeyRules::default(),
         }
     }
 }
@@ -158,6 +160,7 @@ impl Stage {
             audit: Audit::Public,
             requests_max: setup.requests_max,
             price_max: Amount(PRICE_MAX),
+            keys: setup.keys,
             payments: setup.pay.map(|pay| Payments {
                 bank: Arc::clone(&vault) as _,
                 channels: CHANNELS.contract,
