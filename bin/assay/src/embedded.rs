@@ -24,7 +24,7 @@ use assay_evm::consensus::simplex::verifier;
 use assay_evm::producer::{self, Production};
 use assay_evm::rpc::{Limits, Pages, Rpc, serve};
 use assay_evm::{Call, Genesis, Node, NodeConfig};
-use assay_protocol::{Address, Amount, LOCAL_CHAIN, U256, keccak256};
+use assay_protocol::{Address, Amount, Key, LOCAL_CHAIN, U256, keccak256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -133,16 +133,20 @@ impl Embedded {
         if late.is_empty() {
             return Ok(());
         }
-        let admin = keys::load_or_create(&data.admin())?;
         let failed =
             |error| Failure::new(Exit::Failed, "a new participant gets no coins").why(error);
-        let chain = Chain::open(&self.url(), self.book.clone(), Some(&admin)).await;
-        let chain = chain.map_err(failed)?;
+        let chain = self.open(&keys::load_or_create(&data.admin())?).await?;
         for account in late {
             chain.send_asy(*account, ASY).await.map_err(failed)?;
             chain.client().send_coins(*account, coins(1_000)).await.map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// A way to the contracts for the account of `key`.
+    pub(crate) async fn open(&self, key: &Key) -> Outcome<Chain> {
+        let chain = Chain::open(&self.url(), self.book.clone(), Some(key)).await;
+        chain.map_err(|error| Failure::new(Exit::Failed, "the chain cannot be used").why(error))
     }
 
     /// Where it answers, as clients write it.

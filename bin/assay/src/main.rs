@@ -2,7 +2,7 @@
 //!
 //! One file per command; what they share: [`failure`] (how a command says no), [`terminal`] (where
 //! words go), [`data`], [`keys`] and [`library`] (what lies on disk), [`machine`] (what the machine
-//! gives), [`gateway`] (how a gateway is asked), [`ledger`] (how the chain is), [`network`] (the roles, put together), [`signals`] (how it is told to
+//! gives), [`gateway`] (how a gateway is asked), [`ledger`] (how the chain is), [`network`] (the roles, put together) and [`payment`] (how they pay each other), [`signals`] (how it is told to
 //! stop).
 
 mod failure;
@@ -16,6 +16,7 @@ mod ledger;
 mod library;
 mod machine;
 mod network;
+mod payment;
 mod self_test;
 mod signals;
 

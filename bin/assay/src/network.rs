@@ -15,14 +15,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::data::Data;
+use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::gateway::Gateway;
 use crate::keys;
+use crate::payment;
 
-/// What a local provider asks, in base units per million tokens. Receipts carry the price; until
-/// there is a chain to pay on, nobody is charged.
-const PRICE_IN: Amount = Amount(1_000_000);
-const PRICE_OUT: Amount = Amount(2_000_000);
+/// What a local provider asks per million tokens: a tenth of an ASY for the prompt, four tenths for
+/// the answer.
+const PRICE_IN: Amount = Amount(100_000_000_000_000_000);
+const PRICE_OUT: Amount = Amount(400_000_000_000_000_000);
 /// Most that the gateway lets one answer cost: a full context at ten times the local price.
 const PRICE_MAX_TIMES: u128 = 10;
 /// Orders that one provider runs or queues at once.
@@ -103,6 +105,7 @@ impl Network {
     /// ready to answer.
     pub(crate) async fn start(
         data: &Data,
+        chain: &Embedded,
         loaded: Loaded,
         cpu: Cpu,
         providers: NonZeroUsize,
@@ -129,16 +132,17 @@ impl Network {
             stop_selling: CancellationToken::new(),
         };
         for n in 0..providers.get() {
-            network.add_provider(data, n, &loaded, &engine)?;
+            network.add_provider(data, chain, n, &loaded, &engine).await?;
         }
-        network.add_gateway(data, model, origins, listener)?;
+        network.add_gateway(data, chain, model, origins, listener).await?;
         network.await_ready().await?;
         Ok(network)
     }
 
-    fn add_provider(
+    async fn add_provider(
         &mut self,
         data: &Data,
+        chain: &Embedded,
         n: usize,
         loaded: &Loaded,
         engine: &Arc<dyn Backend>,
@@ -150,6 +154,7 @@ impl Network {
         let address =
             listener.local_addr().map_err(|error| broken("a provider's address", &error))?;
         self.providers.push(Provider { address: key.address(), url: format!("http://{address}") });
+        let payment = payment::sells(chain, &key).await?;
         let config = assay_provider::Config {
             key,
             chain: LOCAL_CHAIN,
@@ -167,7 +172,7 @@ impl Network {
             offer_ttl: OFFER_TTL,
             store: folder.join("sealed"),
             drain_max: DRAIN_MAX,
-            payment: None,
+            payment: Some(payment),
         };
         let stop = self.stop_selling.clone();
         self.selling.spawn(async move {
@@ -177,9 +182,10 @@ impl Network {
         Ok(())
     }
 
-    fn add_gateway(
+    async fn add_gateway(
         &mut self,
         data: &Data,
+        chain: &Embedded,
         model: assay_gateway::Listed,
         origins: Vec<Origin>,
         listener: TcpListener,
@@ -188,6 +194,7 @@ impl Network {
         let key: Key = keys::load_or_create(&folder)?;
         let dear = |price: Amount| Amount(price.0 * PRICE_MAX_TIMES);
         let price_max = price(dear(PRICE_IN), model.context, dear(PRICE_OUT), model.context);
+        let payments = payment::buys(chain, &key).await?;
         let config = assay_gateway::Config {
             key,
             chain: LOCAL_CHAIN,
@@ -197,7 +204,7 @@ impl Network {
             audit: Audit::None,
             requests_max: REQUESTS_MAX,
             price_max,
-            payments: None,
+            payments: Some(payments),
             keys: assay_gateway::KeyRules::default(),
             patience: assay_gateway::Patience::default(),
             origins,

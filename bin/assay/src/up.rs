@@ -122,7 +122,8 @@ impl Up {
         };
         let (id, name) = (loaded.id, loaded.name.clone());
         let started =
-            Network::start(data, loaded, cpu, self.providers, self.cors_origins, listener).await;
+            Network::start(data, &chain, loaded, cpu, self.providers, self.cors_origins, listener);
+        let started = started.await;
         let mut network = match started {
             Ok(network) => network,
             Err(failure) => {

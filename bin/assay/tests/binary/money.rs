@@ -64,5 +64,11 @@ fn a_price_is_known_before_it_is_paid() {
     assert_eq!(paid["text"], "57");
     let price = amount(&paid["receipt"]["price"]);
     assert!(amount(&quote["minPrice"]) < price && price <= amount(&quote["maxPrice"]), "{quote}");
+    let receipt = &paid["receipt"];
+    assert_eq!(amount(&receipt["channelAfter"]), amount(&receipt["channelBefore"]) + price);
+    let listed = said(&up, &["channel", "ls"]);
+    let mut channels = listed["channels"].as_array().unwrap().iter();
+    let channel = channels.find(|row| row["channel"] == receipt["channel"]).unwrap();
+    assert!(amount(&channel["balance"]) >= amount(&receipt["channelAfter"]), "{channel}");
     up.stop();
 }

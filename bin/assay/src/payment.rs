@@ -1,0 +1,91 @@
+//! How the roles of a local network pay each other: on its own chain, in ASY.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use assay_chain::{Chain, Contract};
+use assay_protocol::wire::Accepts;
+use assay_protocol::{Address, Amount, Key};
+
+use crate::embedded::Embedded;
+use crate::failure::Outcome;
+use crate::ledger::failed;
+
+/// 10^18: base units of one ASY.
+const ASY: u128 = 1_000_000_000_000_000_000;
+/// What a provider delivers beyond what it has a voucher for, and may lose in a crash.
+const CREDIT_MAX: Amount = Amount(ASY / 1_000);
+/// What a gateway puts into a channel at once.
+const DEPOSIT: Amount = Amount(10 * ASY);
+/// Channels of a gateway to one provider, and so answers that it buys there at once.
+const LANES_MAX: usize = 64;
+/// Longest that an answer waits for a channel.
+const LANE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Most that a gateway signs ahead of delivery.
+const PREPAY_MAX: Amount = Amount(ASY / 10);
+/// Shortest delay that the channels' contract knows, in seconds: both sides are on this machine.
+const WITHDRAW_DELAY: u64 = 900;
+/// Longest that a paused answer waits for a voucher.
+const VOUCHER_WAIT_MAX: Duration = Duration::from_secs(15);
+/// How often a provider looks at the chain.
+const WATCH_EVERY: Duration = Duration::from_secs(10);
+
+/// What both sides have to agree on.
+struct Deployment {
+    channels: Address,
+    market: Address,
+    token: Address,
+}
+
+impl Deployment {
+    fn of(chain: &Chain) -> Outcome<Self> {
+        let at = |contract| chain.book().get(contract).map_err(|error| failed(error.into()));
+        Ok(Self {
+            channels: at(Contract::Channels)?,
+            market: at(Contract::Receipts)?,
+            token: at(Contract::AssayToken)?,
+        })
+    }
+}
+
+/// How a provider, its own owner, is paid.
+pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider::Payment> {
+    let chain = chain.open(key).await?;
+    let owner = key.address();
+    let receiver = chain.till_of(owner).await.map_err(failed)?;
+    let Deployment { channels, market, token } = Deployment::of(&chain)?;
+    Ok(assay_provider::Payment {
+        owner,
+        accepts: Accepts {
+            channels,
+            market,
+            token,
+            receiver,
+            receiver_authorizer: owner,
+            withdraw_delay_min: WITHDRAW_DELAY,
+            credit_max: CREDIT_MAX,
+        },
+        bank: Arc::new(chain),
+        // Blocks of the local chain are final.
+        confirmations: 0,
+        voucher_wait_max: VOUCHER_WAIT_MAX,
+        watch_every: WATCH_EVERY,
+    })
+}
+
+/// How a gateway pays.
+pub(crate) async fn buys(chain: &Embedded, key: &Key) -> Outcome<assay_gateway::Payments> {
+    let chain = chain.open(key).await?;
+    let Deployment { channels, market, token } = Deployment::of(&chain)?;
+    Ok(assay_gateway::Payments {
+        bank: Arc::new(chain),
+        channels,
+        market,
+        token,
+        deposit: DEPOSIT,
+        lanes_max: LANES_MAX,
+        prepay_max: PREPAY_MAX,
+        lane_wait_max: LANE_WAIT_MAX,
+        withdraw_delay_max: WITHDRAW_DELAY,
+    })
+}
