@@ -6,7 +6,8 @@
 //! <data-dir>/models/<id>.assay    models, by their id
 //! <data-dir>/models/sources/      which model a source file gives, by its SHA-256
 //! <data-dir>/gateway/key          who buys
-//! <data-dir>/gateway/answers      answers bought, with their receipts
+//! <data-dir>/gateway/answers      answers bought, with their receipts; channels, clients' keys
+//! <data-dir>/gateway/admin/key    token with which clients' keys are made
 //! <data-dir>/admin/key            who governs the local chain
 //! <data-dir>/chain/               its genesis, blocks and state
 //! <data-dir>/contracts/<id>.json where a chain's contracts are, by chain id

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use futures_util::StreamExt;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -22,12 +23,20 @@ pub(crate) struct GatewayArgument {
     /// The gateway to ask
     #[arg(long, value_name = "URL", env = "ASSAY_URL", default_value = "http://127.0.0.1:8700")]
     url: String,
+    /// API key, where the gateway demands one
+    #[arg(long, value_name = "KEY", env = "ASSAY_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
 }
 
 impl GatewayArgument {
     /// A way to ask it. Whether it answers shows when it is asked.
     pub(crate) fn open(&self) -> Outcome<Gateway> {
-        Gateway::new(&self.url)
+        Gateway::with(&self.url, self.api_key.as_deref())
+    }
+
+    /// A way to ask it with another token than the API key.
+    pub(crate) fn open_as(&self, token: &str) -> Outcome<Gateway> {
+        Gateway::with(&self.url, Some(token))
     }
 }
 
@@ -53,7 +62,21 @@ pub(crate) struct Completion {
 
 impl Gateway {
     pub(crate) fn new(url: &str) -> Outcome<Self> {
+        Self::with(url, None)
+    }
+
+    fn with(url: &str, token: Option<&str>) -> Outcome<Self> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse();
+            let mut value: HeaderValue = value.map_err(|error| {
+                Failure::new(Exit::Usage, "the API key cannot be sent").why(error)
+            })?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         let http = Client::builder()
+            .default_headers(headers)
             .no_proxy()
             .connect_timeout(CONNECT_MAX)
             .read_timeout(SILENCE_MAX)
@@ -72,6 +95,19 @@ impl Gateway {
         let response = self.http.get(format!("{}{path}", self.url)).send().await;
         let response = self.checked(response).await?;
         response.json().await.map_err(|error| self.failed(&error))
+    }
+
+    /// Hands a document in at `path`.
+    pub(crate) async fn post(&self, path: &str, document: &Value) -> Outcome<Value> {
+        let request = self.http.post(format!("{}{path}", self.url)).json(document);
+        let response = self.checked(request.send().await).await?;
+        response.json().await.map_err(|error| self.failed(&error))
+    }
+
+    /// Has what is at `path` removed.
+    pub(crate) async fn delete(&self, path: &str) -> Outcome<Value> {
+        let sent = self.http.delete(format!("{}{path}", self.url)).send().await;
+        self.checked(sent).await?.json().await.map_err(|error| self.failed(&error))
     }
 
     /// Asks by JSON-RPC.
@@ -198,6 +234,7 @@ fn refused(status: StatusCode, body: &Value) -> Failure {
         Some("context_length_exceeded") => failure
             .why("prompt and answer share the model's context")
             .fix("shorten the prompt, or pass a smaller --max-tokens"),
+        Some("invalid_api_key") => failure.fix("pass --api-key, or set ASSAY_API_KEY"),
         Some("model_not_found") => failure.fix("`assay status` lists the models served"),
         Some(code) => failure.why(format_args!("{code} ({status})")),
         None => failure.why(status),

@@ -20,6 +20,7 @@ mod payment;
 mod self_test;
 mod signals;
 
+mod api_key;
 mod chain;
 mod channel;
 mod chat;
@@ -66,6 +67,7 @@ enum Command {
     Channel(channel::Channels),
     Earnings(earnings::Earnings),
     Pay(pay::Pay),
+    ApiKey(api_key::ApiKeys),
     Chain(chain::Chain),
     Completion(Completion),
 }
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Channel(channel) => wait(channel.run()).map(|()| ExitCode::SUCCESS),
         Command::Earnings(earnings) => wait(earnings.run()).map(|()| ExitCode::SUCCESS),
         Command::Pay(pay) => wait(pay.run()).map(|()| ExitCode::SUCCESS),
+        Command::ApiKey(keys) => wait(keys.run()).map(|()| ExitCode::SUCCESS),
         Command::Chain(chain) => chain.run(),
         Command::Completion(completion) => completion.run(),
     };

@@ -9,11 +9,12 @@ use std::time::Duration;
 use assay_engine::{Backend, Loaded, Native, NativeConfig};
 use assay_gateway::Origin;
 use assay_kernels::Cpu;
-use assay_protocol::{Address, Amount, Audit, Key, LOCAL_CHAIN, price};
+use assay_protocol::{Address, Amount, Audit, Key, LOCAL_CHAIN, keccak256, price};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::api_key;
 use crate::data::Data;
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure, Outcome};
@@ -63,6 +64,15 @@ pub(crate) struct Network {
     stop_selling: CancellationToken,
 }
 
+/// Whom the gateway serves.
+#[derive(Clone, Debug)]
+pub(crate) struct Offered {
+    /// Web pages that may ask.
+    pub(crate) origins: Vec<Origin>,
+    /// Whether clients need an API key.
+    pub(crate) require_keys: bool,
+}
+
 /// A provider of a running network.
 #[derive(Clone, Debug)]
 pub(crate) struct Provider {
@@ -109,7 +119,7 @@ impl Network {
         loaded: Loaded,
         cpu: Cpu,
         providers: NonZeroUsize,
-        origins: Vec<Origin>,
+        offered: Offered,
         listener: TcpListener,
     ) -> Outcome<Self> {
         let gateway =
@@ -134,7 +144,7 @@ impl Network {
         for n in 0..providers.get() {
             network.add_provider(data, chain, n, &loaded, &engine).await?;
         }
-        network.add_gateway(data, chain, model, origins, listener).await?;
+        network.add_gateway(data, chain, model, offered, listener).await?;
         network.await_ready().await?;
         Ok(network)
     }
@@ -187,7 +197,7 @@ impl Network {
         data: &Data,
         chain: &Embedded,
         model: assay_gateway::Listed,
-        origins: Vec<Origin>,
+        offered: Offered,
         listener: TcpListener,
     ) -> Outcome {
         let folder = data.gateway();
@@ -205,9 +215,12 @@ impl Network {
             requests_max: REQUESTS_MAX,
             price_max,
             payments: Some(payments),
-            keys: assay_gateway::KeyRules::default(),
+            keys: assay_gateway::KeyRules {
+                demanded: offered.require_keys,
+                admin: Some(keccak256(api_key::admin_token(data)?)),
+            },
             patience: assay_gateway::Patience::default(),
-            origins,
+            origins: offered.origins,
             order_ttl: ORDER_TTL,
             poll_every: POLL_EVERY,
             drain_max: DRAIN_MAX,

@@ -17,7 +17,7 @@ use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::library::{self, Library};
 use crate::machine::{ThreadsArgument, raise_open_files};
-use crate::network::{self, Network};
+use crate::network::{self, Network, Offered};
 use crate::signals::Signals;
 use crate::terminal::{note, say, say_json};
 
@@ -60,6 +60,9 @@ pub(crate) struct Up {
         default_value = "http://localhost:*,http://127.0.0.1:*"
     )]
     cors_origins: Vec<Origin>,
+    /// Answer only clients with a key, as `assay api-key new` makes them
+    #[arg(long, env = "ASSAY_REQUIRE_KEYS")]
+    require_keys: bool,
     /// Print one JSON line once ready
     #[arg(long)]
     json: bool,
@@ -121,8 +124,8 @@ impl Up {
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
         let (id, name) = (loaded.id, loaded.name.clone());
-        let started =
-            Network::start(data, &chain, loaded, cpu, self.providers, self.cors_origins, listener);
+        let offered = Offered { origins: self.cors_origins, require_keys: self.require_keys };
+        let started = Network::start(data, &chain, loaded, cpu, self.providers, offered, listener);
         let started = started.await;
         let mut network = match started {
             Ok(network) => network,

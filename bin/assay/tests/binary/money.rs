@@ -26,14 +26,17 @@ fn a_channel_is_opened_filled_and_emptied() {
     assert_eq!(names, ["gateway", "admin", "provider 0", "provider 1"]);
     let provider = accounts[2]["address"].as_str().unwrap().to_owned();
 
-    let before = said(&up, &["channel", "ls"])["channels"].as_array().unwrap().len();
+    // Another account than the gateway's, which opens channels of its own meanwhile.
+    let key = up.data.join("admin/key").to_str().unwrap().to_owned();
+    let said = |up: &Up, arguments: &[&str]| said(up, &[arguments, &["--key", &key]].concat());
+    let money = |up: &Up, arguments: &[&str]| money(up, &[arguments, &["--key", &key]].concat());
+    assert_eq!(said(&up, &["channel", "ls"])["channels"].as_array().unwrap().len(), 0);
     let opened = said(&up, &["channel", "open", &provider, "2.5"]);
     let channel = opened["channel"].as_str().unwrap();
     said(&up, &["channel", "top-up", channel, "1"]);
     let listed = said(&up, &["channel", "ls"]);
-    let rows = listed["channels"].as_array().unwrap();
-    assert_eq!(rows.len(), before + 1);
-    let row = rows.iter().find(|row| row["channel"] == channel).unwrap();
+    let [row] = &listed["channels"].as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!(row["channel"], channel);
     assert_eq!((&row["balance"], &row["claimed"]), (&"3500000000000000000".into(), &"0".into()));
 
     assert_eq!(said(&up, &["channel", "close", channel])["amount"], "3500000000000000000");
@@ -43,7 +46,9 @@ fn a_channel_is_opened_filled_and_emptied() {
     let (code, words) = refused(&mut money(&up, &["channel", "close", &unknown]));
     assert!(code == 4 && words.contains("channel ls"), "{code}: {words}");
 
-    let earnings = said(&up, &["earnings"]);
+    let mut earnings = assay();
+    earnings.args(["earnings", "--json", "--rpc", up.ready["chain"]["rpc"].as_str().unwrap()]);
+    let earnings = json(&done(earnings.arg("--data-dir").arg(&up.data).output().unwrap()));
     assert_eq!(earnings["providers"].as_array().unwrap().len(), 2);
     assert_eq!(earnings["providers"][0]["provider"], provider);
     up.stop();
@@ -70,5 +75,41 @@ fn a_price_is_known_before_it_is_paid() {
     let mut channels = listed["channels"].as_array().unwrap().iter();
     let channel = channels.find(|row| row["channel"] == receipt["channel"]).unwrap();
     assert!(amount(&channel["balance"]) >= amount(&receipt["channelAfter"]), "{channel}");
+    up.stop();
+}
+
+#[test]
+fn a_key_buys_until_its_budget_is_spent_or_it_is_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start_with(&folder.path().join("data"), "ASSAY_REQUIRE_KEYS", "true");
+    let keys = |arguments: &[&str]| {
+        let mut command = assay();
+        command.arg("api-key").args(arguments).args(["--json", "--url", up.url()]);
+        command.arg("--data-dir").arg(&up.data);
+        command
+    };
+    let ask = |key: &str| {
+        let mut command = assay();
+        command.args(["pay", "12+45=", "--max-tokens", "4", "--json", "--url", up.url()]);
+        command.env("ASSAY_API_KEY", key);
+        command
+    };
+    let (code, words) = refused(&mut ask("sk-assay-nobody"));
+    assert!(code == 5 && words.contains("--api-key"), "{code}: {words}");
+
+    let made = json(&done(keys(&["new", "ada", "--budget", "1"]).output().unwrap()));
+    let key = made["made"]["key"].as_str().unwrap();
+    assert_eq!(json(&done(ask(key).output().unwrap()))["text"], "57");
+    let listed = json(&done(keys(&["ls"]).output().unwrap()));
+    assert_ne!(listed["keys"][0]["spent"], "0");
+    assert!(!listed.to_string().contains(key), "a key is shown once");
+
+    let poor =
+        json(&done(keys(&["new", "bob", "--budget", "0.000000000000000001"]).output().unwrap()));
+    let (_, words) = refused(&mut ask(poor["made"]["key"].as_str().unwrap()));
+    assert!(words.contains("budget") || words.contains("left of"), "{words}");
+
+    done(keys(&["revoke", made["made"]["id"].as_str().unwrap()]).output().unwrap());
+    assert_eq!(refused(&mut ask(key)).0, 5);
     up.stop();
 }

@@ -46,8 +46,8 @@ fn it_answers_and_a_restart_keeps_keys_and_receipts() {
 fn who_joins_later_has_coins_too() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    Up::start_with_providers(&data, 1).stop();
-    let up = Up::start_with_providers(&data, 2);
+    Up::start_with(&data, "ASSAY_PROVIDERS", "1").stop();
+    let up = Up::start_with(&data, "ASSAY_PROVIDERS", "2");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let balance = |provider: &Value| {
         let call = json!({

@@ -25,6 +25,8 @@ pub(crate) fn assay() -> Command {
         "RPC",
         "RPC_PORT",
         "KEY_FILE",
+        "API_KEY",
+        "REQUIRE_KEYS",
     ] {
         assay.env_remove(format!("ASSAY_{variable}"));
     }
@@ -44,9 +46,10 @@ impl Up {
         Self::start_by(assay(), data)
     }
 
-    pub(crate) fn start_with_providers(data: &Path, count: usize) -> Self {
+    /// A network with one setting from the environment.
+    pub(crate) fn start_with(data: &Path, name: &str, value: &str) -> Self {
         let mut command = assay();
-        command.env("ASSAY_PROVIDERS", count.to_string());
+        command.env(name, value);
         Self::start_by(command, data)
     }
 
