@@ -5,6 +5,7 @@
 //! puts the suite on any EVM chain; [`Plan`] says beforehand what will stand where.
 
 mod artifact;
+mod authorization;
 mod bindings;
 mod book;
 mod chain;
@@ -23,6 +24,7 @@ mod suite;
 mod tills;
 mod token;
 
+pub use authorization::{Authorization, DepositAuthorization, SignedToken};
 pub use book::{AddressBook, Deployed, NotInBook};
 pub use chain::Chain;
 pub use channels::{ChannelState, Claim, Withdrawal};
