@@ -32,6 +32,7 @@ mod prompt;
 mod route;
 mod store;
 mod text;
+pub mod x402;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,0 +1,262 @@
+//! Verifies payments against the chain, and settles them there.
+//!
+//! The door and the facilitator's endpoints share this code, so what one of them calls good the other
+//! settles. A transfer is on disk before it is sent: whatever breaks after that, a later look finds out
+//! whether it happened, and no payment is taken twice.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use assay_chain::DepositAuthorization;
+use assay_protocol::{Amount, B256, Channel, ChannelId};
+
+use super::batch::{Account, Place, Signed};
+use super::exact::Transfer;
+use super::fault::{Fault, unanswered};
+use super::journal::{Journal, Payment};
+use super::rail::{Rail, RailError};
+use super::terms::Terms;
+use super::wire::BatchVoucher;
+
+/// How long what the chain said of a channel is believed. A payer cannot take money out within its
+/// withdraw delay, which is at least fifteen times as long.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Answers that one payment buys when its first ones are lost: a crash may take the answer after the
+/// payment, and must not cost the buyer; a buyer who pretends so gets no more than this.
+const ANSWERS_MAX: u32 = 3;
+
+/// Seconds for which a payment is remembered beyond the time it is good for.
+const REMEMBER_S: u64 = 3600;
+
+/// Verifies and settles.
+pub(crate) struct Facilitator {
+    pub(crate) terms: Terms,
+    pub(crate) place: Place,
+    pub(crate) rail: Arc<dyn Rail>,
+    pub(crate) journal: Journal,
+    /// Payments and channels that a request is working on.
+    running: Arc<Mutex<HashSet<B256>>>,
+}
+
+/// Leave to work on one payment or channel; ends when dropped.
+pub(crate) struct Turn {
+    key: B256,
+    running: Arc<Mutex<HashSet<B256>>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl Facilitator {
+    pub(crate) fn new(terms: Terms, rail: Arc<dyn Rail>, journal: Journal) -> Self {
+        let place = Place {
+            channels: rail.channels(),
+            collector: rail.collector(),
+            authorizer: rail.account(),
+        };
+        Self { terms, place, rail, journal, running: Arc::default() }
+    }
+
+    /// Leave to work on `key`, if nobody does.
+    pub(crate) fn turn(&self, key: B256) -> Result<Turn, Fault> {
+        let running = Arc::clone(&self.running);
+        let free = running.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        if free { Ok(Turn { key, running }) } else { Err(Fault::Busy) }
+    }
+
+    /// Whether a transfer would go through now: the payer has the money, and the nonce is unused.
+    pub(crate) async fn verify(&self, transfer: &Transfer) -> Result<(), Fault> {
+        let token = self.terms.token.address;
+        let (payer, nonce) = (transfer.payer(), transfer.authorization.nonce);
+        let used = self.rail.is_used(token, payer, nonce);
+        let held = self.rail.balance(token, payer);
+        let (used, found) = futures_util::future::try_join(used, held).await.map_err(unanswered)?;
+        if used {
+            return Err(Fault::Used);
+        }
+        let expected = transfer.amount();
+        if found < expected { Err(Fault::Balance { found, expected }) } else { Ok(()) }
+    }
+
+    /// What is known of a payment for `request`: its transaction if it was settled for this very request,
+    /// none if it was not settled at all.
+    ///
+    /// # Errors
+    /// If it paid for something else, or for this often enough.
+    pub(crate) async fn settled(
+        &self,
+        transfer: &Transfer,
+        request: B256,
+    ) -> Result<Option<B256>, Fault> {
+        let token = self.terms.token.address;
+        let Some(payment) = self.journal.payment(transfer.key(token)).await? else {
+            return Ok(None);
+        };
+        if payment.request != request || payment.answers >= ANSWERS_MAX {
+            return Err(Fault::Used);
+        }
+        if payment.transaction.is_some() {
+            return Ok(payment.transaction);
+        }
+        // It was sent, and nobody heard what became of it.
+        let (payer, nonce) = (transfer.payer(), transfer.authorization.nonce);
+        self.rail.find(token, payer, nonce).await.map_err(unanswered)
+    }
+
+    /// Moves the money for `request`, unless `known` says that it was. On return the payment is on disk.
+    pub(crate) async fn settle(
+        &self,
+        transfer: &Transfer,
+        request: B256,
+        known: Option<B256>,
+    ) -> Result<B256, Fault> {
+        let token = self.terms.token.address;
+        let key = transfer.key(token);
+        let answers = self.journal.payment(key).await?.map_or(0, |payment| payment.answers);
+        let until = transfer.authorization.valid_before.saturating_to::<u64>();
+        let until = until.saturating_add(REMEMBER_S);
+        let mut payment = Payment { request, transaction: known, answers, until };
+        if known.is_none() {
+            self.journal.keep_payment(key, payment.clone()).await?;
+            payment.transaction = Some(self.transfer(transfer, key).await?);
+        }
+        payment.answers += 1;
+        let transaction = payment.transaction.unwrap_or_default();
+        self.journal.keep_payment(key, payment).await?;
+        Ok(transaction)
+    }
+
+    async fn transfer(&self, transfer: &Transfer, key: B256) -> Result<B256, Fault> {
+        let token = self.terms.token.address;
+        let Transfer { authorization, signature } = transfer;
+        let refused = match self.rail.transfer(token, authorization, signature).await {
+            Ok(transaction) => return Ok(transaction),
+            Err(RailError::Unknown(reason)) => return Err(Fault::Chain(reason)),
+            Err(RailError::Refused(reason)) => reason,
+        };
+        // Anyone who saw the signature may have brought it: the money is here all the same.
+        let (payer, nonce) = (transfer.payer(), authorization.nonce);
+        match self.rail.find(token, payer, nonce).await.map_err(unanswered)? {
+            Some(transaction) => Ok(transaction),
+            None => {
+                self.journal.forget_payment(key).await?;
+                Err(Fault::Transfer(refused))
+            }
+        }
+    }
+
+    /// The account of a channel, as the chain said lately; `now` in Unix seconds.
+    pub(crate) async fn account(&self, signed: &Signed, now: u64) -> Result<Account, Fault> {
+        let kept = self.journal.account(signed.id).await?;
+        if let Some(account) = kept
+            && now.saturating_sub(account.synced) < FRESH.as_secs()
+        {
+            return Ok(account);
+        }
+        self.sync(signed.id, &signed.channel, now).await
+    }
+
+    /// The account of a channel, as the chain says now. Kept if there is money in it.
+    pub(crate) async fn sync(
+        &self,
+        id: ChannelId,
+        channel: &Channel,
+        now: u64,
+    ) -> Result<Account, Fault> {
+        let state = self.rail.channel(id);
+        let (state, refunds) = futures_util::future::try_join(state, self.rail.refunds(id))
+            .await
+            .map_err(unanswered)?;
+        let channel = channel.clone();
+        let synced = self.journal.change(id, move |kept| {
+            let known = kept.is_some();
+            let mut account = kept.unwrap_or_else(|| Account::new(channel, &state, refunds, now));
+            account.sync(&state, refunds, now);
+            let worth = known || account.balance > Amount(0);
+            (worth.then(|| account.clone()), account)
+        });
+        Ok(synced.await?)
+    }
+
+    /// Brings a deposit, and returns its transaction and the account it is in.
+    pub(crate) async fn deposit(
+        &self,
+        signed: &Signed,
+        deposit: &DepositAuthorization,
+        now: u64,
+    ) -> Result<(B256, Account), Fault> {
+        let (token, payer) = (self.terms.token.address, signed.channel.payer);
+        let nonce = deposit.nonce(signed.id);
+        let used = self.rail.is_used(token, payer, nonce);
+        let held = self.rail.balance(token, payer);
+        let (used, found) = futures_util::future::try_join(used, held).await.map_err(unanswered)?;
+        if used {
+            // A retry of a deposit whose reply was lost: it is in the channel, and counts there.
+            let found = self.rail.find(token, payer, nonce).await.map_err(unanswered)?;
+            let transaction = found.ok_or(Fault::Used)?;
+            return Ok((transaction, self.sync(signed.id, &signed.channel, now).await?));
+        }
+        if found < deposit.value {
+            return Err(Fault::Balance { found, expected: deposit.value });
+        }
+        let transaction = match self.rail.deposit(&signed.channel, deposit).await {
+            Ok(transaction) => transaction,
+            Err(RailError::Refused(reason)) => return Err(Fault::Deposit(reason)),
+            Err(RailError::Unknown(reason)) => return Err(Fault::Chain(reason)),
+        };
+        Ok((transaction, self.sync(signed.id, &signed.channel, now).await?))
+    }
+
+    /// Charges a voucher that was admitted; on disk on return. Gives the account and what was charged.
+    pub(crate) async fn charge(
+        &self,
+        id: ChannelId,
+        voucher: BatchVoucher,
+        cost: Amount,
+        now: u64,
+    ) -> Result<(Account, Amount), Fault> {
+        let change = self.journal.change(id, move |kept| match kept {
+            Some(mut account) => {
+                let charged = account.charge(&voucher, cost, now);
+                (Some(account.clone()), Some((account, charged)))
+            }
+            None => (None, None),
+        });
+        change.await?.ok_or(Fault::NoChannel)
+    }
+
+    /// Gives back what is left in a channel, or `wanted` of it, after claiming what is owed. Gives the
+    /// transaction, what went back, and the account.
+    pub(crate) async fn refund(
+        &self,
+        signed: &Signed,
+        wanted: Option<Amount>,
+        now: u64,
+    ) -> Result<(B256, Amount, Account), Fault> {
+        let mut account = self.sync(signed.id, &signed.channel, now).await?;
+        account.admit(signed.voucher.max_claimable_amount, Amount(0))?;
+        if let Some(claim) = account.claim() {
+            self.rail.claim(&[claim]).await.map_err(refund_failed)?;
+            account = self.sync(signed.id, &signed.channel, now).await?;
+        }
+        let left = account.left();
+        let amount = wanted.unwrap_or(left);
+        if left == Amount(0) || amount > left {
+            return Err(Fault::NoBalance);
+        }
+        let sent = self.rail.refund(&signed.channel, amount).await.map_err(refund_failed)?;
+        Ok((sent, amount, self.sync(signed.id, &signed.channel, now).await?))
+    }
+}
+
+fn refund_failed(error: RailError) -> Fault {
+    match error {
+        RailError::Refused(reason) => Fault::Refund(reason),
+        RailError::Unknown(reason) => Fault::Chain(reason),
+    }
+}

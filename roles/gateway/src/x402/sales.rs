@@ -1,0 +1,466 @@
+//! Tests of the door as clients meet it: over HTTP, before a stub that answers, on a chain on paper.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use assay_protocol::{Address, Amount, B256, keccak256};
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures_util::future::BoxFuture;
+use reqwest::Client;
+use serde_json::Value;
+
+use super::door::{Counter, Door, Quote};
+use super::facilitator::Facilitator;
+use super::paper::{self, Paper};
+use super::reply::Cost;
+use super::wire::{
+    self, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentPayload, PaymentRequired,
+    SettlementResponse,
+};
+
+/// What a request may cost here.
+const PRICE: u128 = 100;
+/// What it does cost.
+const COST: u128 = 60;
+
+/// Prices every request alike.
+struct Flat;
+
+impl Counter for Flat {
+    fn quote(&self, request: Request) -> BoxFuture<'_, Result<Quote, Response>> {
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let bytes = to_bytes(body, 1 << 20).await.unwrap();
+            let body = keccak256(&bytes);
+            let request = Request::from_parts(parts, Body::from(bytes));
+            Ok(Quote { price: Amount(PRICE), body, request })
+        })
+    }
+
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key("authorization")
+    }
+}
+
+/// A shop: the door, and what is behind it.
+struct Shop {
+    url: String,
+    http: Client,
+    paper: Arc<Paper>,
+    facilitator: Arc<Facilitator>,
+    door: Arc<Door>,
+    /// How often the stub answered.
+    answers: Arc<AtomicU64>,
+    /// Whether it fails.
+    fails: Arc<AtomicBool>,
+}
+
+/// Answers with the number of the answer; as a stream, whose cost is known with its end, if asked to.
+async fn answer(body: Bytes, answers: &AtomicU64, fails: &AtomicBool) -> Response {
+    if body.starts_with(b"slow") {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    if fails.load(Ordering::SeqCst) {
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
+    let number = answers.fetch_add(1, Ordering::SeqCst) + 1;
+    let text = format!("answer {number}");
+    if !body.starts_with(b"stream") {
+        let mut response = text.into_response();
+        response.extensions_mut().insert(Cost::known(Amount(COST)));
+        return response;
+    }
+    let cost = Cost::default();
+    let told = cost.clone();
+    let pieces = [text, " and its end".to_owned()];
+    let last = pieces.len() - 1;
+    let pieces = pieces.into_iter().enumerate().map(move |(place, piece)| {
+        if place == last {
+            told.is(Amount(COST));
+        }
+        Ok::<_, std::convert::Infallible>(piece)
+    });
+    let mut response = Body::from_stream(futures_util::stream::iter(pieces)).into_response();
+    response.extensions_mut().insert(cost);
+    response
+}
+
+async fn shop() -> Shop {
+    let (facilitator, paper) = paper::facilitator().await;
+    let door = Arc::new(Door::new(Arc::clone(&facilitator), Arc::new(Flat)));
+    let (answers, fails) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+    let (counted, failing) = (Arc::clone(&answers), Arc::clone(&fails));
+    let stub = move |body: Bytes| {
+        let (counted, failing) = (Arc::clone(&counted), Arc::clone(&failing));
+        async move { answer(body, &counted, &failing).await }
+    };
+    let router = Router::new().route("/v1/chat/completions", post(stub));
+    let router = super::guard(router, &door);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let http = Client::builder().no_proxy().build().unwrap();
+    Shop { url, http, paper, facilitator, door, answers, fails }
+}
+
+/// What a client got.
+#[derive(Debug)]
+struct Got {
+    status: u16,
+    body: String,
+    settled: Option<SettlementResponse>,
+    required: Option<PaymentRequired>,
+}
+
+impl Got {
+    fn charged(&self) -> &str {
+        self.settled.as_ref().unwrap().extra["chargedAmount"].as_str().unwrap()
+    }
+
+    fn error(&self) -> &str {
+        self.required.as_ref().unwrap().error.as_deref().unwrap()
+    }
+}
+
+impl Shop {
+    async fn ask(&self, body: &str, payment: Option<&PaymentPayload>) -> Got {
+        let mut asked = self.http.post(format!("{}/v1/chat/completions", self.url));
+        asked = asked.body(body.to_owned());
+        if let Some(payment) = payment {
+            asked = asked.header(PAYMENT_SIGNATURE, wire::header(payment).unwrap());
+        }
+        Self::got(asked.send().await.unwrap()).await
+    }
+
+    async fn got(response: reqwest::Response) -> Got {
+        let headers = response.headers().clone();
+        Got {
+            status: response.status().as_u16(),
+            settled: headers.get(PAYMENT_RESPONSE).map(|value| wire::read(value).unwrap()),
+            required: headers.get(PAYMENT_REQUIRED).map(|value| wire::read(value).unwrap()),
+            body: response.text().await.unwrap(),
+        }
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        let asked = self.http.post(format!("{}{path}", self.url));
+        let text = asked.body(body.to_string()).send().await.unwrap().text().await.unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn answers(&self) -> u64 {
+        self.answers.load(Ordering::SeqCst)
+    }
+
+    /// Waits until copies are kept and credits are given.
+    async fn settled_down(&self) {
+        self.door.drained().await;
+    }
+}
+
+fn exact(nonce: u8) -> PaymentPayload {
+    paper::exact(&paper::terms(), &paper::payer(), PRICE, nonce, |_| {})
+}
+
+async fn funded() -> Shop {
+    let shop = shop().await;
+    shop.paper.fund(paper::payer().address(), 10_000);
+    shop
+}
+
+#[tokio::test]
+async fn a_request_without_payment_is_told_both_schemes() {
+    let shop = shop().await;
+    let got = shop.ask("hi", None).await;
+    assert_eq!(got.status, 402);
+    let required = got.required.unwrap();
+    let schemes: Vec<_> = required.accepts.iter().map(|a| (a.scheme, a.amount)).collect();
+    assert_eq!(
+        schemes,
+        [(wire::Scheme::Exact, Amount(PRICE)), (wire::Scheme::Batch, Amount(PRICE))]
+    );
+    assert_eq!(required.accepts[1].extra["withdrawDelay"], 900);
+    assert!(required.extensions.contains_key("payment-identifier"));
+    assert_eq!(shop.answers(), 0);
+    let asked = shop.http.post(format!("{}/v1/chat/completions", shop.url));
+    let known = asked.header("authorization", "Bearer key").body("hi").send().await.unwrap();
+    assert_eq!(known.status(), 200);
+}
+
+#[tokio::test]
+async fn a_transfer_is_settled_before_the_answer_and_sent_once() {
+    let shop = funded().await;
+    let payment = exact(1);
+    let got = shop.ask("hi", Some(&payment)).await;
+    assert_eq!((got.status, got.body.as_str()), (200, "answer 1"));
+    let settled = got.settled.unwrap();
+    assert!(settled.success && settled.transaction.starts_with("0x"), "{settled:?}");
+    assert_eq!(shop.paper.balance_of(paper::terms().pay_to), PRICE);
+    shop.settled_down().await;
+    let again = shop.ask("hi", Some(&payment)).await;
+    assert_eq!((again.status, again.body.as_str()), (200, "answer 1"));
+    let other = shop.ask("something else", Some(&payment)).await;
+    assert_eq!((other.status, other.error()), (402, "invalid_exact_evm_nonce_already_used"));
+    assert_eq!((shop.answers(), shop.paper.sent()), (1, 1));
+}
+
+#[tokio::test]
+async fn one_payment_at_the_same_time_twice_buys_one_answer() {
+    let shop = funded().await;
+    let payment = exact(1);
+    let (one, two) =
+        tokio::join!(shop.ask("slow", Some(&payment)), shop.ask("slow", Some(&payment)));
+    let mut statuses = [one.status, two.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409]);
+    assert_eq!((shop.answers(), shop.paper.sent()), (1, 1));
+}
+
+#[tokio::test]
+async fn who_cannot_pay_gets_nothing() {
+    let shop = shop().await;
+    let got = shop.ask("hi", Some(&exact(1))).await;
+    assert_eq!((got.status, got.error()), (402, "insufficient_funds"));
+    shop.paper.fund(paper::payer().address(), 10_000);
+    shop.paper.cancel(paper::payer().address(), B256::repeat_byte(2));
+    let got = shop.ask("hi", Some(&exact(2))).await;
+    assert_eq!((got.status, got.error()), (402, "invalid_exact_evm_nonce_already_used"));
+    assert_eq!((shop.answers(), shop.paper.sent()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_failed_answer_costs_nothing() {
+    let shop = funded().await;
+    shop.fails.store(true, Ordering::SeqCst);
+    let payment = exact(1);
+    assert_eq!(shop.ask("hi", Some(&payment)).await.status, 502);
+    assert_eq!(shop.paper.sent(), 0);
+    shop.fails.store(false, Ordering::SeqCst);
+    assert_eq!(shop.ask("hi", Some(&payment)).await.status, 200);
+    assert_eq!(shop.paper.balance_of(paper::terms().pay_to), PRICE);
+}
+
+#[tokio::test]
+async fn a_settlement_without_a_word_is_found_again_and_not_paid_twice() {
+    let shop = funded().await;
+    shop.paper.lose();
+    let payment = exact(1);
+    let got = shop.ask("hi", Some(&payment)).await;
+    assert_eq!((got.status, got.required.is_none()), (503, true));
+    let got = shop.ask("hi", Some(&payment)).await;
+    assert_eq!(got.status, 200);
+    assert_eq!(shop.paper.balance_of(paper::terms().pay_to), PRICE);
+    assert_eq!(shop.paper.sent(), 1);
+}
+
+#[tokio::test]
+async fn a_silent_chain_passes() {
+    let shop = funded().await;
+    shop.paper.silence(true);
+    assert_eq!(shop.ask("hi", Some(&exact(1))).await.status, 503);
+    shop.paper.silence(false);
+    assert_eq!(shop.ask("hi", Some(&exact(1))).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_named_payment_is_taken_once() {
+    let shop = funded().await;
+    let id = "pay_0123456789abcdef";
+    let first = shop.ask("hi", Some(&paper::named(exact(1), id))).await;
+    assert_eq!((first.status, first.body.as_str()), (200, "answer 1"));
+    shop.settled_down().await;
+    // Its client never saw the reply, and signs again.
+    let second = shop.ask("hi", Some(&paper::named(exact(2), id))).await;
+    assert_eq!((second.status, second.body.as_str()), (200, "answer 1"));
+    assert_eq!(second.settled, first.settled);
+    let other = shop.ask("something else", Some(&paper::named(exact(3), id))).await;
+    assert_eq!(other.status, 409);
+    let bad = shop.ask("hi", Some(&paper::named(exact(4), "short"))).await;
+    assert_eq!(bad.status, 400);
+    assert_eq!((shop.answers(), shop.paper.sent()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_header_that_is_too_long_is_refused() {
+    let shop = shop().await;
+    for (length, status) in [(wire::HEADER_BYTES_MAX, 400), (wire::HEADER_BYTES_MAX + 4, 431)] {
+        let asked = shop.http.post(format!("{}/v1/chat/completions", shop.url));
+        let got = asked.header(PAYMENT_SIGNATURE, "A".repeat(length)).send().await.unwrap();
+        assert_eq!(got.status().as_u16(), status);
+    }
+}
+
+#[tokio::test]
+async fn a_channel_pays_for_answers_with_one_transaction() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let first = shop.ask("hi", Some(&paper::batch_payment(&payer, 0, PRICE, Some(500)))).await;
+    assert_eq!((first.status, first.charged()), (200, "60"));
+    assert_eq!(first.settled.as_ref().unwrap().amount.as_deref(), Some("500"));
+    let second = shop.ask("yo", Some(&paper::batch_payment(&payer, COST, PRICE, None))).await;
+    assert_eq!((second.status, second.charged()), (200, "60"));
+    assert_eq!(second.settled.unwrap().transaction, "");
+    assert_eq!((shop.paper.sent(), shop.paper.channel_of(&payer).balance), (1, Amount(500)));
+    let rows = super::collect::round(&shop.facilitator, &at_once(), crate::http::now_s()).await;
+    assert_eq!((rows, shop.paper.swept()), (Ok(1), Amount(2 * COST)));
+}
+
+fn at_once() -> super::Collecting {
+    super::Collecting { owed_min: Amount(1), ..super::Collecting::default() }
+}
+
+#[tokio::test]
+async fn a_voucher_is_taken_once_and_in_line() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let deposit = paper::batch_payment(&payer, 0, PRICE, Some(500));
+    assert_eq!(shop.ask("hi", Some(&deposit)).await.status, 200);
+    // Equal, lower and higher vouchers than the next in line.
+    for charged in [0, COST - 1, COST + 1] {
+        let got =
+            shop.ask("again", Some(&paper::batch_payment(&payer, charged, PRICE, None))).await;
+        let expected = "invalid_batch_settlement_evm_cumulative_amount_mismatch";
+        assert_eq!((got.status, got.error()), (402, expected));
+        let extra = &got.required.as_ref().unwrap().accepts[1].extra;
+        assert_eq!(extra["channelState"]["chargedCumulativeAmount"], COST.to_string());
+        assert_eq!(extra["voucherState"]["signedMaxClaimable"], PRICE.to_string());
+    }
+    let next = paper::batch_payment(&payer, COST, PRICE, None);
+    assert_eq!(shop.ask("again", Some(&next)).await.status, 200);
+    assert_eq!(shop.answers(), 2);
+}
+
+#[tokio::test]
+async fn a_lost_reply_of_a_channel_is_repeated_for_nothing() {
+    let shop = funded().await;
+    let payment = paper::batch_payment(&paper::payer(), 0, PRICE, Some(500));
+    assert_eq!(shop.ask("hi", Some(&payment)).await.body, "answer 1");
+    shop.settled_down().await;
+    let again = shop.ask("hi", Some(&payment)).await;
+    assert_eq!((again.status, again.body.as_str(), again.charged()), (200, "answer 1", "60"));
+    assert_eq!((shop.answers(), shop.paper.sent()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_stream_is_charged_at_its_highest_price_and_credited_after() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let payment = paper::batch_payment(&payer, 0, PRICE, Some(500));
+    let first = shop.ask("stream", Some(&payment)).await;
+    assert_eq!((first.body.as_str(), first.charged()), ("answer 1 and its end", "100"));
+    shop.settled_down().await;
+    let second = shop.ask("hi", Some(&paper::batch_payment(&payer, PRICE, PRICE, None))).await;
+    assert_eq!((second.status, second.charged()), (200, "20"));
+}
+
+#[tokio::test]
+async fn a_channel_runs_one_request_at_a_time() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let deposit = paper::batch_payment(&payer, 0, PRICE, Some(500));
+    assert_eq!(shop.ask("hi", Some(&deposit)).await.status, 200);
+    let next = paper::batch_payment(&payer, COST, PRICE, None);
+    let (one, two) = tokio::join!(shop.ask("slow 1", Some(&next)), shop.ask("slow 2", Some(&next)));
+    let mut statuses = [one.status, two.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409]);
+    assert_eq!(shop.answers(), 2);
+}
+
+#[tokio::test]
+async fn money_that_is_leaving_pays_for_nothing() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let deposit = paper::batch_payment(&payer, 0, PRICE, Some(500));
+    assert_eq!(shop.ask("hi", Some(&deposit)).await.status, 200);
+    let id = paper::channel(&payer).id(&paper::place().channels);
+    shop.paper.withdraw(id, 450);
+    let rows = super::collect::round(&shop.facilitator, &super::Collecting::default(), 0).await;
+    assert_eq!((rows, shop.paper.swept()), (Ok(1), Amount(COST)));
+    let got = shop.ask("hi!", Some(&paper::batch_payment(&payer, COST, PRICE, None))).await;
+    let expected = "invalid_batch_settlement_evm_cumulative_exceeds_balance";
+    assert_eq!((got.status, got.error()), (402, expected));
+}
+
+#[tokio::test]
+async fn a_deposit_that_never_arrives_pays_for_nothing() {
+    let shop = shop().await;
+    let payer = paper::payer();
+    let got = shop.ask("hi", Some(&paper::batch_payment(&payer, 0, PRICE, Some(500)))).await;
+    assert_eq!((got.status, got.error()), (402, "insufficient_funds"));
+    let got = shop.ask("hi", Some(&paper::batch_payment(&payer, 0, PRICE, None))).await;
+    assert_eq!((got.status, got.error()), (402, "invalid_batch_settlement_evm_channel_not_found"));
+    assert_eq!(shop.answers(), 0);
+}
+
+#[tokio::test]
+async fn a_deposit_without_an_answer_is_told_and_not_charged() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    shop.fails.store(true, Ordering::SeqCst);
+    let got = shop.ask("hi", Some(&paper::batch_payment(&payer, 0, PRICE, Some(500)))).await;
+    assert_eq!((got.status, got.charged()), (502, "0"));
+    shop.fails.store(false, Ordering::SeqCst);
+    let got = shop.ask("hi", Some(&paper::batch_payment(&payer, 0, PRICE, None))).await;
+    assert_eq!((got.status, got.charged()), (200, "60"));
+}
+
+#[tokio::test]
+async fn what_is_left_goes_back() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let deposit = paper::batch_payment(&payer, 0, PRICE, Some(500));
+    assert_eq!(shop.ask("hi", Some(&deposit)).await.status, 200);
+    let url = format!("{}/v1/chat/completions", shop.url);
+    let asked = |payment: &PaymentPayload| {
+        shop.http.get(&url).header(PAYMENT_SIGNATURE, wire::header(payment).unwrap()).send()
+    };
+    let probe = Shop::got(shop.http.get(&url).send().await.unwrap()).await;
+    assert_eq!(probe.status, 402);
+    let wrong = Shop::got(asked(&paper::refund(&payer, PRICE)).await.unwrap()).await;
+    assert_eq!(wrong.error(), "invalid_batch_settlement_evm_cumulative_amount_mismatch");
+    let got = Shop::got(asked(&paper::refund(&payer, COST)).await.unwrap()).await;
+    assert_eq!((got.status, got.settled.unwrap().amount.as_deref()), (200, Some("440")));
+    assert_eq!(shop.paper.balance_of(payer.address()), 10_000 - COST);
+    assert_eq!(shop.paper.channel_of(&payer).claimed, Amount(COST));
+    let got = Shop::got(asked(&paper::refund(&payer, COST)).await.unwrap()).await;
+    assert_eq!(got.error(), "invalid_batch_settlement_evm_refund_no_balance");
+}
+
+#[tokio::test]
+async fn the_facilitator_judges_and_settles_payments_to_us() {
+    let shop = funded().await;
+    let kinds = shop.http.get(format!("{}/x402/supported", shop.url)).send().await.unwrap();
+    let kinds: Value = serde_json::from_str(&kinds.text().await.unwrap()).unwrap();
+    assert_eq!(kinds["kinds"][1]["scheme"], "batch-settlement");
+    let asked = |payment: &PaymentPayload| {
+        serde_json::json!({
+            "x402Version": 2, "paymentPayload": payment, "paymentRequirements": payment.accepted,
+        })
+    };
+    let payment = exact(1);
+    assert_eq!(shop.post("/x402/verify", asked(&payment)).await["isValid"], true);
+    let settled = shop.post("/x402/settle", asked(&payment)).await;
+    assert_eq!((&settled["success"], &settled["amount"]), (&true.into(), &"100".into()));
+    let spent = shop.post("/x402/verify", asked(&payment)).await;
+    assert_eq!(spent["invalidReason"], "invalid_exact_evm_nonce_already_used");
+    // A payment that was settled elsewhere buys nothing at the door.
+    let got = shop.ask("hi", Some(&payment)).await;
+    assert_eq!(got.error(), "invalid_exact_evm_nonce_already_used");
+    let mut stranger = exact(2);
+    stranger.accepted.pay_to = Address::repeat_byte(0x66);
+    let refused = shop.post("/x402/settle", asked(&stranger)).await;
+    assert_eq!(refused["errorReason"], "invalid_exact_evm_payload_recipient_mismatch");
+    let deposit = paper::batch_payment(&paper::payer(), 0, PRICE, Some(500));
+    let held = shop.post("/x402/verify", asked(&deposit)).await;
+    assert_eq!((&held["isValid"], &held["extra"]["balance"]), (&true.into(), &"0".into()));
+    let settled = shop.post("/x402/settle", asked(&deposit)).await;
+    assert_eq!(settled["extra"]["channelState"]["balance"], "500");
+    assert_eq!((shop.answers(), shop.paper.sent()), (0, 2));
+}
