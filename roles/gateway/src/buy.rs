@@ -26,7 +26,7 @@ use crate::http::{Gateway, now_s};
 use crate::keys::{Caller, Spending};
 use crate::lines::{Lines, short_body};
 use crate::openai::{Finish, Problem, Usage};
-use crate::pay::{Bill, Lease, PositionError, Seller};
+use crate::pay::{Bill, Lease, PositionError, Seller, Unsettled};
 use crate::route::{Candidate, NoRoute, Wanted, allowed_price, choose};
 use crate::store::Row;
 
@@ -36,9 +36,8 @@ const TRIES_MAX: usize = 3;
 /// Longest refusal, in bytes.
 const REFUSAL_BYTES_MAX: usize = 1 << 16;
 
-/// Times an order is handed to one provider at most: once, and again where another lane or the
-/// provider's word on the lane's position may mend what it refused.
-const HAND_INS_MAX: usize = 3;
+/// Lanes that an order tries at one provider at most; each rests for a while after it was refused.
+const LANES_TRIED_MAX: usize = 64;
 
 /// Vouchers on their way to a provider. It asks for one at a time.
 const TOP_UPS_MAX: usize = 4;
@@ -253,15 +252,21 @@ async fn hand_in(
     client: &mut Client,
 ) -> Turn {
     let mut refused = Problem::upstream("the provider refuses our payment channels");
+    let wait_max = gateway.purse.as_ref().map(|purse| purse.terms.lane_wait_max);
+    let deadline = Instant::now() + wait_max.unwrap_or_default();
+    let mut asked = false;
     let mut lease = match lane(gateway, buying, candidate, client).await {
         Ok(lease) => lease,
         Err(turn) => return turn,
     };
-    for _ in 0..HAND_INS_MAX {
+    for _ in 0..LANES_TRIED_MAX {
         let (reply, top_ups) =
             match submit(gateway, buying, candidate, client, lease.as_mut()).await {
                 Ok(submitted) => submitted,
-                Err(turn) => return turn,
+                Err(turn) => {
+                    leave(gateway, buying, candidate, lease.as_mut(), &[]);
+                    return turn;
+                }
             };
         if reply.status() == StatusCode::OK {
             client.accept();
@@ -273,11 +278,19 @@ async fn hand_in(
         drop(top_ups);
         let refusal = match refusal(reply, gateway.patience.accept_wait_max).await {
             Ok(refusal) => refusal,
-            Err(problem) => return Turn::Refused(problem),
+            Err(problem) => {
+                leave(gateway, buying, candidate, lease.as_mut(), &[]);
+                return Turn::Refused(problem);
+            }
         };
         refused = Problem::from(refusal.clone());
         let Some(paying) = lease.take() else { return Turn::Refused(refused) };
-        lease = match mend(gateway, candidate, paying, &refusal).await {
+        if Instant::now() >= deadline {
+            return Turn::Refused(refused);
+        }
+        let mended = mend(gateway, buying, candidate, paying, &refusal, asked).await;
+        asked |= matches!(mended, Mended::Lane(_));
+        lease = match mended {
             Mended::No => return Turn::Refused(refused),
             Mended::Lied(turn) => return turn,
             Mended::Lane(lease) if lease.affords(buying.bill(candidate).most()) => Some(*lease),
@@ -304,24 +317,25 @@ enum Mended {
     Lied(Turn),
 }
 
-/// Does what can be done about a provider that refused what `lease` pays.
+/// Does what can be done about a provider that refused what `lease` pays. Its word on the lane's
+/// position is asked for once: `asked` says whether it was.
 async fn mend(
     gateway: &Gateway,
+    buying: &Buying,
     candidate: &Candidate,
     mut lease: Lease,
     refusal: &Refusal,
+    asked: bool,
 ) -> Mended {
-    if !matches!(refusal, Refusal::Running { .. }) {
-        lease.refused();
+    if matches!(refusal, Refusal::Running { .. }) {
+        leave(gateway, buying, candidate, Some(&mut lease), &[]);
+        return Mended::No;
     }
+    lease.refused();
     match refusal {
-        Refusal::Voucher { .. } => match lease.ask().await {
+        Refusal::Voucher { .. } if !asked => match ask(gateway, candidate, &mut lease).await {
             Ok(()) => Mended::Lane(Box::new(lease)),
-            Err(PositionError::Unknown(_)) => Mended::No,
-            Err(PositionError::Lie(lie)) => {
-                end_session(gateway, candidate, lie.to_string(), None).await;
-                Mended::Lied(Turn::Next(Problem::receipt(lie)))
-            }
+            Err(turn) => Mended::Lied(turn),
         },
         Refusal::ChannelBusy { .. } => {
             lease.rest();
@@ -335,6 +349,41 @@ async fn mend(
     }
 }
 
+/// Asks the provider where a lane is. One that lies about it is left alone.
+async fn ask(gateway: &Gateway, candidate: &Candidate, lease: &mut Lease) -> Result<(), Turn> {
+    let Err(error) = lease.ask().await else { return Ok(()) };
+    Err(match error {
+        PositionError::Lie(_) | PositionError::Unproven { .. } => {
+            end_session(gateway, candidate, error.to_string(), None).await;
+            Turn::Next(Problem::receipt(error))
+        }
+        PositionError::Store(error) => Turn::Failed(Problem::storage(error)),
+        PositionError::Unknown(_) => Turn::Next(Problem::upstream(error.to_string())),
+    })
+}
+
+/// Remembers an order that was handed in and ends without a receipt, so that its provider can be
+/// asked for it.
+pub(crate) fn leave(
+    gateway: &Gateway,
+    buying: &Buying,
+    candidate: &Candidate,
+    lease: Option<&mut Lease>,
+    sent: &[u32],
+) {
+    let Some(lease) = lease.filter(|lease| lease.is_at_risk()) else { return };
+    lease.leave(Unsettled {
+        chain: gateway.chain,
+        hash: buying.hash,
+        order: buying.order.clone(),
+        signature: buying.signature,
+        model: Arc::clone(&buying.model),
+        draft: buying.draft.clone(),
+        offer: candidate.offer.clone(),
+        sent: sent.to_vec(),
+    });
+}
+
 /// A lane that pays `candidate` for the whole answer, if it is paid at all.
 async fn lane(
     gateway: &Gateway,
@@ -346,7 +395,7 @@ async fn lane(
         return Ok(None);
     };
     let most = buying.bill(candidate).most();
-    for _ in 0..HAND_INS_MAX {
+    for _ in 0..LANES_TRIED_MAX {
         let lease = tokio::select! {
             biased;
             () = client.news.closed() => return Err(Turn::Over),
@@ -355,14 +404,7 @@ async fn lane(
         };
         let mut lease = lease.map_err(|error| Turn::Next(error.into()))?;
         if lease.is_unsure() {
-            match lease.ask().await {
-                Ok(()) => {}
-                Err(PositionError::Lie(lie)) => {
-                    end_session(gateway, candidate, lie.to_string(), None).await;
-                    return Err(Turn::Next(Problem::receipt(lie)));
-                }
-                Err(error) => return Err(Turn::Next(Problem::upstream(error.to_string()))),
-            }
+            ask(gateway, candidate, &mut lease).await?;
         }
         if lease.affords(most) {
             return Ok(Some(lease));
@@ -397,6 +439,7 @@ async fn submit(
     client: &Client,
     lease: Option<&mut Lease>,
 ) -> Result<(Response, TopUps), Turn> {
+    let is_paid = lease.is_some();
     let (body, top_ups) = match lease {
         None => (Body::from(buying.submission.clone()), None),
         Some(lease) => {
@@ -417,8 +460,9 @@ async fn submit(
         .body(body);
     let reply = tokio::select! {
         biased;
-        // Hanging up cancels the order, in case it has arrived.
-        () = client.news.closed() => return Err(Turn::Over),
+        // Hanging up cancels the order, in case it has arrived. One that is paid is cancelled in
+        // words, once it is taken, so that there is a receipt for what it cost.
+        () = client.news.closed(), if !is_paid => return Err(Turn::Over),
         () = gateway.stopping.cancelled() => return Err(Turn::Failed(Problem::closing())),
         reply = timeout(gateway.patience.accept_wait_max, request.send()) => reply,
     };

@@ -10,7 +10,7 @@ use assay_protocol::{Amount, Answer, Finish as Ended};
 use axum::body::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use crate::buy::{Bought, Buying, Client, News, TopUps, Turn, end_session};
+use crate::buy::{Bought, Buying, Client, News, TopUps, Turn, end_session, leave};
 use crate::close::{CloseError, Lie, Ordered, close};
 use crate::http::Gateway;
 use crate::lines::{Lines, LinesError};
@@ -69,7 +69,14 @@ impl<'a> Delivery<'a> {
         Self { gateway, buying, candidate, client, lease, top_ups, text, stop: None, deadline }
     }
 
-    pub(crate) async fn run(mut self, mut lines: Lines) -> Turn {
+    pub(crate) async fn run(mut self, lines: Lines) -> Turn {
+        let turn = self.follow(lines).await;
+        let sent = self.text.output();
+        leave(self.gateway, self.buying, self.candidate, self.lease.as_mut(), sent);
+        turn
+    }
+
+    async fn follow(&mut self, mut lines: Lines) -> Turn {
         loop {
             let running = self.stop.is_none();
             let next_due = Instant::now() + self.gateway.patience.frame_wait_max;

@@ -36,8 +36,7 @@ pub(crate) enum LinesError {
 impl Lines {
     /// The frames in `reply`, for an answer of at most `tokens_max` tokens.
     pub(crate) fn new(reply: Response, tokens_max: u32) -> Self {
-        // A receipt and its wrapping; then for each token an id and a state, as JSON.
-        let line_bytes_max = (tokens_max as usize).saturating_mul(96).saturating_add(8192);
+        let line_bytes_max = line_bytes_max(tokens_max);
         Self { reply, bytes: Vec::new(), searched: 0, line_bytes_max }
     }
 
@@ -60,6 +59,12 @@ impl Lines {
             self.bytes.extend_from_slice(&chunk);
         }
     }
+}
+
+/// Longest sealed answer of at most `tokens_max` tokens, in bytes.
+pub(crate) fn line_bytes_max(tokens_max: u32) -> usize {
+    // A receipt and its wrapping; then for each token an id and a state, as JSON.
+    (tokens_max as usize).saturating_mul(96).saturating_add(8192)
 }
 
 /// A reply's body; `None` if it is longer than `max` bytes.

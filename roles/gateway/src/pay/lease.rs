@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use assay_protocol::wire::{Payment, TopUp};
 use assay_protocol::{Amount, ChannelId};
 
-use super::{AdoptError, Bill, DueError, Job, Lane, PositionError, Purse, Seller, Slot};
+use super::{AdoptError, Bill, DueError, Job, Lane, PositionError, Purse, Seller, Slot, Unsettled};
 use crate::store::{Row, StoreError};
 
 /// How long a lane rests on which its provider says another order runs.
@@ -20,6 +20,8 @@ pub(crate) struct Lease {
     url: String,
     pub(crate) id: ChannelId,
     lane: Lane,
+    /// The order after which it is unsure what was charged.
+    unsettled: Option<Arc<Unsettled>>,
     /// Most that the order may cost, once it is handed in, until there is a receipt.
     risk: Option<Amount>,
     rests: bool,
@@ -44,6 +46,7 @@ impl Lease {
             url: seller.url.clone(),
             id: slot.id,
             lane: slot.lane.clone(),
+            unsettled: slot.unsettled.clone(),
             risk: None,
             rests: false,
             doubted: false,
@@ -55,16 +58,33 @@ impl Lease {
         self.lane.is_unsure()
     }
 
-    /// Asks the provider where the channel is, and goes on from there.
+    /// Asks the provider where the channel is, and goes on from there. What it charged for an order
+    /// that ended without a receipt it has to show; only after a restart, when such orders are
+    /// forgotten here, its word is enough, within the lane's slack.
     pub(crate) async fn ask(&mut self) -> Result<(), PositionError> {
         let purse = Arc::clone(&self.purse);
-        match purse.position(&self.url, self.id).await? {
-            Some(position) => self.lane.adopt(&purse.at, &position)?,
-            None if self.lane.charged == Amount(0) => self.lane.settle(Amount(0)),
-            None => {
-                let (found, expected) = (Amount(0), self.lane.charged);
+        let Some(position) = purse.position(&self.url, self.id).await? else {
+            let (found, expected) = (Amount(0), self.lane.charged);
+            if found != expected {
                 return Err(AdoptError::Behind { found, expected }.into());
             }
+            self.lane.settle(found);
+            return Ok(());
+        };
+        let mut lane = self.lane.clone();
+        lane.adopt(&purse.at, &position)?;
+        let shown = match &self.unsettled {
+            Some(order) if lane.charged > self.lane.charged => {
+                Some((order.hash, order.answer(&purse.http, &self.url, self.line()).await?))
+            }
+            _ => None,
+        };
+        self.lane = lane;
+        if let Some((order, answer)) = shown {
+            tracing::info!(%order, price = %answer.receipt.price, "an answer that broke off is settled");
+            let rows =
+                vec![self.settle(answer.receipt.channel_after)?, Row::answer(order, &answer)?];
+            purse.store.keep(rows).await?;
         }
         Ok(())
     }
@@ -105,14 +125,25 @@ impl Lease {
         self.risk = None;
     }
 
+    /// The order ended without a receipt.
+    pub(crate) fn leave(&mut self, order: Unsettled) {
+        self.unsettled = Some(Arc::new(order));
+    }
+
     /// The provider says that another order runs on the channel.
     pub(crate) fn rest(mut self) {
         self.rests = true;
     }
 
-    /// The provider says that the channel holds less than is known here.
-    pub(crate) fn doubt_deposit(&mut self) {
-        self.doubted = true;
+    /// Whether an end now leaves doubt.
+    pub(crate) fn is_at_risk(&self) -> bool {
+        self.risk.is_some()
+    }
+
+    /// The provider says that the channel holds less than is known here: the deposit is gone, or so
+    /// new that it does not count there yet.
+    pub(crate) fn doubt_deposit(mut self) {
+        (self.doubted, self.rests) = (true, true);
     }
 
     /// Where a receipt has to go on.
@@ -124,7 +155,7 @@ impl Lease {
     /// Goes on from a receipt that was checked; gives what has to be kept with its answer.
     pub(crate) fn settle(&mut self, after: Amount) -> Result<Row, StoreError> {
         self.lane.settle(after);
-        self.risk = None;
+        (self.risk, self.unsettled) = (None, None);
         let mut accounts = self.purse.lock();
         let slot = accounts.get_mut(&self.lane.provider).and_then(|account| account.slot(self.id));
         let slot = slot.ok_or(StoreError::Stopped)?;
@@ -148,6 +179,7 @@ impl Drop for Lease {
         self.purse.change(self.lane.provider, |account| {
             let Some(slot) = account.slot(self.id) else { return };
             put(slot, &self.lane);
+            slot.unsettled = self.unsettled.take();
             slot.busy = false;
             slot.rests_until = self.rests.then(|| Instant::now() + REST);
             if self.doubted && !std::mem::replace(&mut slot.asked, true) {

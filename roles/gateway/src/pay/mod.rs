@@ -13,13 +13,14 @@ mod bank;
 mod fund;
 mod lane;
 mod lease;
+mod unsettled;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use assay_protocol::wire::{Accepts, Position};
-use assay_protocol::{Address, Amount, ChainId, ChannelId, Channels, Key};
+use assay_protocol::{Address, Amount, ChainId, ChannelId, Channels, Key, OrderHash};
 use reqwest::StatusCode;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +37,7 @@ pub use bank::Bank;
 use lane::{AdoptError, Lane};
 pub(crate) use lane::{Bill, DueError};
 pub(crate) use lease::{Lease, Line};
+pub(crate) use unsettled::Unsettled;
 
 /// Longest answer to a question for a channel's position, in bytes.
 const POSITION_BYTES_MAX: usize = 4 << 10;
@@ -73,6 +75,12 @@ pub(crate) enum PositionError {
     /// It said what cannot be.
     #[error("the provider's word on the channel's position is not so: {0}")]
     Lie(#[from] AdoptError),
+    /// It says that an answer was charged, and cannot show it.
+    #[error("the provider charged for order {order}, but {reason}")]
+    Unproven { reason: String, order: OrderHash },
+    /// The answer that it showed was not kept.
+    #[error("what the provider showed cannot be kept: {0}")]
+    Store(#[from] StoreError),
 }
 
 /// Who takes our orders, and how it is paid.
@@ -135,6 +143,8 @@ struct Slot {
     /// Counts its changes.
     change: u64,
     busy: bool,
+    /// The order after which nobody here knows what was charged.
+    unsettled: Option<Arc<Unsettled>>,
     /// The chain is being asked about it.
     asked: bool,
     rests_until: Option<Instant>,
@@ -212,7 +222,16 @@ impl Slot {
 
     fn new(at: &Channels, lane: Lane, change: u64) -> Self {
         let id = lane.id(at);
-        Self { id, lane, change, busy: false, asked: false, rests_until: None, returned: false }
+        Self {
+            id,
+            lane,
+            change,
+            busy: false,
+            unsettled: None,
+            asked: false,
+            rests_until: None,
+            returned: false,
+        }
     }
 
     fn is_free(&self, now: Instant) -> bool {

@@ -160,25 +160,93 @@ async fn who_takes_the_voucher_and_sends_nothing_gets_a_bounded_amount_and_no_re
     assert_eq!((amount(&silent["signed"]), amount(&silent["charged"])), (15, 0));
 }
 
-#[tokio::test]
-async fn an_answer_that_broke_off_is_settled_by_the_providers_word() {
-    let stage = paying(Pay::default()).await;
+/// Buys an answer that breaks off after two frames; gives the id of its order.
+async fn broken_off(stage: &Stage, lie: Option<Lie>) -> String {
     stage.providers[0].says("one two three");
-    stage.providers[0].change(|act| act.breaks_after = Some(2));
+    stage.providers[0].change(|act| (act.breaks_after, act.lie) = (Some(2), lie));
     let said = stage.chat(json!({"stream": true})).await;
-    assert!(said.events().last().unwrap().contains("upstream_error"));
-    // It charges what it delivered; its receipt was lost on the way.
-    let lane = &lanes(&stage).await[0];
-    let id: ChannelId = lane["channel"].as_str().unwrap().parse().unwrap();
-    assert!(amount(&lane["unsure"]) > 0);
-    {
-        let mut accounts = stage.providers[0].accounts.lock().unwrap();
-        let account = accounts.get_mut(&id).unwrap();
-        (account.charged, account.busy) = (7, false);
-    }
-    stage.providers[0].change(|act| act.breaks_after = None);
-    assert_eq!(bought(&stage).await.receipt.channel_before, Amount(7));
+    assert!(said.events().last().unwrap().contains("upstream_error"), "{}", said.body);
+    assert!(amount(&lanes(stage).await[0]["unsure"]) > 0);
+    stage.providers[0].says("the truth");
+    let first: Value = serde_json::from_str(said.events()[0]).unwrap();
+    first["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_answer_that_broke_off_is_settled_by_its_receipt() {
+    let stage = paying(Pay::default()).await;
+    let broken = broken_off(&stage, None).await;
+    let answer = bought(&stage).await;
+    let broken = stage.receipt(&broken).await;
+    assert_eq!(broken.text, "one two ");
+    assert_eq!(broken.receipt.channel_before, Amount(0));
+    assert_eq!(answer.receipt.channel_before, broken.receipt.channel_after);
     assert_eq!(amount(&lanes(&stage).await[0]["unsure"]), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_believed_to_be_charged_without_its_answer() {
+    for lie in [Lie::Unproven, Lie::OtherAnswer] {
+        let stage = paying(Pay::default()).await;
+        broken_off(&stage, Some(lie)).await;
+        let said = stage.chat(json!({})).await;
+        assert_eq!(said.error(), (502, "receipt_mismatch".into()), "{lie:?}: {}", said.body);
+        let listing = stage.get("/v1/providers").await.json();
+        assert!(listing["data"][0]["struck"].is_string(), "{listing}");
+        assert_eq!(stage.providers[0].orders(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_pays_for_what_it_asked_for() {
+    let stage = paying(Pay::default()).await;
+    stage.providers[0].says("one two three four");
+    stage.providers[0].change(|act| act.pace = Some(Arc::new(Semaphore::new(0))));
+    let request = stage.request(json!({})).send();
+    assert!(tokio::time::timeout(Duration::from_millis(200), request).await.is_err());
+    let charged = |said: &crate::stage::Said| said.json()["data"][0]["charged"] != "0";
+    let lanes = stage.until("/v1/lanes", charged).await.json();
+    assert_eq!(lanes["data"][0]["unsure"], "0");
+    assert_eq!(stage.providers[0].deletes(), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_killed_mid_answer_goes_on_where_its_provider_is() {
+    let mut stage = paying(Pay { prepay_max: 20, lanes_max: 1, ..Pay::default() }).await;
+    stage.providers[0].says("one two three four five six seven");
+    let first = bought(&stage).await;
+    stage.providers[0].change(|act| act.pace = Some(Arc::new(Semaphore::new(3))));
+    let mut reply = stage.request(json!({"stream": true})).send().await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("three") {
+        seen += std::str::from_utf8(&reply.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    // What a kill would leave: the file as it is while the answer runs.
+    stage.copy_store("killed");
+    drop(reply);
+    stage.until("/v1/lanes", |said| said.json()["data"][0]["busy"] == false).await;
+    let charged = stage.providers[0].account(first.receipt.channel).charged;
+    assert!(charged > first.receipt.channel_after.0);
+    stage.restart("killed").await;
+    stage.providers[0].says("the truth");
+    assert_eq!(bought(&stage).await.receipt.channel_before, Amount(charged));
+    assert_eq!(stage.vault.channels(), 1);
+}
+
+#[tokio::test]
+async fn a_deposit_that_does_not_count_yet_is_waited_for() {
+    let stage = paying(Pay { lanes_max: 1, ..Pay::default() }).await;
+    stage.providers[0].says("the answer is 2");
+    let young = Refusal::Deposit { found: Amount(0), expected: Amount(10) };
+    stage.providers[0].change(|act| act.refuse = Some(young));
+    let count = async {
+        while stage.providers[0].orders() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stage.providers[0].change(|act| act.refuse = None);
+    };
+    tokio::join!(count, bought(&stage));
+    assert_eq!(stage.vault.held(), 10_000);
 }
 
 #[tokio::test]

@@ -60,6 +60,10 @@ pub(crate) enum Lie {
     Greed,
     /// It takes the voucher and sends nothing.
     Silence,
+    /// It charges for an answer that broke off, and has none to show.
+    Unproven,
+    /// It charges for an answer that broke off, and shows another.
+    OtherAnswer,
 }
 
 /// How the next orders are answered.
@@ -121,6 +125,8 @@ pub(crate) struct Scripted {
     /// The chain and the credit given, if it is paid.
     pub(crate) paid: Option<(Arc<Vault>, u128)>,
     pub(crate) accounts: Mutex<HashMap<ChannelId, Account>>,
+    /// Answers whose streams broke off.
+    kept: Mutex<HashMap<OrderHash, Sealed>>,
 }
 
 impl Scripted {
@@ -142,11 +148,12 @@ impl Scripted {
             running_max,
             paid,
             accounts: Mutex::default(),
+            kept: Mutex::default(),
         });
         let router = Router::new()
             .route("/v1/offers", get(offers))
             .route("/v1/orders", post(submit))
-            .route("/v1/orders/{hash}", axum::routing::delete(cancel))
+            .route("/v1/orders/{hash}", axum::routing::delete(cancel).get(sealed))
             .route("/v1/channels/{id}", get(position))
             .with_state(Arc::clone(&provider));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -224,6 +231,16 @@ impl Scripted {
         let pieces = act.pieces.iter().cloned().chain([vec![EOS]]);
         for (index, piece) in pieces.enumerate() {
             if act.breaks_after == Some(index) {
+                if tab.is_some() {
+                    let hash = submission.order.hash(CHAIN);
+                    if act.lie == Some(Lie::OtherAnswer) {
+                        output[0] ^= 1;
+                    }
+                    let sealed = self.seal(submission, &ending, output, None, tab);
+                    if act.lie != Some(Lie::Unproven) {
+                        self.kept.lock().unwrap().insert(hash, sealed);
+                    }
+                }
                 return;
             }
             if let Some(pace) = &act.pace {
@@ -444,6 +461,16 @@ async fn offers(Shared(provider): Shared<Arc<Scripted>>) -> Json<Offers> {
         running_max: provider.running_max,
         accepts: provider.accepts(),
     })
+}
+
+async fn sealed(
+    Shared(provider): Shared<Arc<Scripted>>,
+    Path(hash): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Sealed>, StatusCode> {
+    assert!(headers["authorization"].to_str().unwrap().starts_with("Bearer 0x"));
+    let kept = provider.kept.lock().unwrap();
+    kept.get(&hash.parse().unwrap()).cloned().map(Json).ok_or(StatusCode::NOT_FOUND)
 }
 
 async fn position(

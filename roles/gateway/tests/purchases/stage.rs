@@ -200,6 +200,11 @@ impl Stage {
         stage
     }
 
+    /// Copies the file of answers, as it is now.
+    pub(crate) fn copy_store(&self, name: &str) {
+        std::fs::copy(&self.config.store, self.config.store.with_file_name(name)).unwrap();
+    }
+
     /// Stops the gateway and starts another in its place, with the file `store`.
     pub(crate) async fn restart(&mut self, store: &str) {
         self.shutdown.cancel();
