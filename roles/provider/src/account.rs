@@ -26,6 +26,13 @@ pub(crate) struct Account {
     /// What of it is known to be claimed on the chain, base units.
     #[serde(default)]
     pub(crate) claimed: Amount,
+    /// Whether that changed since its till was last told to look: the dispute window of what is claimed
+    /// begins when it does.
+    #[serde(default)]
+    pub(crate) unseen: bool,
+    /// When its till last looked, by the chain's clock, Unix seconds.
+    #[serde(default)]
+    pub(crate) seen_at: u64,
     /// Up to where its till is known to have paid out, base units.
     #[serde(default)]
     pub(crate) paid_out: Amount,
@@ -38,6 +45,16 @@ impl Account {
     /// Where the channel is, for its buyer.
     pub(crate) fn position(&self) -> Position {
         Position { charged: self.charged, voucher: self.voucher }
+    }
+
+    /// What may be claimed in all: what was delivered and is paid.
+    pub(crate) fn earned(&self) -> Amount {
+        self.charged.min(self.voucher.claimable)
+    }
+
+    /// What of it is not claimed yet.
+    pub(crate) fn unclaimed(&self) -> Amount {
+        Amount(self.earned().0.saturating_sub(self.claimed.0))
     }
 
     /// Takes a voucher, unless it is lower than the one before.
@@ -211,7 +228,7 @@ impl Backing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use assay_chain::Withdrawal;
     use assay_protocol::{B256, ChainId, Key, Signature};
     use proptest::prelude::*;
@@ -243,6 +260,21 @@ mod tests {
             token: Address::repeat_byte(3),
             withdraw_delay: 900,
             salt: B256::ZERO,
+        }
+    }
+
+    /// A channel that was charged so much, with a voucher for `claimable`.
+    pub(crate) fn account(charged: u128, claimable: u128) -> Account {
+        let voucher = TopUp { claimable: Amount(claimable), signature: Signature([0; 65]) };
+        Account {
+            channel: channel(),
+            charged: Amount(charged),
+            voucher,
+            claimed: Amount(0),
+            unseen: false,
+            seen_at: 0,
+            paid_out: Amount(0),
+            leaving: false,
         }
     }
 

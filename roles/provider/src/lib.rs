@@ -9,13 +9,14 @@
 //! the engine's deltas into frames, `seal` makes the receipt, `store` keeps that.
 //!
 //! The way of the money: `account` holds the rules, `lanes` says which channel pays for which order,
-//! `tab` is one order's payment while it runs. Behind that, `watch` and `bank` look at the chain: no
-//! answer waits for it, except the first on a channel.
+//! `tab` is one order's payment while it runs. Behind that, `watch` looks at the chain through a `bank`,
+//! and `collect` gets the money: no answer waits for the chain, except the first on a channel.
 
 mod account;
 mod admit;
 mod bank;
 mod body;
+mod collect;
 mod http;
 mod intake;
 mod lanes;
@@ -41,6 +42,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use bank::{Asked, Bank, Reading};
+pub use collect::Collecting;
 use http::Seller;
 pub use store::{Open, StoreError};
 
@@ -77,7 +79,8 @@ pub struct Payment {
     /// Which channels are taken, and how far buyers are trusted. `credit_max` is also the most that a
     /// crash can cost: what is worth more is on disk before it is delivered.
     pub accepts: Accepts,
-    /// The chain that keeps the channels.
+    /// The chain that keeps the channels. Its account is the receiver authorizer of `accepts`, and the
+    /// owner has appointed it to post.
     pub bank: Arc<dyn Bank>,
     /// Blocks after which a deposit counts; zero where blocks are final.
     pub confirmations: u64,
@@ -86,6 +89,8 @@ pub struct Payment {
     /// Time between two looks at the chain. A payer's withdrawal is noticed that late, so it must be
     /// short beside the shortest withdrawal delay.
     pub watch_every: Duration,
+    /// When receipts are posted and vouchers claimed.
+    pub collecting: Collecting,
 }
 
 /// A model on sale.
@@ -181,7 +186,12 @@ pub async fn run_with_store(
             watch::watch(lanes.clone(), seller.store.clone(), &leaving, stop.clone()).await;
         }
     };
-    tokio::join!(served, drained, watched);
+    let collected = async {
+        if let Some(lanes) = &seller.lanes {
+            collect::collect(lanes.payment(), &seller.store, &leaving, stop.clone()).await;
+        }
+    };
+    tokio::join!(served, drained, watched, collected);
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! One commit costs a flush of the disk, whatever it holds. So changes that come while a commit
 //! runs wait and share the next one, and the disk's latency does not limit how many answers finish.
 
+mod posted;
 mod tables;
 
 use std::path::PathBuf;
@@ -13,6 +14,9 @@ use assay_protocol::OrderHash;
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 use tokio::sync::oneshot;
 
+pub(crate) use posted::{
+    Accounts, Period, accounts, drop_period, last_period, receipts, set_period,
+};
 pub(crate) use tables::{
     Begun, Kept, Left, account, begin, checkpoint, forget, kept, left, mark, meta, seal, set_meta,
     update,

@@ -8,8 +8,8 @@
 //! | `lanes` | channel | the order that runs on it |
 //! | `begun` | order | [`Begun`], JSON |
 //! | `pieces` | order, place of the first token (4 bytes, big-endian) | tokens and states, 36 bytes each |
-//! | `line` | number | [`Line`], JSON: the receipts that moved a channel, as they were sealed |
-//! | `periods` | number | [`Period`], JSON: what was posted, or is being posted |
+//! | `line` | channel, position after (16 bytes, big-endian) | [`Line`], JSON: the receipts that moved it |
+//! | `periods` | number on the chain | [`Period`](super::Period), JSON |
 //! | `meta` | name | a number |
 
 use assay_protocol::wire::{Sealed, TopUp};
@@ -21,17 +21,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use super::posted::{Line, append};
 use crate::account::Account;
 
 type Words = TableDefinition<'static, [u8; 32], &'static [u8]>;
-type Numbered = TableDefinition<'static, u64, &'static [u8]>;
 
 const KEPT: Words = TableDefinition::new("kept");
-const CHANNELS: Words = TableDefinition::new("channels");
+pub(super) const CHANNELS: Words = TableDefinition::new("channels");
 const LANES: TableDefinition<'_, [u8; 32], [u8; 32]> = TableDefinition::new("lanes");
 const BEGUN: Words = TableDefinition::new("begun");
 const PIECES: TableDefinition<'_, [u8; 36], &[u8]> = TableDefinition::new("pieces");
-const LINE: Numbered = TableDefinition::new("line");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// Bytes of one token and the state after it in a piece.
@@ -84,18 +83,6 @@ pub(crate) struct Left {
     pub(crate) states: Vec<B256>,
 }
 
-/// A receipt that moved a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Line {
-    pub(crate) order: OrderHash,
-    /// What was signed.
-    pub(crate) digest: B256,
-    pub(crate) channel: ChannelId,
-    pub(crate) before: Amount,
-    pub(crate) after: Amount,
-}
-
 /// The answer to `order`, if there is one.
 pub(crate) fn kept(read: &ReadTransaction, order: OrderHash) -> Result<Option<Kept>, StoreError> {
     word(read, KEPT, order.0.0, "answer")
@@ -125,6 +112,8 @@ pub(crate) fn begin(
         charged: begun.charged,
         voucher,
         claimed: begun.charged,
+        unseen: false,
+        seen_at: 0,
         paid_out: begun.charged,
         leaving: false,
     });
@@ -186,9 +175,7 @@ pub(crate) fn seal(
     let (channel, before, after) = (receipt.channel, receipt.channel_before, receipt.channel_after);
     update(write, channel, |account| account.charged = account.charged.max(after))?;
     if before < after {
-        let mut line = write.open_table(LINE)?;
-        let next = line.last()?.map_or(0, |(number, _)| number.value() + 1);
-        put(&mut line, next, &Line { order, digest, channel, before, after })?;
+        append(write, channel, &Line { order, digest, before, after })?;
     }
     forget(write, order, channel)
 }
@@ -264,7 +251,7 @@ fn piece(order: OrderHash, place: u32) -> [u8; 36] {
 }
 
 /// A table that may not be there yet.
-fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, StoreError> {
+pub(super) fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, StoreError> {
     match opened {
         Ok(table) => Ok(Some(table)),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -282,12 +269,15 @@ fn word<T: DeserializeOwned>(
     table.get(key)?.map(|bytes| parse(bytes.value(), what)).transpose()
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, StoreError> {
+pub(super) fn parse<T: DeserializeOwned>(
+    bytes: &[u8],
+    what: &'static str,
+) -> Result<T, StoreError> {
     serde_json::from_slice(bytes)
         .map_err(|error| StoreError::Format { what, reason: error.to_string() })
 }
 
-fn put<'k, K: redb::Key + 'static>(
+pub(super) fn put<'k, K: redb::Key + 'static>(
     table: &mut Table<'_, K, &'static [u8]>,
     key: impl std::borrow::Borrow<K::SelfType<'k>>,
     value: &impl Serialize,

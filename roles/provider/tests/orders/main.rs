@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bank;
+mod collected;
+mod crash;
 mod hostile;
 mod paid;
 mod script;

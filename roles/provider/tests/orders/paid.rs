@@ -9,7 +9,7 @@ use assay_protocol::{
     Address, Amount, B256, Channel, ChannelId, Channels, Finish, Key, Signature, Voucher,
     wire::Submission,
 };
-use assay_provider::Payment;
+use assay_provider::{Collecting, Payment};
 
 use crate::bank::{CONTRACT, Ledger};
 use crate::script::{CHAIN, Disk, EOS, Lines, Script, Stage, checked, order, provider_key};
@@ -42,6 +42,7 @@ pub(crate) fn payment(ledger: &Ledger) -> Payment {
         confirmations: 0,
         voucher_wait_max: LONG,
         watch_every: Duration::from_millis(20),
+        collecting: Collecting { every: LONG, coin_price: Amount(0), parts_min: 1 },
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -86,11 +86,15 @@ impl Backend for Script {
     }
 }
 
-/// A disk in memory that can be full.
+/// A disk in memory that can be full, from some write on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     bytes: Arc<Mutex<Vec<u8>>>,
     pub(crate) full: Arc<AtomicBool>,
+    /// Writes and syncs so far.
+    pub(crate) writes: Arc<AtomicU64>,
+    /// After how many of them it is full; zero: never.
+    pub(crate) full_after: Arc<AtomicU64>,
 }
 
 impl Disk {
@@ -99,8 +103,16 @@ impl Disk {
         Open::with(move || Database::builder().create_with_backend(disk.clone()))
     }
 
+    /// The disk as another process finds it, with room again.
+    pub(crate) fn left(&self) -> Self {
+        let bytes = self.bytes.lock().unwrap().clone();
+        Self { bytes: Arc::new(Mutex::new(bytes)), ..Self::default() }
+    }
+
     fn check(&self) -> io::Result<()> {
-        if self.full.load(Ordering::SeqCst) {
+        let writes = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
+        let most = self.full_after.load(Ordering::SeqCst);
+        if self.full.load(Ordering::SeqCst) || (most > 0 && writes > most) {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left"));
         }
         Ok(())
@@ -218,15 +230,20 @@ impl Stage {
 
     /// Hands an order in and stays on the line: its lines, and where top-ups go.
     pub(crate) async fn talk(&self, submission: &Submission) -> (Lines, TopUps) {
+        self.try_talk(submission).await.expect("the order is taken")
+    }
+
+    /// As `talk`, of a provider that may refuse or not be there.
+    pub(crate) async fn try_talk(&self, submission: &Submission) -> Option<(Lines, TopUps)> {
         let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Vec<u8>, io::Error>>(8);
         let mut line = serde_json::to_vec(submission).unwrap();
         line.push(b'\n');
         sender.send(Ok(line)).await.unwrap();
         let body = reqwest::Body::wrap_stream(ReceiverStream::new(receiver));
         let request = self.http.post(format!("{}/v1/orders", self.url)).body(body);
-        let reply = request.send().await.unwrap();
-        assert_eq!(reply.status().as_u16(), 200);
-        (Lines { reply, bytes: Vec::new() }, TopUps(sender))
+        let reply = request.send().await.ok()?;
+        let lines = Lines { reply, bytes: Vec::new() };
+        (lines.reply.status().as_u16() == 200).then_some((lines, TopUps(sender)))
     }
 
     /// Hands an order in and reads to its end.
@@ -240,19 +257,24 @@ impl Stage {
         request.send().await.unwrap().status().as_u16()
     }
 
+    /// The sealed answer, if there is one.
+    pub(crate) async fn try_sealed(&self, submission: &Submission) -> Option<Sealed> {
+        let url = format!("{}/v1/orders/{}", self.url, hash(submission));
+        let request = self.http.get(url).bearer_auth(submission.signature);
+        let reply = request.send().await.unwrap();
+        reply.status().is_success().then_some(())?;
+        Some(reply.json().await.unwrap())
+    }
+
     /// The sealed answer, once there is one.
     pub(crate) async fn sealed(&self, submission: &Submission) -> Sealed {
-        let hash = hash(submission);
         for _ in 0..500 {
-            let url = format!("{}/v1/orders/{hash}", self.url);
-            let request = self.http.get(url).bearer_auth(submission.signature);
-            let reply = request.send().await.unwrap();
-            if reply.status().is_success() {
-                return reply.json().await.unwrap();
+            if let Some(sealed) = self.try_sealed(submission).await {
+                return sealed;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("order {hash} is not sealed in time");
+        panic!("order {} is not sealed in time", hash(submission));
     }
 }
 
