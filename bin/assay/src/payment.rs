@@ -6,6 +6,7 @@ use std::time::Duration;
 use assay_chain::{Chain, Contract};
 use assay_protocol::wire::Accepts;
 use assay_protocol::{Address, Amount, Key};
+use assay_provider::Collecting;
 
 use crate::embedded::Embedded;
 use crate::failure::Outcome;
@@ -29,6 +30,10 @@ const WITHDRAW_DELAY: u64 = 900;
 const VOUCHER_WAIT_MAX: Duration = Duration::from_secs(15);
 /// How often a provider looks at the chain.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
+/// How often a provider posts receipts and claims vouchers, as far as they are worth it.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
+/// A provider waits until gas, at an ASY for a coin, costs a fiftieth of what it brings.
+const GAS_PARTS_MIN: u32 = 50;
 
 /// What both sides have to agree on.
 struct Deployment {
@@ -70,6 +75,11 @@ pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider
         confirmations: 0,
         voucher_wait_max: VOUCHER_WAIT_MAX,
         watch_every: WATCH_EVERY,
+        collecting: Collecting {
+            every: COLLECT_EVERY,
+            coin_price: Amount(ASY),
+            parts_min: GAS_PARTS_MIN,
+        },
     })
 }
 
