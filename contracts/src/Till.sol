@@ -49,20 +49,16 @@ contract Till is ITill, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ITill
-    function release(ChannelConfig calldata config) external nonReentrant returns (uint128 amount) {
-        (bytes32 channel,) = _open(config);
-        uint48 then = _windowAgo();
-        uint128 claimed = seen(channel, then);
-        uint128 covered = receipts.covered(provider(), channel, then);
-        Account storage account = _accounts[channel];
-        uint128 from = account.frontier;
-        uint128 until = claimed < covered ? claimed : covered;
-        if (until <= from) return 0;
+    function release(ChannelConfig calldata config) external nonReentrant returns (uint128) {
+        return _release(config);
+    }
 
-        amount = until - from - _taken[channel].takenWithin(from, until);
-        account.frontier = until;
-        _taken[channel].forget(until);
-        if (amount != 0) _divide(channel, config.token, amount);
+    /// @inheritdoc ITill
+    function releaseAll(ChannelConfig[] calldata configs) external nonReentrant returns (uint128[] memory amounts) {
+        amounts = new uint128[](configs.length);
+        for (uint256 i; i < configs.length; ++i) {
+            amounts[i] = _release(configs[i]);
+        }
     }
 
     /// @inheritdoc ITill
@@ -144,6 +140,23 @@ contract Till is ITill, ReentrancyGuardTransient {
     function provider() public view returns (address) {
         require(address(this) != _code, NotATill());
         return address(bytes20(Clones.fetchCloneArgs(address(this))));
+    }
+
+    /// See `ITill.release`.
+    function _release(ChannelConfig calldata config) private returns (uint128 amount) {
+        (bytes32 channel,) = _open(config);
+        uint48 then = _windowAgo();
+        uint128 claimed = seen(channel, then);
+        uint128 covered = receipts.covered(provider(), channel, then);
+        Account storage account = _accounts[channel];
+        uint128 from = account.frontier;
+        uint128 until = claimed < covered ? claimed : covered;
+        if (until <= from) return 0;
+
+        amount = until - from - _taken[channel].takenWithin(from, until);
+        account.frontier = until;
+        _taken[channel].forget(until);
+        if (amount != 0) _divide(channel, config.token, amount);
     }
 
     /// Checks that the channel pays this Till, notes what is claimed now, and gives verdicts what of it is theirs.

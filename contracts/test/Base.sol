@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.28;
 
+/// @notice What a call took.
+struct CallGas {
+    uint64 gasLimit;
+    uint64 gasTotalUsed;
+    uint64 gasMemoryUsed;
+    int64 gasRefunded;
+    uint64 gasRemaining;
+}
+
 /// @notice The cheat codes of forge that our tests use: calls to this address are answered by the test runner.
 interface Vm {
     struct Log {
@@ -55,6 +64,7 @@ interface Vm {
     function assume(bool condition) external pure;
 
     // Gas.
+    function lastCallGas() external view returns (CallGas memory);
     function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256 gas);
     function snapshotValue(string calldata group, string calldata name, uint256 value) external;
     function pauseGasMetering() external;

@@ -437,4 +437,24 @@ contract TillTest is TillFixture {
         tills.open(buyer);
         vm.snapshotGasLastCall("Tills", "open");
     }
+
+    function test_many_channels_are_released_at_once_as_each_would_be() public {
+        ChannelConfig[] memory configs = new ChannelConfig[](3);
+        for (uint256 payer; payer < 3; ++payer) {
+            configs[payer] = open(payer);
+            claimUnseen(payer, uint128(1000 * (payer + 1)));
+        }
+        coverUpTo(0, 1000);
+        coverUpTo(1, 500);
+        uint128[] memory amounts = till.releaseAll(configs);
+        assertEq(amounts[0] + amounts[1] + amounts[2], 0);
+        skip(disputeWindow);
+        amounts = till.releaseAll(configs);
+        assertEq(amounts[0], 1000);
+        assertEq(amounts[1], 500);
+        assertEq(amounts[2], 0);
+        configs[1].receiver = address(this);
+        vm.expectRevert(abi.encodeWithSelector(ITill.NotMyChannel.selector, address(this), address(till)));
+        till.releaseAll(configs);
+    }
 }

@@ -4,7 +4,8 @@
 //! format, lints, the workspace's tests, and foreign clients against the binary. `--no-sdk` leaves
 //! out what needs npm or Python: contracts and clients. `cargo xtask contracts` and `cargo xtask sdk`
 //! run only those. `cargo xtask bench` measures this machine, `bench chain` the chain on it; with the
-//! folder `GeneralStateTests` of ethereum/tests it counts those cases too.
+//! folder `GeneralStateTests` of ethereum/tests it counts those cases too. `bench settle` keeps what an
+//! answer costs on the chain.
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does")]
 
 mod bench;
@@ -17,8 +18,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str =
-    "usage: cargo xtask test [--no-sdk] | contracts | sdk | bench [chain [GeneralStateTests]]";
+const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | sdk | bench [settle | chain [GeneralStateTests]]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         ["sdk"] => sdk::run(),
         ["bench"] => bench::run(),
         ["bench", "chain"] => bench::chain::run(None),
+        ["bench", "settle"] => bench::settle::run(),
         ["bench", "chain", tests] => bench::chain::run(Some(tests)),
         _ => {
             eprintln!("{USAGE}");

@@ -103,6 +103,10 @@ interface ITill {
     /// @return amount Base units of the channel's token that were divided; zero is no error.
     function release(ChannelConfig calldata config) external returns (uint128 amount);
 
+    /// @notice As `release`, for many channels at less cost for each. All or none: one that pays somebody else reverts.
+    /// @return amounts What was divided of each.
+    function releaseAll(ChannelConfig[] calldata configs) external returns (uint128[] memory amounts);
+
     /// @notice Takes what a wrong receipt moved, from `channelBefore` to `channelAfter`, and gives it to `to`. Only
     /// the arbiter.
     /// @dev Positions that are already paid to anyone are left out, so no position is ever given twice; the same

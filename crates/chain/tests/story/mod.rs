@@ -161,7 +161,7 @@ async fn paid(url: &str, book: &AddressBook, admin: &Chain, owner: Address) {
     selling.release(&channel).await.unwrap();
     assert_eq!(selling.asy_of(owner).await.unwrap(), held);
     tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
-    selling.release(&channel).await.unwrap();
+    selling.release_all(channel.receiver, std::slice::from_ref(&channel)).await.unwrap();
     let earned = selling.asy_of(owner).await.unwrap().0 - held.0;
     assert_eq!(earned, price.0 * 93 / 100);
     assert_eq!(selling.asy_of(Address::repeat_byte(0xa2)).await.unwrap().0, price.0 * 2 / 100);
