@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 
 /// Where the money of channels is: a chain, or a test's memory.
 pub trait Bank: std::fmt::Debug + Send + Sync {
-    /// Where the till of `provider` is or will be: whom channels must pay so that money moves by
-    /// receipts only.
+    /// Where the till of who answers for `provider`'s signatures is or will be: whom channels must pay
+    /// so that money moves by receipts only.
     fn till(&self, provider: Address) -> BoxFuture<'_, Result<Address, ChainError>>;
 
     /// Puts `amount` base units into a channel of ours, creating it if need be. Done once it is in
@@ -40,7 +40,11 @@ pub trait Bank: std::fmt::Debug + Send + Sync {
 
 impl Bank for Chain {
     fn till(&self, provider: Address) -> BoxFuture<'_, Result<Address, ChainError>> {
-        Box::pin(self.till_of(provider))
+        Box::pin(async move {
+            // Who is registered signs offers and receipts with an operator's key, and is paid as owner.
+            let owner = self.owner_of(provider).await?;
+            self.till_of(owner.unwrap_or(provider)).await
+        })
     }
 
     fn deposit<'a>(
