@@ -66,7 +66,11 @@ impl Purse {
         while let Some(job) = jobs.recv().await {
             match job {
                 Job::Open(seller, most) => {
-                    let opened = self.open_lane(&seller, most).await;
+                    let opened = if self.is_missed(&seller) {
+                        self.open_lane(&seller, most).await
+                    } else {
+                        Ok(())
+                    };
                     self.change(seller.provider, |account| {
                         account.opening -= 1;
                         account.note(opened);
@@ -104,6 +108,15 @@ impl Purse {
             }
             account.note(result);
         });
+    }
+
+    /// Whether another lane to `seller` is still wanted: those who waited when it was asked for may
+    /// have been served meanwhile.
+    fn is_missed(&self, seller: &Seller) -> bool {
+        let mut accounts = self.lock();
+        let account = accounts.entry(seller.provider).or_default();
+        account.waiting.iter().any(|waiting| !waiting.given.is_closed())
+            || !account.slots.iter().any(|slot| slot.usable(&seller.accepts))
     }
 
     /// Opens the next lane to `seller`, or finds one that was opened before its store was lost.

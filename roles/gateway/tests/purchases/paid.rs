@@ -341,3 +341,20 @@ async fn a_provider_that_is_paid_elsewhere_is_no_candidate() {
     assert_eq!(said.error(), (502, "upstream_error".into()));
     assert!(said.body.contains("stopped paying"), "{}", said.body);
 }
+
+#[tokio::test]
+async fn a_burst_opens_no_more_lanes_than_it_still_needs() {
+    let setup = Setup {
+        running_max: 64,
+        requests_max: 64,
+        pay: Some(Pay { lanes_max: 64, ..Pay::default() }),
+        ..Setup::default()
+    };
+    let stage = Stage::new(setup).await;
+    stage.providers[0].says("one");
+    join_all((0..40).map(|_| bought(&stage))).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // A block takes as long as several answers, so most of the burst is served before more lanes are.
+    let opened = stage.vault.channels();
+    assert!((2..40).contains(&opened), "{opened}");
+}
