@@ -7,13 +7,14 @@
 //!
 //! The way of a request, in reading order: `http` reads it, unless it comes from a web page that
 //! `origin` does not trust, and `openai` makes our words of it, `draft` turns it into an order for
-//! a model of the `catalogue` (`prompt` makes tokens of its messages), `route` chooses among the offers in the `directory`, `buy` hands
-//! the order in and `delivery` passes text on (`text` decides how much of it, `lines` reads the
-//! provider's words), `close` checks the receipt, and `store` keeps the answer. `jsonrpc` is
-//! another door to the same.
+//! a model of the `catalogue` (`prompt` makes tokens of its messages), `route` chooses among the
+//! offers in the `directory`, `buy` hands the order in and `delivery` passes text on (`text` decides
+//! how much of it, `lines` reads the provider's words), `close` checks the receipt, and `store` keeps
+//! the answer. `jsonrpc` and `x402` are other doors to the same.
 //!
-//! Where clients need a key, `keys` knows what each may spend. Where providers are paid, `pay` holds the money: an order takes a lane, a channel to its provider,
-//! for itself, and a voucher goes with it. What its answer costs is kept together with the answer.
+//! Where clients need a key, `keys` knows what each may spend. Where providers are paid, `pay` holds
+//! the money: an order takes a lane, a channel to its provider, for itself, and a voucher goes with
+//! it. What its answer costs is kept together with the answer.
 
 mod buy;
 mod catalogue;
