@@ -118,3 +118,59 @@ impl Lines {
         self.rest = Vec::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use assay_protocol::{Amount, Signature};
+    use futures_util::stream;
+
+    use super::*;
+
+    fn top_up(claimable: u128) -> String {
+        let top_up = TopUp { claimable: Amount(claimable), signature: Signature([1; 65]) };
+        serde_json::to_string(&top_up).unwrap()
+    }
+
+    /// What is heard of a body that comes in these chunks; `broken`: and then breaks off.
+    async fn check(chunks: &[&str], broken: bool, expected: (&str, &[&str])) {
+        let chunks = chunks.iter().map(|chunk| Ok(Bytes::copy_from_slice(chunk.as_bytes())));
+        let end = broken.then(|| Err(std::io::Error::other("gone")));
+        let all: Vec<Result<Bytes, std::io::Error>> = chunks.chain(end).collect();
+        let mut lines = Lines::new(Body::from_stream(stream::iter(all)));
+        let mut first = Vec::new();
+        while let Ok(Some(chunk)) = lines.first().await {
+            first.extend(chunk);
+        }
+        assert_eq!(String::from_utf8_lossy(&first), expected.0);
+        let mut heard = Vec::new();
+        while !lines.ended() {
+            heard.push(match lines.next().await {
+                Heard::TopUp(top_up) => top_up.claimable.to_string(),
+                Heard::Ended => "ended".into(),
+                Heard::Broken => "broken".into(),
+            });
+        }
+        assert_eq!(heard, expected.1);
+    }
+
+    #[tokio::test]
+    async fn the_first_line_is_the_submission_and_the_others_are_top_ups() {
+        check(&["{}"], false, ("{}", &[])).await;
+        check(&["{", "}\n"], false, ("{}", &["ended"])).await;
+        let two = format!("{{}}\n{}\n\n {}", top_up(7), top_up(8));
+        check(&[&two], false, ("{}", &["7", "8"])).await;
+        let (early, late) = two.split_at(20);
+        check(&[early, late, "\n"], false, ("{}", &["7", "8", "ended"])).await;
+        check(&[early, late, "\n"], true, ("{}", &["7", "8", "broken"])).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_no_top_up_ends_the_talk() {
+        let later = top_up(9);
+        check(&["{}\n{\"claimable\":9}\n", &later], false, ("{}", &["ended"])).await;
+        let blank = " \n".repeat(100_000);
+        check(&["{}\n", &blank, &later], false, ("{}", &["9"])).await;
+        let long = "1".repeat(TOP_UP_BYTES_MAX);
+        check(&["{}\n", &long, &later], false, ("{}", &["ended"])).await;
+    }
+}

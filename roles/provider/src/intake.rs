@@ -6,9 +6,10 @@ use std::time::Duration;
 use assay_protocol::wire::{Frame, Payment as Offered, Refusal, Sealed, Submission, TopUp};
 use assay_protocol::{Amount, Channel, ChannelId, Finish, OrderHash};
 use axum::body::Body;
+use redb::ReadTransaction;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::account::{Tab, accept_channel, accept_voucher};
+use crate::account::{Account, Tab, accept_channel, accept_voucher};
 use crate::admit::{admit, recognise};
 use crate::body::Lines;
 use crate::http::Seller;
@@ -168,12 +169,7 @@ async fn open(
 ) -> Result<Paid, Refusal> {
     let Pays { lanes, id, channel, voucher } = pays;
     let mut lane = lanes.take(id)?;
-    settle_lane(seller, &lane).await?;
-    let account = seller
-        .store
-        .read(move |read| store::account(read, id))
-        .await
-        .map_err(|error| storage(&error))?;
+    let account = account(seller, &lane).await?;
     let due = account.as_ref().map_or(0, |account| account.charged.0).saturating_add(least.0);
     let backing = lane.look(voucher.claimable.max(Amount(due))).await?;
     // Of a channel that is new here, what was claimed before was for answers that are forgotten.
@@ -195,16 +191,26 @@ async fn open(
     })
 }
 
-/// Seals what a crash or a failed disk left of an answer that the channel paid for.
-async fn settle_lane(seller: &Seller, lane: &Lane) -> Result<(), Refusal> {
+/// What the lane's channel is to this provider. What a crash or a failed disk left of an answer that it
+/// paid for is sealed, and charged, first.
+async fn account(seller: &Seller, lane: &Lane) -> Result<Option<Account>, Refusal> {
+    let (id, store) = (lane.id, &seller.store);
+    let look = move |read: &ReadTransaction| {
+        Ok((store::account(read, id)?, store::left(read, Some(id))?.is_empty()))
+    };
+    let (account, settled) = store.read(look).await.map_err(|error| storage(&error))?;
+    if settled {
+        return Ok(account);
+    }
     let served = |begun: &Begun| seller.models.get(&begun.model).cloned();
-    let stuck = settle_left(&seller.store, Some(lane.id), served, &seller.signer)
+    let stuck = settle_left(store, Some(id), served, &seller.signer)
         .await
         .map_err(|error| storage(&error))?;
     if stuck > 0 {
-        return Err(Refusal::ChannelBusy { channel: lane.id });
+        return Err(Refusal::ChannelBusy { channel: id });
     }
-    Ok(())
+    let account = store.read(move |read| store::account(read, id)).await;
+    account.map_err(|error| storage(&error))
 }
 
 /// Reads a submission and recognises its order, within bounds of bytes, number and time.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use assay_protocol::wire::Refusal;
 use assay_protocol::{Amount, ChainId, ChannelId, Channels};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::Payment;
 use crate::account::Backing;
@@ -186,14 +186,12 @@ impl Lane {
     pub(crate) async fn look(&mut self, needed: Amount) -> Result<Backing, Refusal> {
         let age = self.age();
         let known = *self.backing.borrow_and_update();
-        let fresh = age.is_some_and(|age| {
-            age < LOOK_AGAIN || (known.confirmed >= needed && age < self.lanes.blind_max())
-        });
-        if fresh {
+        if known.confirmed >= needed && age.is_some_and(|age| age < self.lanes.blind_max()) {
             return Ok(known);
         }
         let bank = &self.lanes.inner.payment.bank;
         let reading = timeout(LOOK_WAIT_MAX, async {
+            sleep(age.map_or(Duration::ZERO, |age| LOOK_AGAIN.saturating_sub(age))).await;
             let _turn = self.lanes.inner.looks.acquire().await;
             bank.channel(self.id).await
         });

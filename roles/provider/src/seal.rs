@@ -10,7 +10,7 @@ use assay_protocol::{
 };
 use assay_text::Tokenizer;
 
-use crate::store::{Begun, Kept, Left, Store, StoreError, left, seal as keep};
+use crate::store::{Begun, Kept, Left, Store, StoreError, forget, left, seal as keep};
 use crate::{Served, now_ms};
 
 /// Who signs receipts, and for which chain.
@@ -108,7 +108,8 @@ pub(crate) fn seal(
 }
 
 /// Seals what a crash, or a disk that failed, left of answers: those on `channel`, or all. What was
-/// delivered and is not on disk is lost to the provider; it is worth no more than its credit.
+/// delivered and is not on disk is lost to the provider; it is worth no more than its credit. Nothing is
+/// charged for an answer of which nothing is there.
 ///
 /// Returns how many could not be sealed, because their models are not served any more: without the
 /// tokenizer nobody can say their text.
@@ -120,6 +121,10 @@ pub(crate) async fn settle_left(
 ) -> Result<usize, StoreError> {
     let mut stuck = 0;
     for Left { begun, output, states } in store.read(move |read| left(read, channel)).await? {
+        if output.is_empty() {
+            store.write(move |write| forget(write, begun.order, begun.channel)).await?;
+            continue;
+        }
         let Some(served) = served(&begun) else {
             tracing::warn!(order = %begun.order, model = %begun.model, "an unfinished answer waits until its model is served again");
             stuck += 1;

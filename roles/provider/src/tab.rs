@@ -89,7 +89,9 @@ impl Paid {
         store: &Store,
     ) -> Result<(), StoreError> {
         let (tokens, durable) = (progress.tokens(), self.durable);
-        let at_risk = cost(begun, tokens).0.saturating_sub(cost(begun, durable).0);
+        // Of what has no token on disk, nothing is charged after a crash, the prompt included.
+        let safe = if durable == 0 { 0 } else { cost(begun, durable).0 };
+        let at_risk = cost(begun, tokens).0.saturating_sub(safe);
         if at_risk <= self.tab.credit.0 {
             return Ok(());
         }

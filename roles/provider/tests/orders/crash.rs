@@ -108,6 +108,7 @@ async fn check(disk: &Disk, ledger: &Ledger, had: &Had, writes: u64) {
     for order in &had.orders {
         if let Some(sealed) = stage.try_sealed(order).await {
             let receipt = &sealed.receipt;
+            assert!(!sealed.output.is_empty(), "{context}");
             assert_eq!(receipt.price, Amount(3 + 2 * sealed.output.len() as u128), "{context}");
             lines.push((receipt.channel_before.0, receipt.channel_after.0));
         }

@@ -7,6 +7,7 @@ mod crash;
 mod hostile;
 mod paid;
 mod script;
+mod settled;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
