@@ -215,6 +215,7 @@ impl Network {
             requests_max: REQUESTS_MAX,
             price_max,
             payments: Some(payments),
+            x402: None,
             keys: assay_gateway::KeyRules {
                 demanded: offered.require_keys,
                 admin: Some(keccak256(api_key::admin_token(data)?)),

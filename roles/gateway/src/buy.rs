@@ -136,6 +136,11 @@ impl Buying {
         Ok(Self { model, hash, draft, order, signature, spending, wanted, submission })
     }
 
+    /// The most that the answer may cost, in base units.
+    pub(crate) fn price_max(&self) -> Amount {
+        self.wanted.max_price
+    }
+
     /// Most tokens of the answer.
     pub(crate) fn tokens_max(&self) -> u32 {
         self.draft.max_tokens

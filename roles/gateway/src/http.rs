@@ -1,7 +1,7 @@
 //! Serves clients: routes, errors in one shape, request ids, CORS, bodies within bounds.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use assay_protocol::{Amount, Audit, B256, ChainId, Key, OrderHash, U256, hex};
@@ -31,6 +31,7 @@ use crate::origin::Origin;
 use crate::pay::{Jobs, Purse};
 use crate::route::choose;
 use crate::store::Store;
+use crate::x402::{self, Cost, Door};
 use crate::{Config, Patience, RunError};
 
 /// Longest request body, in bytes.
@@ -169,9 +170,9 @@ impl Gateway {
 
 type Shared = State<Arc<Gateway>>;
 
-/// All routes.
-pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new()
+/// All routes; answers are behind `door`, if there is one.
+pub(crate) fn router(gateway: Arc<Gateway>, door: Option<&Arc<Door>>) -> Router {
+    let routes = Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
@@ -185,9 +186,12 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/readyz", get(ready))
         .route("/version", get(version))
         .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
-        .layer(from_fn_with_state(Arc::clone(&gateway), dress))
-        .with_state(gateway)
+        .method_not_allowed_fallback(no_method);
+    let routes = match door {
+        Some(door) => x402::guard(routes, door),
+        None => routes,
+    };
+    routes.layer(from_fn_with_state(Arc::clone(&gateway), dress)).with_state(gateway)
 }
 
 impl IntoResponse for Problem {
@@ -235,7 +239,9 @@ async fn dress(State(gateway): Shared, request: Request, next: Next) -> Response
     headers.insert(header::VARY, HeaderValue::from_static("origin"));
     let Some(origin) = origin.filter(|origin| gateway.trusts(origin)) else { return response };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    let exposed = HeaderValue::from_static("x-request-id, x-should-retry, retry-after");
+    let exposed = HeaderValue::from_static(
+        "x-request-id, x-should-retry, retry-after, payment-required, payment-response",
+    );
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     if method == Method::OPTIONS {
         let methods = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
@@ -333,10 +339,15 @@ async fn receipt(State(gateway): Shared, id: Result<Path<String>, PathRejection>
     }
 }
 
-async fn chat(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
-    let caller = gateway.keys.caller(request.headers())?;
-    let read = read(request, &gateway).await?;
-    let Begun { stream, reply, mut news } = begin(&gateway, &caller, read).await?;
+async fn chat(State(gateway): Shared, mut request: Request) -> Result<Response, Problem> {
+    let Begun { stream, reply, mut news } = match Prepared::take(&mut request) {
+        Some(prepared) => start(&gateway, prepared)?,
+        None => {
+            let caller = gateway.keys.caller(request.headers())?;
+            let read = read(request, &gateway).await?;
+            begin(&gateway, &caller, read).await?
+        }
+    };
     match news.recv().await {
         Some(News::Failed(problem)) => Err(problem),
         Some(News::Accepted) if stream => Ok(streamed(reply, news)),
@@ -359,6 +370,44 @@ pub(crate) async fn begin(
     caller: &Caller,
     read: Read,
 ) -> Result<Begun, Problem> {
+    let prepared = prepared(gateway, caller, read).await?;
+    start(gateway, prepared)
+}
+
+/// A request of which an order was made, with leave to run it.
+pub(crate) struct Prepared {
+    request: ChatRequest,
+    buying: Buying,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Prepared {
+    /// The most that the answer may cost, in base units.
+    pub(crate) fn price_max(&self) -> Amount {
+        self.buying.price_max()
+    }
+
+    /// Puts it into a request's extensions, for whoever handles the request. It can be taken once.
+    pub(crate) fn ride(self, request: &mut Request) {
+        request.extensions_mut().insert(Rider(Arc::new(Mutex::new(Some(self)))));
+    }
+
+    fn take(request: &mut Request) -> Option<Self> {
+        let rider = request.extensions_mut().remove::<Rider>()?;
+        rider.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What rides in a request's extensions, which want to be cloned.
+#[derive(Clone)]
+struct Rider(Arc<Mutex<Option<Prepared>>>);
+
+/// Makes an order of a request's body.
+pub(crate) async fn prepared(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    read: Read,
+) -> Result<Prepared, Problem> {
     if gateway.closing.is_cancelled() {
         return Err(Problem::closing());
     }
@@ -374,6 +423,12 @@ pub(crate) async fn begin(
     })
     .await;
     let (request, buying) = prepared.map_err(|error| Problem::internal(error.to_string()))??;
+    Ok(Prepared { request, buying, permit })
+}
+
+/// Begins to buy. Dropping the news cancels it.
+fn start(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<Begun, Problem> {
+    let Prepared { request, buying, permit } = prepared;
     let model = &buying.model.listed;
     let reply =
         Reply::new(buying.hash, model.id, model.name.clone(), now_s(), request.include_usage);
@@ -532,7 +587,10 @@ async fn whole(reply: &Reply, mut news: mpsc::Receiver<News>) -> Result<Response
             Some(News::Accepted) => {}
             Some(News::Text(more)) => text += &more,
             Some(News::Done(bought)) => {
-                return Ok(json(reply.whole(&text, bought.finish, bought.usage, &bought.answer)));
+                let whole = reply.whole(&text, bought.finish, bought.usage, &bought.answer);
+                let mut response = json(whole);
+                response.extensions_mut().insert(Cost::known(bought.answer.receipt.price));
+                return Ok(response);
             }
             Some(News::Failed(problem)) => return Err(problem),
             None => return Err(Problem::internal("the purchase ended without a word")),
@@ -543,13 +601,16 @@ async fn whole(reply: &Reply, mut news: mpsc::Receiver<News>) -> Result<Response
 /// The answer as server-sent events, as it comes.
 fn streamed(reply: Reply, news: mpsc::Receiver<News>) -> Response {
     let first = event(&reply.first());
-    let rest = stream::unfold(Some((reply, news)), async |state| {
-        let (reply, mut news) = state?;
+    let cost = Cost::default();
+    let told = cost.clone();
+    let rest = stream::unfold(Some((reply, news, told)), async |state| {
+        let (reply, mut news, told) = state?;
         let (text, over) = match timeout(PING_EVERY, news.recv()).await {
             Err(_) => (": ping\n\n".to_owned(), false),
             Ok(Some(News::Accepted)) => (String::new(), false),
             Ok(Some(News::Text(text))) => (event(&reply.piece(&text)), false),
             Ok(Some(News::Done(bought))) => {
+                told.is(bought.answer.receipt.price);
                 let last = reply.last(bought.finish, bought.usage, &bought.answer);
                 let events = last.iter().map(|chunk| event(chunk)).collect::<String>();
                 (events + &event("[DONE]"), true)
@@ -560,7 +621,7 @@ fn streamed(reply: Reply, news: mpsc::Receiver<News>) -> Response {
                 (event(&problem.body()), true)
             }
         };
-        Some((text, (!over).then_some((reply, news))))
+        Some((text, (!over).then_some((reply, news, told))))
     });
     let events = stream::once(async { first }).chain(rest).map(Ok::<_, Infallible>);
     let headers = [
@@ -568,7 +629,9 @@ fn streamed(reply: Reply, news: mpsc::Receiver<News>) -> Response {
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::from_stream(events)).into_response()
+    let mut response = (headers, Body::from_stream(events)).into_response();
+    response.extensions_mut().insert(cost);
+    response
 }
 
 fn event(data: &str) -> String {
@@ -596,6 +659,7 @@ mod tests {
             requests_max: 1,
             price_max: Amount(1),
             payments: None,
+            x402: None,
             keys: crate::KeyRules::default(),
             origins: vec![],
             patience: Patience::default(),

@@ -76,6 +76,9 @@ pub struct Config {
     pub price_max: Amount,
     /// Whether clients need an API key, and who makes them.
     pub keys: KeyRules,
+    /// How whoever has no key may pay for single answers; none: not at all. Where they may, all others
+    /// need a key.
+    pub x402: Option<x402::Config>,
     /// How providers are paid; none: only providers that sell for free are bought from.
     pub payments: Option<Payments>,
     /// How long providers may take.
@@ -180,6 +183,14 @@ pub enum RunError {
         /// What went wrong.
         source: StoreError,
     },
+    /// The file of x402 payments cannot be used.
+    #[error("cannot open the journal {path}: {source}", path = path.display())]
+    Journal {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        source: x402::JournalError,
+    },
     /// No client for HTTP could be made.
     #[error("cannot set up the http client: {0}")]
     Client(#[from] reqwest::Error),
@@ -193,7 +204,7 @@ pub enum RunError {
 /// # Errors
 /// If the store cannot be opened, or there can be no client for HTTP.
 pub async fn run(
-    config: Config,
+    mut config: Config,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
@@ -201,22 +212,51 @@ pub async fn run(
     let failed = |source| RunError::Store { path: path.clone(), source };
     let store = store::Store::open(path.clone()).await.map_err(failed)?;
     let (poll_every, drain_max) = (config.poll_every, config.drain_max);
+    let paid = config.x402.take();
+    config.keys.demanded |= paid.is_some();
     let (gateway, jobs) = Gateway::open(config, store).await?;
     let gateway = Arc::new(gateway);
-    let router = http::router(Arc::clone(&gateway));
+    let door = match &paid {
+        Some(config) => Some(opened(config, &gateway).await?),
+        None => None,
+    };
+    let router = http::router(Arc::clone(&gateway), door.as_ref());
     let stop = CancellationToken::new();
     let served = assay_net::serve(listener, router, Limits::default(), stop.clone());
     let drained = async {
         shutdown.cancelled().await;
         drain(&gateway, drain_max).await;
+        if let Some(door) = &door {
+            // Answers are over by now; what is left is to keep what they were paid with.
+            let _ = tokio::time::timeout(drain_max, door.drained()).await;
+        }
         stop.cancel();
     };
     tokio::select! {
         _ = async { tokio::join!(served, drained) } => {}
         () = gateway.directory.watch(poll_every) => {}
         () = fund(&gateway, jobs) => {}
+        () = collect(door.as_ref(), paid.as_ref()) => {}
     }
     Ok(())
+}
+
+/// Opens the door for those who pay by x402.
+async fn opened(
+    config: &x402::Config,
+    gateway: &Arc<Gateway>,
+) -> Result<Arc<x402::Door>, RunError> {
+    let path = config.journal.clone();
+    let door = x402::open(config, Arc::new(Arc::clone(gateway))).await;
+    door.map_err(|source| RunError::Journal { path, source })
+}
+
+/// Claims what those who paid by x402 owe, for ever.
+async fn collect(door: Option<&Arc<x402::Door>>, config: Option<&x402::Config>) {
+    match (door, config) {
+        (Some(door), Some(config)) => door.collect(config.collecting).await,
+        _ => std::future::pending().await,
+    }
 }
 
 /// Keeps money where orders will need it, for ever.

@@ -4,12 +4,10 @@
 //! at once when a payer begins to withdraw: what is not claimed when a withdrawal ends is lost. Rounds come
 //! many times within the shortest withdraw delay, so an outage of the chain's RPC costs nothing by itself.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use assay_chain::Claim;
 use assay_protocol::{Amount, Channel, ChannelId};
-use tokio_util::sync::CancellationToken;
 
 use super::batch::Account;
 use super::facilitator::Facilitator;
@@ -57,23 +55,15 @@ fn is_due(account: &Account, collecting: &Collecting, now: u64) -> bool {
             || waited >= collecting.owed_wait_max.as_secs())
 }
 
-/// Collects until `shutdown`.
-pub(crate) async fn collect(
-    facilitator: Arc<Facilitator>,
-    collecting: Collecting,
-    shutdown: CancellationToken,
-) {
+/// Collects for ever. It may be dropped at any time: what is under way is found by the next round.
+pub(crate) async fn collect(facilitator: &Facilitator, collecting: Collecting) {
     loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(collecting.every) => {}
-        }
-        match round(&facilitator, &collecting, now_s()).await {
+        tokio::time::sleep(collecting.every).await;
+        match round(facilitator, &collecting, now_s()).await {
             Ok(0) => {}
             Ok(claimed) => tracing::info!(claimed, "channels were claimed from"),
             Err(error) => {
-                tracing::warn!(%error, "nothing could be claimed; the next round tries again")
+                tracing::warn!(%error, "nothing could be claimed; the next round tries again");
             }
         }
     }

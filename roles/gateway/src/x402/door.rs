@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::task::TaskTracker;
 
 use super::batch::{Account, Signed, SignedKind};
+use super::collect::{Collecting, collect};
 use super::exact::Transfer;
 use super::facilitator::{Facilitator, Turn};
 use super::fault::Fault;
@@ -43,17 +44,17 @@ const REPEAT: Duration = Duration::from_secs(3600);
 
 /// A request that was read and priced.
 #[derive(Debug)]
-pub struct Quote {
+pub(crate) struct Quote {
     /// The most that its answer may cost, in base units of the door's token.
-    pub price: Amount,
+    pub(crate) price: Amount,
     /// keccak256 of its body.
-    pub body: B256,
+    pub(crate) body: B256,
     /// The request, ready to be handed on; what was made of its body may ride in its extensions.
-    pub request: Request,
+    pub(crate) request: Request,
 }
 
 /// Who knows what requests cost, and who needs no payment.
-pub trait Counter: Send + Sync {
+pub(crate) trait Counter: Send + Sync {
     /// Reads a request and prices it, or says why it gets no answer.
     fn quote(&self, request: Request) -> BoxFuture<'_, Result<Quote, Response>>;
 
@@ -62,7 +63,7 @@ pub trait Counter: Send + Sync {
 }
 
 /// A door that takes payments.
-pub struct Door {
+pub(crate) struct Door {
     facilitator: Arc<Facilitator>,
     counter: Arc<dyn Counter>,
     /// One task per paid request and per reply.
@@ -87,8 +88,13 @@ impl Door {
         &self.facilitator
     }
 
+    /// Brings the money home, for ever.
+    pub(crate) async fn collect(&self, collecting: Collecting) {
+        collect(&self.facilitator, collecting).await;
+    }
+
     /// Returns once all payments under way are settled and all replies are kept.
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }

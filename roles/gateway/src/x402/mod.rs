@@ -3,12 +3,13 @@
 //! x402 version 2 with its schemes `exact` and `batch-settlement`, spoken so that its own clients pay here
 //! unmodified. In reading order: `wire` is what strangers send (`base64` under it), `terms` what is asked,
 //! `fault` why a payment is not taken; `exact` and `batch` judge payments by value; `rail` is the chain and
-//! `journal` the disk; `facilitator` joins them, `door` sells answers over it, `reply` repeats those that
+//! `journal` the disk; `facilitator` joins them, `door` sells answers over it, `counter` prices them, `reply` repeats those that
 //! were lost, `endpoints` serve others' clients, and `collect` brings the money home.
 
 mod base64;
 mod batch;
 mod collect;
+mod counter;
 mod door;
 mod endpoints;
 mod exact;
@@ -29,13 +30,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn;
-use tokio_util::sync::CancellationToken;
 
 pub use collect::Collecting;
-pub use door::{Counter, Door, Quote};
+pub(crate) use door::{Counter, Door};
 pub use journal::JournalError;
 pub use rail::{ChainRail, Done, Rail, RailError};
-pub use reply::Cost;
+pub(crate) use reply::Cost;
 pub use terms::Terms;
 
 use facilitator::Facilitator;
@@ -46,35 +46,35 @@ use journal::Journal;
 pub struct Config {
     /// What is accepted.
     pub terms: Terms,
+    /// The way to the chain.
+    pub rail: Arc<dyn Rail>,
     /// When claims are brought to the chain.
     pub collecting: Collecting,
     /// File that keeps channels' accounts and payments. Who loses it loses what is unclaimed.
     pub journal: PathBuf,
 }
 
-/// Opens the door; `rail` settles what comes in, `counter` prices it.
+/// Opens the door of what `counter` sells.
 ///
 /// # Errors
 /// If the journal cannot be opened.
-pub async fn open(
+pub(crate) async fn open(
     config: &Config,
-    rail: Arc<dyn Rail>,
     counter: Arc<dyn Counter>,
 ) -> Result<Arc<Door>, JournalError> {
     let journal = Journal::open(config.journal.clone()).await?;
+    let rail = Arc::clone(&config.rail);
     let facilitator = Arc::new(Facilitator::new(config.terms.clone(), rail, journal));
     Ok(Arc::new(Door::new(facilitator, counter)))
 }
 
 /// Puts the door before `router`'s answers, and the facilitator's endpoints beside them.
-pub fn guard<S: Clone + Send + Sync + 'static>(router: Router<S>, door: &Arc<Door>) -> Router<S> {
+pub(crate) fn guard<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    door: &Arc<Door>,
+) -> Router<S> {
     let routes = endpoints::routes(Arc::clone(door.facilitator()));
     let door = Arc::clone(door);
     let enter = from_fn(move |request, next| Arc::clone(&door).enter(request, next));
     router.layer(enter).merge(routes)
-}
-
-/// Brings the money home until `shutdown`; run it as long as the door is open.
-pub async fn collect(door: Arc<Door>, collecting: Collecting, shutdown: CancellationToken) {
-    collect::collect(Arc::clone(door.facilitator()), collecting, shutdown).await;
 }

@@ -193,12 +193,12 @@ pub(crate) fn refund(payer: &Key, charged: u128) -> PaymentPayload {
 }
 
 /// The chain.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Paper {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     balances: HashMap<Address, u128>,
     used: HashMap<(Address, B256), Option<B256>>,

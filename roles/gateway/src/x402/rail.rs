@@ -40,7 +40,7 @@ impl From<ChainError> for RailError {
 pub type Done<'a, T> = BoxFuture<'a, Result<T, RailError>>;
 
 /// A chain on which x402 settles.
-pub trait Rail: Send + Sync {
+pub trait Rail: std::fmt::Debug + Send + Sync {
     /// Where channels are kept: part of every voucher's digest.
     fn channels(&self) -> Channels;
     /// Who collects deposits by ERC-3009.

@@ -31,18 +31,18 @@ pub(crate) const IDENTIFIER: &str = "payment-identifier";
 /// What an answer has cost, told by whoever bought it: before the body for a whole one, with its end
 /// for a stream. The door finds it among the response's extensions.
 #[derive(Clone, Debug, Default)]
-pub struct Cost(Arc<OnceLock<Amount>>);
+pub(crate) struct Cost(Arc<OnceLock<Amount>>);
 
 impl Cost {
     /// A cost that is known.
-    pub fn known(amount: Amount) -> Self {
+    pub(crate) fn known(amount: Amount) -> Self {
         let cost = Self::default();
         cost.is(amount);
         cost
     }
 
     /// Says it, once; what is said later counts for nothing.
-    pub fn is(&self, amount: Amount) {
+    pub(crate) fn is(&self, amount: Amount) {
         let _ = self.0.set(amount);
     }
 

@@ -161,6 +161,7 @@ impl Stage {
             requests_max: setup.requests_max,
             price_max: Amount(PRICE_MAX),
             keys: setup.keys,
+            x402: None,
             payments: setup.pay.map(|pay| Payments {
                 bank: Arc::clone(&vault) as _,
                 channels: CHANNELS.contract,
