@@ -24,7 +24,7 @@ use assay_evm::consensus::simplex::verifier;
 use assay_evm::producer::{self, Production};
 use assay_evm::rpc::{Limits, Pages, Rpc, serve};
 use assay_evm::{Call, Genesis, Node, NodeConfig};
-use assay_protocol::{Address, Amount, Key, LOCAL_CHAIN, U256, keccak256};
+use assay_protocol::{Address, Amount, B256, Key, LOCAL_CHAIN, U256, keccak256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,7 @@ use crate::data::{Data, create_private, write_whole};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::terminal::note;
+use crate::x402;
 
 /// 10^18: base units of ASY, and wei of the chain's coin.
 const WHOLE: u128 = 1_000_000_000_000_000_000;
@@ -149,6 +150,11 @@ impl Embedded {
         chain.map_err(|error| Failure::new(Exit::Failed, "the chain cannot be used").why(error))
     }
 
+    /// keccak256 of the code at an address; none where no account is.
+    pub(crate) fn code_hash(&self, address: Address) -> Option<B256> {
+        self.node.chain().head().state.account(&address).map(|account| account.code_hash)
+    }
+
     /// Where it answers, as clients write it.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.rpc)
@@ -228,9 +234,11 @@ fn first(data: &Data, participants: &[Address]) -> Outcome<Genesis> {
         .chain(money)
         .map(|(to, data)| Call { from: admin, to: Some(to), value: U256::ZERO, data })
         .collect();
-    let (genesis, _) = genesis.enact(&calls).map_err(|error| {
+    let (mut genesis, _) = genesis.enact(&calls).map_err(|error| {
         Failure::new(Exit::Failed, "the contracts do not stand in a genesis").why(error)
     })?;
+    let (channels, collector) = (Contract::Channels, Contract::Erc3009DepositCollector);
+    x402::place(&mut genesis, plan.at(channels), plan.at(collector));
     Ok(genesis)
 }
 

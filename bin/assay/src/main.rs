@@ -34,6 +34,7 @@ mod status;
 mod up;
 mod verify;
 mod wallet;
+mod x402;
 
 use std::future::Future;
 use std::process::ExitCode;

@@ -21,6 +21,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::gateway::Gateway;
 use crate::keys;
 use crate::payment;
+use crate::x402;
 
 /// What a local provider asks per million tokens: a tenth of an ASY for the prompt, four tenths for
 /// the answer.
@@ -71,6 +72,8 @@ pub(crate) struct Offered {
     pub(crate) origins: Vec<Origin>,
     /// Whether clients need an API key.
     pub(crate) require_keys: bool,
+    /// Whether clients without one may pay by x402.
+    pub(crate) x402: bool,
 }
 
 /// A provider of a running network.
@@ -82,11 +85,13 @@ pub(crate) struct Provider {
     pub(crate) url: String,
 }
 
-/// Who takes part in the network of a data directory: the gateway, and `providers` providers.
+/// Who takes part in the network of a data directory: the gateway, `providers` providers, and the account
+/// that settles x402's payments.
 pub(crate) fn participants(data: &Data, providers: NonZeroUsize) -> Outcome<Vec<Address>> {
     let folders = (0..providers.get()).map(|n| data.provider(n));
     let keys = std::iter::once(data.gateway()).chain(folders);
-    keys.map(|folder| keys::load_or_create(&folder).map(|key| key.address())).collect()
+    let accounts = keys.map(|folder| keys::load_or_create(&folder).map(|key| key.address()));
+    accounts.chain(std::iter::once_with(|| x402::account(data))).collect()
 }
 
 /// Takes the address that `flag` gives, so that nothing is computed if it is in use.
@@ -205,6 +210,10 @@ impl Network {
         let dear = |price: Amount| Amount(price.0 * PRICE_MAX_TIMES);
         let price_max = price(dear(PRICE_IN), model.context, dear(PRICE_OUT), model.context);
         let payments = payment::buys(chain, &key).await?;
+        let x402 = match offered.x402 {
+            true => Some(x402::door(data, chain, key.address()).await?),
+            false => None,
+        };
         let config = assay_gateway::Config {
             key,
             chain: LOCAL_CHAIN,
@@ -215,7 +224,7 @@ impl Network {
             requests_max: REQUESTS_MAX,
             price_max,
             payments: Some(payments),
-            x402: None,
+            x402,
             keys: assay_gateway::KeyRules {
                 demanded: offered.require_keys,
                 admin: Some(keccak256(api_key::admin_token(data)?)),

@@ -63,6 +63,9 @@ pub(crate) struct Up {
     /// Answer only clients with a key, as `assay api-key new` makes them
     #[arg(long, env = "ASSAY_REQUIRE_KEYS")]
     require_keys: bool,
+    /// Let clients without a key pay for single answers by x402; all others need a key
+    #[arg(long, env = "ASSAY_X402")]
+    x402: bool,
     /// Print one JSON line once ready
     #[arg(long)]
     json: bool,
@@ -124,7 +127,8 @@ impl Up {
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
         let (id, name) = (loaded.id, loaded.name.clone());
-        let offered = Offered { origins: self.cors_origins, require_keys: self.require_keys };
+        let (origins, require_keys) = (self.cors_origins, self.require_keys);
+        let offered = Offered { origins, require_keys, x402: self.x402 };
         let started = Network::start(data, &chain, loaded, cpu, self.providers, offered, listener);
         let started = started.await;
         let mut network = match started {
