@@ -1,5 +1,6 @@
-//! Other people's clients against what the binary starts: OpenAI's against a network, and viem,
-//! ethers, web3.py and cast against a chain and against the contracts in a network's chain.
+//! Other people's clients against what the binary starts: OpenAI's against a network, viem, ethers,
+//! web3.py and cast against a chain and against the contracts in a network's chain, and x402's against
+//! a network that they pay.
 //!
 //! Python's tools live in `.venv`, Node's in a `node_modules` beside each `package.json`; all are
 //! installed from pinned versions on the first run and kept. A missing tool fails the run: a check
@@ -24,7 +25,8 @@ pub(crate) fn run() -> Result<()> {
 /// other features of the same packages, which takes minutes.
 pub(crate) fn clients() -> Result<()> {
     let python = python()?;
-    for folder in [sdk().join("node"), sdk().join("chain"), root().join("contracts")] {
+    let folders = ["node", "chain", "x402"].map(|folder| sdk().join(folder));
+    for folder in folders.into_iter().chain([root().join("contracts")]) {
         node_packages(&folder)?;
     }
 
@@ -39,7 +41,14 @@ pub(crate) fn clients() -> Result<()> {
     eprintln!("    a network answers at {}", network.gateway()?);
     step("Python client", network.told_to_gateway(&mut pytest(&python, "python"))?)?;
     step("Node client", network.told_to_gateway(&mut tests("node"))?)?;
-    step("contracts", network.told_to_chain(tests("chain").arg("contracts.test.mjs"))?)
+    step("contracts", network.told_to_chain(tests("chain").arg("contracts.test.mjs"))?)?;
+    drop(network);
+
+    let network = Running::paid_network()?;
+    eprintln!("    a network that is paid by x402 answers at {}", network.gateway()?);
+    let told = |tests| network.told_to_chain(network.told_to_gateway(tests)?);
+    step("x402's Python client", told(&mut pytest(&python, "x402"))?)?;
+    step("x402's TypeScript client", told(&mut tests("x402"))?)
 }
 
 /// Python's tests in one folder.
@@ -124,6 +133,11 @@ impl Running {
     /// A network of this machine alone, with its chain.
     fn network() -> Result<Self> {
         Self::start(&["up", "--json", "--port", "0", "--rpc-port", "0", "--data-dir"])
+    }
+
+    /// The same, whose gateway takes payments at its door.
+    fn paid_network() -> Result<Self> {
+        Self::start(&["up", "--x402", "--json", "--port", "0", "--rpc-port", "0", "--data-dir"])
     }
 
     /// A chain to develop on.
