@@ -46,9 +46,8 @@ pub(crate) fn clients() -> Result<()> {
 
     let network = Running::paid_network()?;
     eprintln!("    a network that is paid by x402 answers at {}", network.gateway()?);
-    let told = |tests| network.told_to_chain(network.told_to_gateway(tests)?);
-    step("x402's Python client", told(&mut pytest(&python, "x402"))?)?;
-    step("x402's TypeScript client", told(&mut tests("x402"))?)
+    step("x402's Python client", network.told_all(&mut pytest(&python, "x402"))?)?;
+    step("x402's TypeScript client", network.told_all(&mut tests("x402"))?)
 }
 
 /// Python's tests in one folder.
@@ -178,6 +177,10 @@ impl Running {
             .env("ASSAY_URL", self.gateway()?)
             .env("ASSAY_BIN", &self.binary)
             .env("ASSAY_DATA_DIR", &self.data))
+    }
+
+    fn told_all<'a>(&self, tests: &'a mut Command) -> Result<&'a mut Command> {
+        self.told_to_chain(self.told_to_gateway(tests)?)
     }
 
     fn told_to_chain<'a>(&self, tests: &'a mut Command) -> Result<&'a mut Command> {

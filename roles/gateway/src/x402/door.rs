@@ -316,7 +316,9 @@ impl Door {
         self.tasks.spawn(async move {
             // Ends when the body is dropped, read or not.
             let _ = ended.await;
-            let credit = told.get().map_or(0, |cost| charged.0.saturating_sub(cost.0));
+            // An answer that broke off tells no cost, and is not its payer's to bear.
+            let cost = told.get().unwrap_or_default();
+            let credit = charged.0.saturating_sub(cost.0);
             if credit == 0 {
                 return;
             }

@@ -304,3 +304,67 @@ pub(crate) fn credited(account: Option<Account>, credit: Amount) -> Option<Accou
     account.credit.0 = account.credit.0.saturating_add(credit.0);
     Some(account)
 }
+
+#[cfg(test)]
+mod tests {
+    use assay_chain::ChannelState;
+
+    use super::super::paper::{self, NOW};
+    use super::*;
+
+    fn reply(until: u64) -> Reply {
+        let text = String::new;
+        let (request, payer) = (B256::ZERO, Address::ZERO);
+        Reply { request, payer, content_type: text(), settlement: text(), body: text(), until }
+    }
+
+    #[tokio::test]
+    async fn what_was_acknowledged_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let id = ChannelId(B256::repeat_byte(1));
+        let state = ChannelState { balance: Amount(9), ..ChannelState::default() };
+        let account = Account::new(paper::channel(&paper::payer()), &state, 0, NOW);
+        let payment = Payment { request: B256::ZERO, transaction: None, answers: 1, until: NOW };
+        {
+            let journal = Journal::open(path.clone()).await.unwrap();
+            let kept = account.clone();
+            journal.change(id, move |_| (Some(kept), ())).await.unwrap();
+            journal.keep_payment(id.0, payment.clone()).await.unwrap();
+        }
+        let journal = Journal::open(path).await.unwrap();
+        assert_eq!(journal.account(id).await.unwrap(), Some(account));
+        assert_eq!(journal.payment(id.0).await.unwrap(), Some(payment));
+    }
+
+    #[tokio::test]
+    async fn changes_at_the_same_time_lose_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path().join("journal")).await.unwrap();
+        let id = ChannelId(B256::repeat_byte(1));
+        let account =
+            Account::new(paper::channel(&paper::payer()), &ChannelState::default(), 0, NOW);
+        journal.change(id, move |_| (Some(account), ())).await.unwrap();
+        let change = |_| journal.change(id, |account| (credited(account, Amount(1)), ()));
+        futures_util::future::try_join_all((0..100).map(change)).await.unwrap();
+        assert_eq!(journal.account(id).await.unwrap().map(|a| a.credit), Some(Amount(100)));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_can_come_back_for_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path().join("journal")).await.unwrap();
+        for byte in 1..=5 {
+            let until = NOW - 3 + u64::from(byte);
+            journal.keep_reply(B256::repeat_byte(byte), reply(until)).await.unwrap();
+        }
+        journal.prune(NOW, 2).await.unwrap();
+        let mut left = Vec::new();
+        for byte in 1..=5 {
+            if journal.reply(B256::repeat_byte(byte)).await.unwrap().is_some() {
+                left.push(byte);
+            }
+        }
+        assert_eq!(left, [4, 5]);
+    }
+}

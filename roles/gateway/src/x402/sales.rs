@@ -80,8 +80,9 @@ async fn answer(body: Bytes, answers: &AtomicU64, fails: &AtomicBool) -> Respons
     let told = cost.clone();
     let pieces = [text, " and its end".to_owned()];
     let last = pieces.len() - 1;
+    let breaks = body.starts_with(b"stream that breaks");
     let pieces = pieces.into_iter().enumerate().map(move |(place, piece)| {
-        if place == last {
+        if place == last && !breaks {
             told.is(Amount(COST));
         }
         Ok::<_, std::convert::Infallible>(piece)
@@ -357,6 +358,17 @@ async fn a_stream_is_charged_at_its_highest_price_and_credited_after() {
     shop.settled_down().await;
     let second = shop.ask("hi", Some(&paper::batch_payment(&payer, PRICE, PRICE, None))).await;
     assert_eq!((second.status, second.charged()), (200, "20"));
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_costs_nothing_in_the_end() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let payment = paper::batch_payment(&payer, 0, PRICE, Some(500));
+    assert_eq!(shop.ask("stream that breaks", Some(&payment)).await.charged(), "100");
+    shop.settled_down().await;
+    let second = shop.ask("hi", Some(&paper::batch_payment(&payer, PRICE, PRICE, None))).await;
+    assert_eq!((second.status, second.charged()), (200, "0"));
 }
 
 #[tokio::test]
