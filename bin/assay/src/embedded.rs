@@ -13,7 +13,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use assay_chain::{
     AddressBook, Beneficiaries, Chain, Client, Contract, DEPLOYER, Deployed, FirstSeat, Plan,
@@ -41,6 +41,8 @@ use crate::x402;
 const WHOLE: u128 = 1_000_000_000_000_000_000;
 /// Coins, for gas, that the admin begins with; each participant begins with a thousandth.
 const COINS: u128 = 1_000_000;
+/// An empty block is made after so long without another: windows end by the time of blocks.
+const IDLE: Duration = Duration::from_secs(15);
 /// ASY that each participant begins with.
 const ASY: Amount = Amount(100_000 * WHOLE);
 /// Waits that take days where strangers' money is at stake take moments here, in seconds.
@@ -82,6 +84,7 @@ impl Embedded {
             directory: Some(folder.clone()),
             producer: producer::Config {
                 production: Production::OnDemand,
+                idle: Some(IDLE),
                 ..producer::Config::default()
             },
             ..NodeConfig::default()

@@ -30,10 +30,8 @@ const WITHDRAW_DELAY: u64 = 900;
 const VOUCHER_WAIT_MAX: Duration = Duration::from_secs(15);
 /// How often a provider looks at the chain.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
-/// How often a provider posts receipts and claims vouchers, as far as they are worth it.
-const COLLECT_EVERY: Duration = Duration::from_secs(60);
-/// A provider waits until gas, at an ASY for a coin, costs a fiftieth of what it brings.
-const GAS_PARTS_MIN: u32 = 50;
+/// How often a provider posts receipts and claims vouchers.
+const COLLECT_EVERY: Duration = Duration::from_secs(10);
 
 /// What both sides have to agree on.
 struct Deployment {
@@ -77,8 +75,9 @@ pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider
         watch_every: WATCH_EVERY,
         collecting: Collecting {
             every: COLLECT_EVERY,
-            coin_price: Amount(ASY),
-            parts_min: GAS_PARTS_MIN,
+            // Gas is no cost where coins come from nowhere, so nothing is too little to collect.
+            coin_price: Amount(0),
+            parts_min: 1,
         },
     })
 }

@@ -1,5 +1,7 @@
 //! Commands about money, against the chain of a running network.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::support::{Up, assay, done, json, refused};
@@ -12,7 +14,7 @@ fn money(up: &Up, arguments: &[&str]) -> std::process::Command {
     command
 }
 
-fn said(up: &Up, arguments: &[&str]) -> Value {
+fn said_of(up: &Up, arguments: &[&str]) -> Value {
     json(&done(money(up, arguments).output().unwrap()))
 }
 
@@ -20,7 +22,7 @@ fn said(up: &Up, arguments: &[&str]) -> Value {
 fn a_channel_is_opened_filled_and_emptied() {
     let folder = tempfile::tempdir().unwrap();
     let up = Up::start(&folder.path().join("data"));
-    let wallet = said(&up, &["wallet"]);
+    let wallet = said_of(&up, &["wallet"]);
     let accounts = wallet["accounts"].as_array().unwrap();
     let names: Vec<_> = accounts.iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["gateway", "admin", "provider 0", "provider 1"]);
@@ -28,7 +30,7 @@ fn a_channel_is_opened_filled_and_emptied() {
 
     // Another account than the gateway's, which opens channels of its own meanwhile.
     let key = up.data.join("admin/key").to_str().unwrap().to_owned();
-    let said = |up: &Up, arguments: &[&str]| said(up, &[arguments, &["--key", &key]].concat());
+    let said = |up: &Up, arguments: &[&str]| said_of(up, &[arguments, &["--key", &key]].concat());
     let money = |up: &Up, arguments: &[&str]| money(up, &[arguments, &["--key", &key]].concat());
     assert_eq!(said(&up, &["channel", "ls"])["channels"].as_array().unwrap().len(), 0);
     let opened = said(&up, &["channel", "open", &provider, "2.5"]);
@@ -46,9 +48,7 @@ fn a_channel_is_opened_filled_and_emptied() {
     let (code, words) = refused(&mut money(&up, &["channel", "close", &unknown]));
     assert!(code == 4 && words.contains("channel ls"), "{code}: {words}");
 
-    let mut earnings = assay();
-    earnings.args(["earnings", "--json", "--rpc", up.ready["chain"]["rpc"].as_str().unwrap()]);
-    let earnings = json(&done(earnings.arg("--data-dir").arg(&up.data).output().unwrap()));
+    let earnings = said_of(&up, &["earnings"]);
     assert_eq!(earnings["providers"].as_array().unwrap().len(), 2);
     assert_eq!(earnings["providers"][0]["provider"], provider);
     up.stop();
@@ -71,10 +71,22 @@ fn a_price_is_known_before_it_is_paid() {
     assert!(amount(&quote["minPrice"]) < price && price <= amount(&quote["maxPrice"]), "{quote}");
     let receipt = &paid["receipt"];
     assert_eq!(amount(&receipt["channelAfter"]), amount(&receipt["channelBefore"]) + price);
-    let listed = said(&up, &["channel", "ls"]);
+    let listed = said_of(&up, &["channel", "ls"]);
     let mut channels = listed["channels"].as_array().unwrap().iter();
     let channel = channels.find(|row| row["channel"] == receipt["channel"]).unwrap();
     assert!(amount(&channel["balance"]) >= amount(&receipt["channelAfter"]), "{channel}");
+
+    // Its provider posts the receipt and claims the voucher by itself.
+    let begun = Instant::now();
+    let claimed = || {
+        let earnings = said_of(&up, &["earnings"]);
+        let providers = earnings["providers"].as_array().unwrap();
+        providers.iter().map(|one| amount(&one["claimed"])).sum::<u128>()
+    };
+    while claimed() < price {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing was claimed");
+        std::thread::sleep(Duration::from_millis(500));
+    }
     up.stop();
 }
 
