@@ -178,24 +178,36 @@ impl Chain {
         self.client().view(token, &call).await
     }
 
-    /// The transaction that moved the money of an authorization, be it anyone's; none where there is none
-    /// in the last `blocks` blocks, as when its payer cancelled it.
+    /// The transaction that moved just this money by this authorization's nonce, be it anyone's; none where
+    /// there is none in the last `blocks` blocks, as when its payer cancelled it, or used the nonce for
+    /// another transfer.
     pub async fn authorized_transfer(
         &self,
         token: Address,
-        payer: Address,
-        nonce: B256,
+        authorization: &Authorization,
         blocks: u64,
     ) -> Result<Option<TxHash>, ChainError> {
+        let Authorization { from, to, value, nonce, .. } = authorization;
+        let provider = self.client().provider();
         let filter = Filter::new()
             .address(token)
             .event_signature(words::AuthorizationUsed::SIGNATURE_HASH)
-            .topic1(payer)
-            .topic2(nonce)
+            .topic1(*from)
+            .topic2(*nonce)
             .from_block(self.height().await?.saturating_sub(blocks));
-        let logs = self.client().provider().get_logs(&filter).await;
-        let logs = logs.map_err(|error| self.client().failed(error))?;
-        Ok(logs.first().and_then(|log| log.transaction_hash))
+        let used = provider.get_logs(&filter).await.map_err(|error| self.client().failed(error))?;
+        let used = used.first().and_then(|log| Some((log.transaction_hash?, log.log_index?)));
+        let Some((transaction, place)) = used else { return Ok(None) };
+        let receipt = provider.get_transaction_receipt(transaction).await;
+        let receipt = receipt.map_err(|error| self.client().failed(error))?;
+        // The event names neither receiver nor amount. The transfer that it stands for follows at once.
+        let mut logs = receipt.iter().flat_map(|receipt| receipt.logs());
+        let next = logs.find(|log| log.log_index == Some(place + 1) && log.address() == token);
+        let moved = next.and_then(|log| AssayToken::Transfer::decode_log(&log.inner).ok());
+        let is_this = |moved: &AssayToken::Transfer| {
+            (moved.from, moved.to, moved.value) == (*from, *to, *value)
+        };
+        Ok(moved.filter(|moved| is_this(&moved.data)).map(|_| transaction))
     }
 
     /// Moves money that its payer signed away. The gas is the connection's account's.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use assay_chain::{
-    AddressBook, Beneficiaries, Chain, ChainError, Claim, Client, Contract, Event, FirstSeat,
-    Settings, Span, Value, deploy, survey,
+    AddressBook, Authorization, Beneficiaries, Chain, ChainError, Claim, Client, Contract, Event,
+    FirstSeat, Settings, SignedToken, Span, Value, deploy, survey,
 };
-use assay_protocol::{Address, Amount, B256, Channel, Key, U256, Voucher, keccak256};
+use assay_protocol::{Address, Amount, B256, ChainId, Channel, Key, U256, Voucher, keccak256};
 
 /// The first accounts of the public test mnemonic, which development chains fund.
 const KEYS: [&str; 3] = [
@@ -48,9 +48,40 @@ pub(crate) async fn told(url: &str) {
     let chain = Chain::open(url, book.clone(), Some(&admin)).await.unwrap();
     usual_values_are_the_contracts(&chain).await;
     released(&chain).await;
+    authorized(&chain, &admin).await;
     let owner = provides(url, &book, &chain).await;
     paid(url, &book, &chain, owner).await;
     governed(&chain).await;
+}
+
+/// Money moves by a signature, and only the very transfer that was signed is found by it.
+async fn authorized(chain: &Chain, payer: &Key) {
+    let token = chain.book().get(Contract::AssayToken).unwrap();
+    let signed = SignedToken {
+        name: "Assay".into(),
+        version: "1".into(),
+        chain: ChainId(chain.client().chain_id()),
+        address: token,
+    };
+    let authorization = Authorization {
+        from: payer.address(),
+        to: Address::repeat_byte(0xa3),
+        value: U256::from(5),
+        valid_after: U256::ZERO,
+        valid_before: U256::MAX,
+        nonce: B256::repeat_byte(3),
+    };
+    let signature = payer.sign(authorization.digest(&signed));
+    let find = async |authorization: &Authorization| {
+        chain.authorized_transfer(token, authorization, 1_000).await.unwrap()
+    };
+    assert_eq!(find(&authorization).await, None);
+    let mined = chain.transfer_authorized(token, &authorization, &signature).await.unwrap();
+    assert_eq!(find(&authorization).await, Some(mined.hash));
+    // Another transfer that would use the same nonce did not happen.
+    let dearer = Authorization { value: U256::from(6), ..authorization.clone() };
+    let elsewhere = Authorization { to: Address::ZERO, ..authorization };
+    assert_eq!((find(&dearer).await, find(&elsewhere).await), (None, None));
 }
 
 /// Deploys twice: the second time finds everything, also for someone who lost the book.

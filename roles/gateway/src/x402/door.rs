@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_protocol::{Address, Amount, B256, ChannelId};
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -27,7 +26,7 @@ use super::collect::{Collecting, collect};
 use super::exact::Transfer;
 use super::facilitator::{Facilitator, Turn};
 use super::fault::Fault;
-use super::journal::credited;
+use super::journal::{Journal, credited};
 use super::reply::{Copy, Cost, Names, NotIdentifier, copied, extensions};
 use super::wire::{
     self, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentPayload, PaymentRequired,
@@ -161,21 +160,24 @@ impl Door {
         let door = Arc::clone(self);
         let price = quote.price;
         self.run(async move {
-            let response = next.run(quote.request).await;
+            // Before anything is bought: a payer that has moved its money by the end of an answer would
+            // leave us with the bill. If there is no answer, the same payment may ask again.
+            let settled = door.facilitator.settle(&transfer, names.request, known).await;
+            let transaction = match settled {
+                Ok(transaction) => transaction,
+                Err(fault) => return *door.refused(&url, price, &fault, Some(payer)),
+            };
+            let settled = SettlementResponse {
+                amount: Some(transfer.amount().to_string()),
+                ..door.settled(payer, Some(transaction), Map::new())
+            };
+            let mut response = next.run(quote.request).await;
             if !response.status().is_success() {
+                insert(response.headers_mut(), &settled);
                 return response;
             }
-            match door.facilitator.settle(&transfer, names.request, known).await {
-                Ok(transaction) => {
-                    let settled = door.settled(payer, Some(transaction), Map::new());
-                    let settled = SettlementResponse {
-                        amount: Some(transfer.amount().to_string()),
-                        ..settled
-                    };
-                    door.release(response, settled, names, turns)
-                }
-                Err(fault) => *door.refused(&url, price, &fault, Some(payer)),
-            }
+            let told = response.extensions_mut().remove::<Cost>();
+            door.release(response, settled, names, turns, told, None)
         })
         .await
     }
@@ -281,12 +283,8 @@ impl Door {
             insert(response.headers_mut(), &settled);
             return Ok(response);
         }
-        let credit = known.is_none().then_some((signed.id, told, price));
-        let mut response = self.release(response, settled, names, turns);
-        if let Some((id, told, highest)) = credit {
-            response = self.credited_later(response, id, told, highest);
-        }
-        Ok(response)
+        let credit = known.is_none().then_some((signed.id, price));
+        Ok(self.release(response, settled, names, turns, Some(told), credit))
     }
 
     async fn charged(
@@ -300,39 +298,6 @@ impl Door {
             return Ok((account, Amount(0)));
         }
         self.facilitator.charge(signed.id, signed.voucher.clone(), cost, now_s()).await
-    }
-
-    /// Credits a channel, once a stream has ended, with what was charged too much.
-    fn credited_later(
-        &self,
-        response: Response,
-        id: ChannelId,
-        told: Cost,
-        charged: Amount,
-    ) -> Response {
-        let journal = self.facilitator.journal.clone();
-        let (parts, body) = response.into_parts();
-        let (sender, ended) = tokio::sync::oneshot::channel::<()>();
-        self.tasks.spawn(async move {
-            // Ends when the body is dropped, read or not.
-            let _ = ended.await;
-            // An answer that broke off tells no cost, and is not its payer's to bear.
-            let cost = told.get().unwrap_or_default();
-            let credit = charged.0.saturating_sub(cost.0);
-            if credit == 0 {
-                return;
-            }
-            let change = move |account| (credited(account, Amount(credit)), ());
-            if let Err(error) = journal.change(id, change).await {
-                tracing::error!(channel = %id, credit, %error, "a credit could not be kept");
-            }
-        });
-        let mut sender = Some(sender);
-        let body = futures_util::StreamExt::map(body.into_data_stream(), move |piece| {
-            let _held = &mut sender;
-            piece
-        });
-        Response::from_parts(parts, Body::from_stream(body))
     }
 
     async fn refund(
@@ -429,13 +394,16 @@ impl Door {
     }
 
     /// Lets a paid response go, and keeps a copy of it. The turns end with the copy, so that whoever asks
-    /// again meanwhile is told to wait, and finds it then.
+    /// again meanwhile is told to wait, and finds it then. `told` is what the answer cost, if it says so;
+    /// `credit` names a channel that was charged more beforehand.
     fn release(
         &self,
         mut response: Response,
         settled: SettlementResponse,
         names: Names,
         turns: Turns,
+        told: Option<Cost>,
+        credit: Option<(ChannelId, Amount)>,
     ) -> Response {
         insert(response.headers_mut(), &settled);
         let copy = Copy {
@@ -450,7 +418,17 @@ impl Door {
         drop(channel);
         self.tasks.spawn(async move {
             let _named = named;
-            if let Some(reply) = work.await
+            // Ends with the answer, whether or not its client has read it.
+            let reply = work.await;
+            let cost = told.as_ref().map(Cost::get);
+            if let Some((id, charged)) = credit {
+                // An answer that broke off tells no cost, and is not its payer's to bear.
+                let cost = cost.flatten().unwrap_or_default();
+                credit_back(&journal, id, Amount(charged.0.saturating_sub(cost.0))).await;
+            }
+            // Nor is one that broke off what a retry should get.
+            let whole = cost.is_none_or(|cost| cost.is_some());
+            if let Some(reply) = reply.filter(|_| whole)
                 && let Err(error) = journal.keep_reply(names.payment, reply).await
             {
                 tracing::warn!(%error, "a paid reply could not be kept for a retry");
@@ -562,6 +540,17 @@ struct Sold {
 
 /// Leave to work on the payment or its channel, and on the payment's name.
 type Turns = (Turn, Turn);
+
+/// Gives a channel back what it was charged too much: it comes off the next charges.
+async fn credit_back(journal: &Journal, id: ChannelId, credit: Amount) {
+    if credit == Amount(0) {
+        return;
+    }
+    let change = move |account| (credited(account, credit), ());
+    if let Err(error) = journal.change(id, change).await {
+        tracing::error!(channel = %id, %credit, %error, "a credit could not be kept");
+    }
+}
 
 fn names(payment: &PaymentPayload, paid: &HeaderValue, body: B256) -> Result<Names, Ended> {
     Names::of(payment, paid, PATH, body).map_err(|error: NotIdentifier| {

@@ -189,6 +189,10 @@ impl Judged {
     async fn settle(self, facilitator: &Facilitator) -> Result<Settled, Fault> {
         match self {
             Self::Exact(transfer) => {
+                // Gas is ours, so a transfer of nothing is not brought to the chain for anybody.
+                if transfer.amount() == Amount(0) {
+                    return Err(Fault::Short { found: Amount(0), expected: Amount(1) });
+                }
                 let _turn = facilitator.turn(transfer.key(facilitator.terms.token.address))?;
                 // Settled for no request of ours, so none is answered for it.
                 let request = keccak256("settled for somebody else");

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use assay_chain::DepositAuthorization;
-use assay_protocol::{Amount, B256, Channel, ChannelId};
+use assay_chain::{Authorization, DepositAuthorization};
+use assay_protocol::{Amount, B256, Channel, ChannelId, U256};
 
 use super::batch::{Account, Place, Signed};
 use super::exact::Transfer;
@@ -18,6 +18,7 @@ use super::journal::{Journal, Payment};
 use super::rail::{Rail, RailError};
 use super::terms::Terms;
 use super::wire::BatchVoucher;
+use crate::http::now_s;
 
 /// How long what the chain said of a channel is believed. A payer cannot take money out within its
 /// withdraw delay, which is at least fifteen times as long.
@@ -104,8 +105,7 @@ impl Facilitator {
             return Ok(payment.transaction);
         }
         // It was sent, and nobody heard what became of it.
-        let (payer, nonce) = (transfer.payer(), transfer.authorization.nonce);
-        self.rail.find(token, payer, nonce).await.map_err(unanswered)
+        self.rail.find(token, &transfer.authorization).await.map_err(unanswered)
     }
 
     /// Moves the money for `request`, unless `known` says that it was. On return the payment is on disk.
@@ -118,7 +118,9 @@ impl Facilitator {
         let token = self.terms.token.address;
         let key = transfer.key(token);
         let answers = self.journal.payment(key).await?.map_or(0, |payment| payment.answers);
-        let until = transfer.authorization.valid_before.saturating_to::<u64>();
+        // After that its nonce, which is used on the chain, speaks for itself.
+        let soon = now_s().saturating_add(self.terms.timeout.as_secs());
+        let until = transfer.authorization.valid_before.saturating_to::<u64>().min(soon);
         let until = until.saturating_add(REMEMBER_S);
         let mut payment = Payment { request, transaction: known, answers, until };
         if known.is_none() {
@@ -139,9 +141,9 @@ impl Facilitator {
             Err(RailError::Unknown(reason)) => return Err(Fault::Chain(reason)),
             Err(RailError::Refused(reason)) => reason,
         };
-        // Anyone who saw the signature may have brought it: the money is here all the same.
-        let (payer, nonce) = (transfer.payer(), authorization.nonce);
-        match self.rail.find(token, payer, nonce).await.map_err(unanswered)? {
+        // Anyone who saw the signature may have brought it: the money is here all the same, unless its
+        // payer used the nonce for something else.
+        match self.rail.find(token, authorization).await.map_err(unanswered)? {
             Some(transaction) => Ok(transaction),
             None => {
                 self.journal.forget_payment(key).await?;
@@ -197,7 +199,15 @@ impl Facilitator {
         let (used, found) = futures_util::future::try_join(used, held).await.map_err(unanswered)?;
         if used {
             // A retry of a deposit whose reply was lost: it is in the channel, and counts there.
-            let found = self.rail.find(token, payer, nonce).await.map_err(unanswered)?;
+            let authorization = Authorization {
+                from: payer,
+                to: self.place.collector,
+                value: U256::from(deposit.value.0),
+                valid_after: U256::ZERO,
+                valid_before: U256::MAX,
+                nonce,
+            };
+            let found = self.rail.find(token, &authorization).await.map_err(unanswered)?;
             let transaction = found.ok_or(Fault::Used)?;
             return Ok((transaction, self.sync(signed.id, &signed.channel, now).await?));
         }

@@ -201,7 +201,8 @@ pub(crate) struct Paper {
 #[derive(Debug, Default)]
 struct State {
     balances: HashMap<Address, u128>,
-    used: HashMap<(Address, B256), Option<B256>>,
+    /// By payer and nonce: whom it paid how much, and where; none for one that was cancelled.
+    used: HashMap<(Address, B256), Option<(Address, u128, B256)>>,
     channels: HashMap<ChannelId, ChannelState>,
     refunds: HashMap<ChannelId, u64>,
     poisoned: HashSet<ChannelId>,
@@ -251,6 +252,12 @@ impl Paper {
     pub(crate) fn withdraw(&self, id: ChannelId, amount: u128) {
         let withdrawal = Some(Withdrawal { amount: Amount(amount), since: NOW });
         self.state().channels.entry(id).or_default().withdrawal = withdrawal;
+    }
+
+    /// Uses a nonce up by a transfer of nothing to the payer itself.
+    pub(crate) fn divert(&self, payer: Address, nonce: B256) {
+        let hash = B256::repeat_byte(0x77);
+        self.state().used.insert((payer, nonce), Some((payer, 0, hash)));
     }
 
     /// Uses a nonce up without moving money.
@@ -325,14 +332,21 @@ fn refuse(reason: &str) -> RailError {
 }
 
 impl State {
-    fn take(&mut self, payer: Address, amount: u128, nonce: B256) -> Result<(), RailError> {
+    /// What moves: from `payer`, to whom, how much.
+    fn take(
+        &mut self,
+        payer: Address,
+        to: Address,
+        amount: u128,
+        nonce: B256,
+    ) -> Result<(), RailError> {
         if self.used.contains_key(&(payer, nonce)) {
             return Err(refuse("the authorization is used"));
         }
         let held = self.balances.entry(payer).or_default();
         *held = held.checked_sub(amount).ok_or_else(|| refuse("too little money"))?;
         let hash = B256::from(U256::from(self.sent + 1));
-        self.used.insert((payer, nonce), Some(hash));
+        self.used.insert((payer, nonce), Some((to, amount, hash)));
         Ok(())
     }
 }
@@ -358,8 +372,16 @@ impl Rail for Paper {
         self.look(|state| state.used.contains_key(&(payer, nonce)))
     }
 
-    fn find(&self, _token: Address, payer: Address, nonce: B256) -> Done<'_, Option<B256>> {
-        self.look(|state| state.used.get(&(payer, nonce)).copied().flatten())
+    fn find<'a>(
+        &'a self,
+        _token: Address,
+        authorization: &'a Authorization,
+    ) -> Done<'a, Option<B256>> {
+        let Authorization { from, to, value, nonce, .. } = authorization;
+        self.look(|state| {
+            let (receiver, amount, hash) = state.used.get(&(*from, *nonce)).copied().flatten()?;
+            (receiver == *to && U256::from(amount) == *value).then_some(hash)
+        })
     }
 
     fn transfer<'a>(
@@ -370,7 +392,7 @@ impl Rail for Paper {
     ) -> Done<'a, B256> {
         let done = self.transact(|state| {
             let amount: u128 = authorization.value.to();
-            state.take(authorization.from, amount, authorization.nonce)?;
+            state.take(authorization.from, authorization.to, amount, authorization.nonce)?;
             *state.balances.entry(authorization.to).or_default() += amount;
             Ok(())
         });
@@ -392,7 +414,8 @@ impl Rail for Paper {
     ) -> Done<'a, B256> {
         let id = channel.id(&place().channels);
         let done = self.transact(|state| {
-            state.take(channel.payer, authorization.value.0, authorization.nonce(id))?;
+            let (to, value) = (place().collector, authorization.value.0);
+            state.take(channel.payer, to, value, authorization.nonce(id))?;
             state.channels.entry(id).or_default().balance.0 += authorization.value.0;
             Ok(())
         });

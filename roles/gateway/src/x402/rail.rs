@@ -51,8 +51,12 @@ pub trait Rail: std::fmt::Debug + Send + Sync {
     fn balance(&self, token: Address, account: Address) -> Done<'_, Amount>;
     /// Whether an authorization's nonce is used up.
     fn is_used(&self, token: Address, payer: Address, nonce: B256) -> Done<'_, bool>;
-    /// The transaction that used it up by moving the money, whoever sent it.
-    fn find(&self, token: Address, payer: Address, nonce: B256) -> Done<'_, Option<B256>>;
+    /// The transaction that used its nonce up by moving just this money, whoever sent it.
+    fn find<'a>(
+        &'a self,
+        token: Address,
+        authorization: &'a Authorization,
+    ) -> Done<'a, Option<B256>>;
     /// Moves money that its payer signed away; returns once it is in a block.
     fn transfer<'a>(
         &'a self,
@@ -123,9 +127,13 @@ impl Rail for ChainRail {
         Box::pin(async move { Ok(self.chain.is_authorization_used(token, payer, nonce).await?) })
     }
 
-    fn find(&self, token: Address, payer: Address, nonce: B256) -> Done<'_, Option<B256>> {
+    fn find<'a>(
+        &'a self,
+        token: Address,
+        authorization: &'a Authorization,
+    ) -> Done<'a, Option<B256>> {
         Box::pin(async move {
-            Ok(self.chain.authorized_transfer(token, payer, nonce, LOOK_BACK_BLOCKS).await?)
+            Ok(self.chain.authorized_transfer(token, authorization, LOOK_BACK_BLOCKS).await?)
         })
     }
 

@@ -16,7 +16,9 @@ use reqwest::Client;
 use serde_json::Value;
 
 use super::door::{Counter, Door, Quote};
+use super::exact::Transfer;
 use super::facilitator::Facilitator;
+use super::fault::Fault;
 use super::paper::{self, Paper};
 use super::reply::Cost;
 use super::wire::{
@@ -236,15 +238,32 @@ async fn who_cannot_pay_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_failed_answer_costs_nothing() {
+async fn a_payment_whose_answer_failed_asks_again_for_nothing() {
     let shop = funded().await;
     shop.fails.store(true, Ordering::SeqCst);
     let payment = exact(1);
-    assert_eq!(shop.ask("hi", Some(&payment)).await.status, 502);
-    assert_eq!(shop.paper.sent(), 0);
+    let failed = shop.ask("hi", Some(&payment)).await;
+    assert_eq!((failed.status, failed.settled.is_some()), (502, true));
     shop.fails.store(false, Ordering::SeqCst);
     assert_eq!(shop.ask("hi", Some(&payment)).await.status, 200);
     assert_eq!(shop.paper.balance_of(paper::terms().pay_to), PRICE);
+    assert_eq!(shop.paper.sent(), 1);
+}
+
+/// A payer may sign the nonce of its payment once more, for another transfer, and bring that first.
+#[tokio::test]
+async fn another_transfer_with_the_same_nonce_is_no_payment() {
+    let shop = funded().await;
+    let payment = exact(1);
+    let terms = paper::terms();
+    let transfer = Transfer::check(&payment, &terms, Amount(PRICE), paper::NOW).unwrap();
+    shop.facilitator.verify(&transfer).await.unwrap();
+    shop.paper.divert(paper::payer().address(), transfer.authorization.nonce);
+    let settled = shop.facilitator.settle(&transfer, B256::ZERO, None).await;
+    assert!(matches!(settled, Err(Fault::Transfer(_))), "{settled:?}");
+    assert_eq!(shop.facilitator.settled(&transfer, B256::ZERO).await.unwrap(), None);
+    assert_eq!(shop.ask("hi", Some(&payment)).await.status, 402);
+    assert_eq!(shop.answers(), 0);
 }
 
 #[tokio::test]
@@ -361,12 +380,27 @@ async fn a_stream_is_charged_at_its_highest_price_and_credited_after() {
 }
 
 #[tokio::test]
+async fn hanging_up_on_a_stream_saves_nothing() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let payment = paper::batch_payment(&payer, 0, PRICE, Some(500));
+    let asked = shop.http.post(format!("{}/v1/chat/completions", shop.url)).body("stream");
+    let asked = asked.header(PAYMENT_SIGNATURE, wire::header(&payment).unwrap());
+    drop(asked.send().await.unwrap());
+    shop.settled_down().await;
+    let second = shop.ask("hi", Some(&paper::batch_payment(&payer, PRICE, PRICE, None))).await;
+    assert_eq!((second.status, second.charged()), (200, "20"), "only the difference is credited");
+}
+
+#[tokio::test]
 async fn a_stream_that_breaks_off_costs_nothing_in_the_end() {
     let shop = funded().await;
     let payer = paper::payer();
     let payment = paper::batch_payment(&payer, 0, PRICE, Some(500));
     assert_eq!(shop.ask("stream that breaks", Some(&payment)).await.charged(), "100");
     shop.settled_down().await;
+    // What broke off is not what a retry gets.
+    assert_eq!(shop.ask("stream that breaks", Some(&payment)).await.status, 402);
     let second = shop.ask("hi", Some(&paper::batch_payment(&payer, PRICE, PRICE, None))).await;
     assert_eq!((second.status, second.charged()), (200, "0"));
 }
