@@ -119,6 +119,7 @@ async fn start(
         Stored::Nothing => None,
     };
     if let Some(paid) = &paid {
+        not_elsewhere(seller, hash, paid.lane.id).await?;
         (begun.channel, begun.charged) = (paid.lane.id, paid.tab.charged);
     }
     let wait_max = seller.lanes.as_ref().map_or(Duration::ZERO, |l| l.payment().voucher_wait_max);
@@ -189,6 +190,16 @@ async fn open(
         paused: None,
         durable: 0,
     })
+}
+
+/// Refuses an order that a failed disk left unfinished on another channel than `id`: two channels would
+/// make two receipts of it. It is sealed by that channel's next order, or at the next start.
+async fn not_elsewhere(seller: &Seller, order: OrderHash, id: ChannelId) -> Result<(), Refusal> {
+    let left = seller.store.read(move |read| store::begun(read, order)).await;
+    match left.map_err(|error| storage(&error))? {
+        Some(left) if left.channel != id => Err(Refusal::ChannelBusy { channel: left.channel }),
+        _ => Ok(()),
+    }
 }
 
 /// What the lane's channel is to this provider. What a crash or a failed disk left of an answer that it

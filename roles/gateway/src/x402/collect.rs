@@ -75,12 +75,21 @@ pub(crate) async fn round(
     collecting: &Collecting,
     now: u64,
 ) -> Result<usize, Fault> {
-    facilitator.journal.prune(now, REPLIES_MAX).await?;
+    // What could not be forgotten is no reason to leave money where it is.
+    if let Err(error) = facilitator.journal.prune(now, REPLIES_MAX).await {
+        tracing::warn!(%error, "old replies and payments could not be forgotten");
+    }
     let owing = facilitator.journal.accounts(ACCOUNTS_MAX, |account| account.owed() > Amount(0));
     let mut due = Vec::new();
     for (id, account) in owing.await? {
         // A withdrawal is seen only by looking.
-        let account = facilitator.sync(id, &account.channel, now).await?;
+        let account = match facilitator.sync(id, &account.channel, now).await {
+            Ok(account) => account,
+            Err(error) => {
+                tracing::warn!(channel = %id, %error, "what a channel holds could not be seen");
+                continue;
+            }
+        };
         if is_due(&account, collecting, now) {
             due.push((id, account));
         }

@@ -96,6 +96,11 @@ pub(crate) fn account(
     word(read, CHANNELS, channel.0.0, "channel")
 }
 
+/// What an answer that is begun and not sealed said of itself.
+pub(crate) fn begun(read: &ReadTransaction, order: OrderHash) -> Result<Option<Begun>, StoreError> {
+    word(read, BEGUN, order.0.0, "beginning of an answer")
+}
+
 /// Begins a paid answer: its voucher, its lane and what its receipt will say are one change.
 pub(crate) fn begin(
     write: &WriteTransaction,

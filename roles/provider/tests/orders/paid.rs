@@ -375,3 +375,38 @@ async fn an_engine_that_breaks_off_charges_nothing() {
     let (_, last) = stage.answer(&paid(2, 1, 50)).await;
     assert_eq!(checked(&paid(2, 1, 50), last).receipt.channel_before, Amount(0));
 }
+
+/// What a failed disk left of an answer stays with the channel that it began on: two channels would make
+/// two receipts of one order.
+#[tokio::test]
+async fn an_order_that_a_full_disk_cut_off_is_not_begun_on_another_channel() {
+    let ledger = Ledger::default();
+    ledger.deposit(id(1), 500);
+    ledger.deposit(id(2), 500);
+    let disk = Disk::default();
+    let stage = Stage::paid(Script::new(9, 1), disk.open(), Some(payment(&ledger))).await;
+    let (mut lines, _top_ups) = stage.talk(&paid(1, 1, 100)).await;
+    let mut tokens = 0;
+    let last = loop {
+        match lines.next().await.unwrap() {
+            Frame::Tokens(more) => {
+                tokens += more.len();
+                // By then a part of it is on disk, and the next part will not be.
+                disk.full.store(tokens > 4, Ordering::SeqCst);
+                stage.script.pace.add_permits(more.len());
+            }
+            last => break last,
+        }
+    };
+    assert!(matches!(last, Frame::Failed(Refusal::Storage { .. })), "{last:?}");
+    disk.full.store(false, Ordering::SeqCst);
+
+    let (status, refusal) = stage.submit(&paid(1, 2, 100)).await.err().unwrap();
+    assert_eq!((status, refusal), (409, Refusal::ChannelBusy { channel: id(1) }));
+    stage.script.pace.add_permits(100);
+    let (_, last) = stage.answer(&paid(2, 1, 100)).await;
+    assert!(matches!(last, Frame::Sealed(_)), "{last:?}");
+    let (_, last) = stage.answer(&paid(1, 2, 100)).await;
+    let Frame::Sealed(sealed) = last else { panic!("{last:?}") };
+    assert_eq!((sealed.receipt.channel, sealed.receipt.finish), (id(1), Finish::Cancelled));
+}
