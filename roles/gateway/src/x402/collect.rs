@@ -63,7 +63,7 @@ pub(crate) async fn collect(facilitator: &Facilitator, collecting: Collecting) {
             Ok(0) => {}
             Ok(claimed) => tracing::info!(claimed, "channels were claimed from"),
             Err(error) => {
-                tracing::warn!(%error, "nothing could be claimed; the next round tries again");
+                tracing::warn!(%error, "not all could be claimed; the next round tries again");
             }
         }
     }
@@ -80,13 +80,14 @@ pub(crate) async fn round(
         tracing::warn!(%error, "old replies and payments could not be forgotten");
     }
     let owing = facilitator.journal.accounts(ACCOUNTS_MAX, |account| account.owed() > Amount(0));
-    let mut due = Vec::new();
+    let (mut due, mut unseen) = (Vec::new(), None);
     for (id, account) in owing.await? {
         // A withdrawal is seen only by looking.
         let account = match facilitator.sync(id, &account.channel, now).await {
             Ok(account) => account,
+            // One that cannot be seen does not keep the others waiting.
             Err(error) => {
-                tracing::warn!(channel = %id, %error, "what a channel holds could not be seen");
+                unseen.get_or_insert(error);
                 continue;
             }
         };
@@ -106,7 +107,7 @@ pub(crate) async fn round(
         let swept = facilitator.rail.sweep(terms.pay_to, terms.token.address).await;
         swept.map_err(|error| Fault::Chain(error.to_string()))?;
     }
-    Ok(claimed)
+    unseen.map_or(Ok(claimed), Err)
 }
 
 /// Claims one batch, in halves where the whole is refused.

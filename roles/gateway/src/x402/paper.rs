@@ -198,11 +198,14 @@ pub(crate) struct Paper {
     state: Mutex<State>,
 }
 
+/// Whom a transfer paid, how much, and where.
+type Moved = (Address, u128, B256);
+
 #[derive(Debug, Default)]
 struct State {
     balances: HashMap<Address, u128>,
-    /// By payer and nonce: whom it paid how much, and where; none for one that was cancelled.
-    used: HashMap<(Address, B256), Option<(Address, u128, B256)>>,
+    /// By payer and nonce; none for one that was cancelled.
+    used: HashMap<(Address, B256), Option<Moved>>,
     channels: HashMap<ChannelId, ChannelState>,
     refunds: HashMap<ChannelId, u64>,
     poisoned: HashSet<ChannelId>,
