@@ -23,7 +23,7 @@ pub(crate) struct Statetest {
     /// Files, or directories in which every .json file is taken
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// Run also the files that take minutes
+    /// Run also those files of directories that may take minutes; files that are named are run anyway
     #[arg(long)]
     slow: bool,
     /// Print one JSON document
@@ -62,8 +62,9 @@ impl Statetest {
                 Failure::new(Exit::NotFound, "there is no .json file in these directories");
             return Err(failure.fix("name files, or directories that hold some"));
         }
+        let slow = self.slow || self.paths.iter().all(|path| path.is_file());
         let mut totals = Totals::default();
-        for (path, ran) in files.iter().zip(run_all(&files, self.slow)) {
+        for (path, ran) in files.iter().zip(run_all(&files, slow)) {
             totals.add(path, ran, !self.json);
         }
         totals.tell(files.len(), self.json);
