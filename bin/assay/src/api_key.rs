@@ -1,5 +1,6 @@
 //! `assay api-key`: what a gateway's clients may spend.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use assay_protocol::{Amount, B256, hex};
@@ -90,12 +91,17 @@ impl ApiKeys {
 
 /// The admin's token of a data directory's gateway, made if there is none yet.
 pub(crate) fn admin_token(data: &Data) -> Outcome<String> {
-    Ok(hex::encode(keys::load_or_create(&data.gateway().join("admin"))?.to_bytes()))
+    Ok(hex::encode(keys::load_or_create(&admin(data))?.to_bytes()))
+}
+
+/// Where it lies.
+fn admin(data: &Data) -> PathBuf {
+    data.gateway().join("admin")
 }
 
 impl On {
     fn open(&self) -> Outcome<Gateway> {
-        let path = self.data.resolve()?.gateway().join("admin").join("key");
+        let path = admin(&self.data.resolve()?).join("key");
         let key = keys::check(&path)
             .map_err(|failure| failure.fix("pass the --data-dir of the running `assay up`"))?;
         self.gateway.open_as(&hex::encode(key.to_bytes()))

@@ -34,11 +34,10 @@ use crate::contracts::{read_book, save_book};
 use crate::data::{Data, create_private, write_whole};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::keys;
+use crate::ledger::WHOLE;
 use crate::terminal::note;
 use crate::x402;
 
-/// 10^18: base units of ASY, and wei of the chain's coin.
-const WHOLE: u128 = 1_000_000_000_000_000_000;
 /// Coins, for gas, that the admin begins with; each participant begins with a thousandth.
 const COINS: u128 = 1_000_000;
 /// An empty block is made after so long without another: windows end by the time of blocks.

@@ -113,9 +113,7 @@ impl Gateway {
     /// Asks by JSON-RPC.
     pub(crate) async fn call(&self, method: &str, params: Value) -> Outcome<Value> {
         let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let sent = self.http.post(format!("{}/rpc", self.url)).json(&call).send().await;
-        let answer = self.checked(sent).await?.json::<Value>().await;
-        let mut answer = answer.map_err(|error| self.failed(&error))?;
+        let mut answer = self.post("/rpc", &call).await?;
         match answer["error"].take() {
             Value::Null => Ok(answer["result"].take()),
             error => {

@@ -2,14 +2,19 @@
 
 use std::path::PathBuf;
 
-use assay_chain::{Chain, ChainError, Client};
+use assay_chain::{Chain, Client};
 use assay_protocol::{Address, Amount, Key};
 use clap::Args;
 
-use crate::contracts::{read_book, refused};
+use crate::contracts::read_book;
+/// A failure of the chain as a failure of a command.
+pub(crate) use crate::contracts::refused as failed;
 use crate::data::{Data, DataArgument};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::keys;
+
+/// 10^18: base units of one ASY, and wei of one coin.
+pub(crate) const WHOLE: u128 = 1_000_000_000_000_000_000;
 
 /// Which chain, and whose key.
 #[derive(Args, Clone, Debug)]
@@ -43,7 +48,7 @@ impl LedgerArgument {
 
     /// The chain, with the account's key if something is to be sent.
     pub(crate) async fn open(&self, key: Option<&Key>) -> Outcome<Chain> {
-        let chain_id = Client::connect(&self.rpc, None).await.map_err(refused)?.chain_id();
+        let chain_id = Client::connect(&self.rpc, None).await.map_err(failed)?.chain_id();
         let path = match &self.book {
             Some(path) => path.clone(),
             None => self.data()?.contracts(chain_id),
@@ -53,13 +58,8 @@ impl LedgerArgument {
                 .why(format_args!("{} is not there", path.display()))
                 .fix("pass the --data-dir of `assay up`, or --book FILE")
         })?;
-        Chain::open(&self.rpc, book, key).await.map_err(refused)
+        Chain::open(&self.rpc, book, key).await.map_err(failed)
     }
-}
-
-/// A failure of the chain as a failure of a command.
-pub(crate) fn failed(error: ChainError) -> Failure {
-    refused(error)
 }
 
 /// An account in one word: which part of the data directory it is of, if any.
@@ -83,7 +83,6 @@ pub(crate) fn accounts(data: &Data) -> Outcome<Vec<(String, Address)>> {
 
 /// Base units of an ERC-20 with 18 decimals, or wei, as people write them: exact.
 pub(crate) fn units(amount: Amount) -> String {
-    const WHOLE: u128 = 1_000_000_000_000_000_000;
     let (whole, part) = (amount.0 / WHOLE, amount.0 % WHOLE);
     if part == 0 {
         return whole.to_string();

@@ -10,20 +10,18 @@ use assay_provider::Collecting;
 
 use crate::embedded::Embedded;
 use crate::failure::Outcome;
-use crate::ledger::failed;
+use crate::ledger::{WHOLE, failed};
 
-/// 10^18: base units of one ASY.
-const ASY: u128 = 1_000_000_000_000_000_000;
 /// What a provider delivers beyond what it has a voucher for, and may lose in a crash.
-const CREDIT_MAX: Amount = Amount(ASY / 1_000);
+const CREDIT_MAX: Amount = Amount(WHOLE / 1_000);
 /// What a gateway puts into a channel at once.
-const DEPOSIT: Amount = Amount(10 * ASY);
+const DEPOSIT: Amount = Amount(10 * WHOLE);
 /// Channels of a gateway to one provider, and so answers that it buys there at once.
 const LANES_MAX: usize = 64;
 /// Longest that an answer waits for a channel.
 const LANE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Most that a gateway signs ahead of delivery.
-const PREPAY_MAX: Amount = Amount(ASY / 10);
+const PREPAY_MAX: Amount = Amount(WHOLE / 10);
 /// Shortest delay that the channels' contract knows, in seconds: both sides are on this machine.
 const WITHDRAW_DELAY: u64 = 900;
 /// Longest that a paused answer waits for a voucher.

@@ -17,7 +17,7 @@ use crate::data::Data;
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::keys;
-use crate::ledger::failed;
+use crate::ledger::{WHOLE, failed};
 
 /// Where x402's clients expect channels, on every chain.
 const CHANNELS: Address = address!("4020074e9dF2ce1deE5A9C1b5c3f541D02a10003");
@@ -25,7 +25,7 @@ const CHANNELS: Address = address!("4020074e9dF2ce1deE5A9C1b5c3f541D02a10003");
 const COLLECTOR: Address = address!("4020806089470a89826cB9fB1f4059150b550004");
 
 /// What a channel owes before it is claimed from, unless it waited: a thousandth of an ASY.
-const OWED_MIN: Amount = Amount(1_000_000_000_000_000);
+const OWED_MIN: Amount = Amount(WHOLE / 1_000);
 /// How long a channel may owe anything. Blocks of the local chain cost nothing.
 const OWED_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often what channels owe is looked at.

@@ -79,10 +79,8 @@ fn kill_after(writes: u64) -> bool {
     let first = Runtime::new().unwrap();
     let had = first.block_on(async {
         let stage = Stage::paid(Script::new(LENGTH, 1), disk.open(), Some(slow(&ledger))).await;
-        tokio::select! {
-            had = buy(&stage) => had,
-            () = tokio::time::sleep(Duration::from_secs(10)) => panic!("stuck after {writes}"),
-        }
+        let bought = tokio::time::timeout(Duration::from_secs(10), buy(&stage)).await;
+        bought.unwrap_or_else(|_| panic!("stuck after {writes}"))
     });
     first.shutdown_timeout(Duration::from_secs(5));
     let killed = disk.writes.load(Ordering::SeqCst) > writes;
