@@ -65,6 +65,7 @@ pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider
             receiver_authorizer: owner,
             withdraw_delay_min: WITHDRAW_DELAY,
             credit_max: CREDIT_MAX,
+            grants: Address::ZERO,
         },
         bank: Arc::new(chain),
         // Blocks of the local chain are final.

@@ -14,8 +14,8 @@ use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Amount, ChainId, Channel, ChannelId, Offer, Order, OrderError, OrderHash, Receipt, Signature,
-    Terms,
+    Amount, ChainId, Channel, ChannelId, GrantError, Offer, Order, OrderError, OrderHash, Receipt,
+    Signature, SignedGrant, Terms,
 };
 
 /// A provider's offers and how busy it is.
@@ -55,6 +55,9 @@ pub struct Accepts {
     pub withdraw_delay_min: u64,
     /// Most that is delivered beyond what vouchers allow, in base units.
     pub credit_max: Amount,
+    /// The deployment's Grants contract, which grants must name; zero: orders under grants are refused.
+    #[serde(default)]
+    pub grants: Address,
 }
 
 /// An offer and its provider's signature.
@@ -78,13 +81,19 @@ pub struct Submission {
     pub signature: Signature,
     /// What the order's hashes stand for.
     pub terms: Terms,
+    /// The grants that its buyer acts under, the payer's first; none where it acts for itself. The order
+    /// names the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<SignedGrant>,
     /// How it is paid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<Payment>,
 }
 
-/// What pays for an order: a channel of its buyer, whose `payer_authorizer` the buyer is, and a
-/// voucher on it. One order at a time runs on a channel; whoever buys more at once has more channels.
+/// What pays for an order: a channel and a voucher on it. The channel's `payer_authorizer` is the
+/// order's buyer; under grants the channel's `payer` is who issued the first, and its
+/// `payer_authorizer` the buyer or one of the issuers. One order at a time runs on a channel; whoever
+/// buys more at once has more channels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Payment {
@@ -199,6 +208,36 @@ pub enum Refusal {
         /// What the order allows.
         max: Amount,
     },
+    /// Its grants are not good, or not good for it.
+    #[error("{reason}")]
+    Grant {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A grant was taken back.
+    #[error("grant {grant} was taken back by its issuer")]
+    GrantRevoked {
+        /// Digest of the grant.
+        grant: B256,
+    },
+    /// A grant allows less than the answer may cost, with all that was bought under it here.
+    #[error("the answer may cost {asked}, {left} is left of grant {grant}")]
+    GrantSpent {
+        /// Digest of the grant.
+        grant: B256,
+        /// Most that the answer may cost.
+        asked: Amount,
+        /// What is left.
+        left: Amount,
+    },
+    /// More orders came under a grant than it allows in a minute.
+    #[error("grant {grant} allows {rate} orders a minute")]
+    GrantRate {
+        /// Digest of the grant.
+        grant: B256,
+        /// Orders a minute.
+        rate: u32,
+    },
     /// Nothing pays for it.
     #[error("orders are paid here: a channel and a voucher must come with it")]
     Unpaid,
@@ -279,6 +318,12 @@ pub enum Refusal {
         /// What went wrong.
         reason: String,
     },
+}
+
+impl From<GrantError> for Refusal {
+    fn from(error: GrantError) -> Self {
+        Self::Grant { reason: error.to_string() }
+    }
 }
 
 impl From<OrderError> for Refusal {

@@ -248,6 +248,7 @@ pub(crate) mod tests {
             receiver_authorizer: Address::repeat_byte(5),
             withdraw_delay_min: 900,
             credit_max: Amount(4),
+            grants: Address::ZERO,
         }
     }
 

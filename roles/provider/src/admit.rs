@@ -152,7 +152,8 @@ mod tests {
         terms.sampler.stops = stops_hash(&terms.stops);
         order.sampler = terms.sampler.hash();
         let signature = order.sign(CHAIN, &key);
-        let mut submission = Submission { chain_id: CHAIN, order, signature, terms, payment: None };
+        let mut submission =
+            Submission { chain_id: CHAIN, order, signature, terms, grants: vec![], payment: None };
         after(&mut submission);
         let offer = Offer {
             provider: Address::ZERO,

@@ -214,6 +214,10 @@ fn refuse(refusal: &Refusal) -> Response {
         Refusal::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Storage { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        Refusal::Grant { .. } | Refusal::GrantRevoked { .. } | Refusal::GrantSpent { .. } => {
+            StatusCode::FORBIDDEN
+        }
+        Refusal::GrantRate { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Unpaid
         | Refusal::Channel { .. }
         | Refusal::Voucher { .. }
@@ -225,8 +229,13 @@ fn refuse(refusal: &Refusal) -> Response {
         Refusal::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let mut response = (status, Json(refusal)).into_response();
-    let waiting_helps =
-        matches!(refusal, Refusal::Busy { .. } | Refusal::ChannelBusy { .. } | Refusal::Closing);
+    let waiting_helps = matches!(
+        refusal,
+        Refusal::Busy { .. }
+            | Refusal::GrantRate { .. }
+            | Refusal::ChannelBusy { .. }
+            | Refusal::Closing
+    );
     if waiting_helps {
         response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
     }

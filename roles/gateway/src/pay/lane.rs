@@ -290,6 +290,7 @@ mod tests {
             receiver_authorizer: Address::repeat_byte(7),
             withdraw_delay_min: 900,
             credit_max: Amount(10),
+            grants: Address::ZERO,
         }
     }
 

@@ -296,6 +296,7 @@ impl Scripted {
             receiver_authorizer: self.key.address(),
             withdraw_delay_min: 900,
             credit_max: Amount(*credit_max),
+            grants: Address::ZERO,
         })
     }
 

@@ -37,6 +37,7 @@ pub(crate) fn payment(ledger: &Ledger) -> Payment {
             receiver_authorizer: provider_key().address(),
             withdraw_delay_min: 900,
             credit_max: Amount(CREDIT),
+            grants: Address::ZERO,
         },
         bank: Arc::new(ledger.clone()),
         confirmations: 0,

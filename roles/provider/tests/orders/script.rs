@@ -360,7 +360,14 @@ pub(crate) fn order(nonce: u64) -> Submission {
         nonce: U256::from(nonce),
         grant: B256::ZERO,
     };
-    Submission { chain_id: CHAIN, signature: order.sign(CHAIN, &key), order, terms, payment: None }
+    Submission {
+        chain_id: CHAIN,
+        signature: order.sign(CHAIN, &key),
+        order,
+        terms,
+        grants: vec![],
+        payment: None,
+    }
 }
 
 pub(crate) fn hash(submission: &Submission) -> OrderHash {

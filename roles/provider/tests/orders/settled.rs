@@ -72,6 +72,7 @@ impl Running {
                 receiver_authorizer: owner,
                 withdraw_delay_min: 900,
                 credit_max: Amount(4),
+                grants: Address::ZERO,
             },
             bank: Arc::new(chain),
             confirmations: 0,
