@@ -24,7 +24,7 @@ use assay_evm::consensus::simplex::verifier;
 use assay_evm::producer::{self, Production};
 use assay_evm::rpc::{Limits, Pages, Rpc, serve};
 use assay_evm::{Call, Genesis, Node, NodeConfig};
-use assay_protocol::{Address, Amount, B256, Key, LOCAL_CHAIN, U256, keccak256};
+use assay_protocol::{Address, Amount, Key, LOCAL_CHAIN, U256, keccak256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -150,11 +150,6 @@ impl Embedded {
     pub(crate) async fn open(&self, key: &Key) -> Outcome<Chain> {
         let chain = Chain::open(&self.url(), self.book.clone(), Some(key)).await;
         chain.map_err(|error| Failure::new(Exit::Failed, "the chain cannot be used").why(error))
-    }
-
-    /// keccak256 of the code at an address; none where no account is.
-    pub(crate) fn code_hash(&self, address: Address) -> Option<B256> {
-        self.node.chain().head().state.account(&address).map(|account| account.code_hash)
     }
 
     /// Where it answers, as clients write it.

@@ -38,6 +38,11 @@ impl LedgerArgument {
         self.data.resolve()
     }
 
+    /// Where the chain answers.
+    pub(crate) fn rpc(&self) -> &str {
+        &self.rpc
+    }
+
     /// The account's key.
     pub(crate) fn key(&self) -> Outcome<Key> {
         match &self.key {

@@ -2,7 +2,7 @@
 //!
 //! One file per command; what they share: [`failure`] (how a command says no), [`terminal`] (where
 //! words go), [`data`], [`keys`] and [`library`] (what lies on disk), [`machine`] (what the machine
-//! gives), [`gateway`] (how a gateway is asked), [`ledger`] (how the chain is), [`network`] (the roles, put together) and [`payment`] (how they pay each other), [`signals`] (how it is told to
+//! gives), [`gateway`] (how a gateway is asked), [`ledger`] (how the chain is), [`network`] (the roles, put together) and [`payment`] (how they pay each other), [`relay`] (which servers stand behind a gateway), [`signals`] (how it is told to
 //! stop).
 
 mod failure;
@@ -17,6 +17,7 @@ mod library;
 mod machine;
 mod network;
 mod payment;
+mod relay;
 mod self_test;
 mod signals;
 
@@ -27,6 +28,7 @@ mod chat;
 mod contracts;
 mod doctor;
 mod earnings;
+mod front;
 mod model;
 mod pay;
 mod run;
@@ -57,6 +59,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Up),
+    #[command(name = "gateway")]
+    Front(front::Front),
     Run(run::Run),
     Chat(chat::Chat),
     Contracts(contracts::Contracts),
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
     log();
     let outcome = match cli.command {
         Command::Up(up) => up.run(),
+        Command::Front(front) => front.run(),
         Command::Run(run) => wait(run.run()).map(|()| ExitCode::SUCCESS),
         Command::Chat(chat) => wait(chat.run()).map(|()| ExitCode::SUCCESS),
         Command::Contracts(contracts) => wait(contracts.run()).map(|()| ExitCode::SUCCESS),

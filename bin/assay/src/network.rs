@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_engine::{Backend, Loaded, Native, NativeConfig};
-use assay_gateway::Origin;
+use assay_gateway::{Origin, Relayed};
 use assay_kernels::Cpu;
 use assay_protocol::{Address, Amount, Audit, Key, LOCAL_CHAIN, keccak256, price};
 use tokio::net::{TcpListener, TcpSocket};
@@ -32,7 +32,7 @@ const PRICE_MAX_TIMES: u128 = 10;
 /// Orders that one provider runs or queues at once.
 const ORDERS_MAX: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 /// Requests that the gateway works on at once. The next one is told to come back.
-const REQUESTS_MAX: usize = 4096;
+pub(crate) const REQUESTS_MAX: usize = 4096;
 /// Jobs that wait for the engine.
 const QUEUE_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// Jobs that the engine works on in turns. More wait, and a short answer must not wait for many
@@ -43,11 +43,11 @@ const BACKLOG: u32 = 4096;
 /// How long an offer holds.
 const OFFER_TTL: Duration = Duration::from_secs(60);
 /// How long an order may wait to be started.
-const ORDER_TTL: Duration = Duration::from_secs(120);
+pub(crate) const ORDER_TTL: Duration = Duration::from_secs(120);
 /// How often the gateway looks for offers.
-const POLL_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for running answers at the end.
-const DRAIN_MAX: Duration = Duration::from_secs(20);
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// Longest wait until the first offers are seen.
 const READY_MAX: Duration = Duration::from_secs(20);
 /// Between two looks whether the gateway is ready.
@@ -74,6 +74,8 @@ pub(crate) struct Offered {
     pub(crate) require_keys: bool,
     /// Whether clients without one may pay by x402.
     pub(crate) x402: bool,
+    /// Models that servers of one's own answer for.
+    pub(crate) relayed: Vec<Relayed>,
 }
 
 /// A provider of a running network.
@@ -211,7 +213,10 @@ impl Network {
         let price_max = price(dear(PRICE_IN), model.context, dear(PRICE_OUT), model.context);
         let payments = payment::buys(chain, &key).await?;
         let x402 = match offered.x402 {
-            true => Some(x402::door(data, chain, key.address()).await?),
+            true => {
+                let book = chain.book.clone();
+                Some(x402::door(data, &chain.url(), book, key.address()).await?)
+            }
             false => None,
         };
         let config = assay_gateway::Config {
@@ -231,6 +236,7 @@ impl Network {
             },
             patience: assay_gateway::Patience::default(),
             origins: offered.origins,
+            relayed: offered.relayed,
             order_ttl: ORDER_TTL,
             poll_every: POLL_EVERY,
             drain_max: DRAIN_MAX,
@@ -263,15 +269,7 @@ impl Network {
 
     /// Where clients on this machine reach the gateway.
     pub(crate) fn url(&self) -> String {
-        let mut address = self.gateway;
-        if address.ip().is_unspecified() {
-            // Listening everywhere includes loopback, and clients need one address.
-            address.set_ip(match address.ip() {
-                std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-            });
-        }
-        format!("http://{address}")
+        reachable(self.gateway)
     }
 
     /// Waits for a role to end, which none does by itself unless it fails.
@@ -296,6 +294,18 @@ impl Network {
         let selling = joined(&mut self.selling).await;
         buying.and(selling)
     }
+}
+
+/// Where clients on this machine reach what listens on `address`.
+pub(crate) fn reachable(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        // Listening everywhere includes loopback, and clients need one address.
+        address.set_ip(match address.ip() {
+            std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
 }
 
 async fn joined(roles: &mut JoinSet<Outcome>) -> Outcome {

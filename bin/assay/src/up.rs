@@ -18,6 +18,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::library::{self, Library};
 use crate::machine::{ThreadsArgument, raise_open_files};
 use crate::network::{self, Network, Offered};
+use crate::relay::RelayArgument;
 use crate::signals::Signals;
 use crate::terminal::{note, say, say_json};
 
@@ -66,6 +67,8 @@ pub(crate) struct Up {
     /// Let clients without a key pay for single answers by x402; all others need a key
     #[arg(long, env = "ASSAY_X402")]
     x402: bool,
+    #[command(flatten)]
+    relay: RelayArgument,
     /// Print one JSON line once ready
     #[arg(long)]
     json: bool,
@@ -104,6 +107,7 @@ impl Up {
         began: Instant,
     ) -> Outcome<ExitCode> {
         let mut signals = Signals::listen()?;
+        let relayed = self.relay.relayed()?;
         let cpu = self.threads.cpu()?;
         let threads = (cpu.isa(), cpu.threads());
         let (library, model) = (Library::of(data), self.model.clone());
@@ -128,7 +132,7 @@ impl Up {
         };
         let (id, name) = (loaded.id, loaded.name.clone());
         let (origins, require_keys) = (self.cors_origins, self.require_keys);
-        let offered = Offered { origins, require_keys, x402: self.x402 };
+        let offered = Offered { origins, require_keys, x402: self.x402, relayed };
         let started = Network::start(data, &chain, loaded, cpu, self.providers, offered, listener);
         let started = started.await;
         let mut network = match started {

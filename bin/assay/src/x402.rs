@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Bytes, address};
-use assay_chain::{Chain, Contract, Deployed, SignedToken};
+use assay_chain::{AddressBook, Chain, Client, Contract, Deployed, SignedToken};
 use assay_evm::Genesis;
 use assay_gateway::x402::{ChainRail, Collecting, Config, Terms};
-use assay_protocol::{Address, Amount, ChainId};
+use assay_protocol::{Address, Amount, ChainId, keccak256};
 
 use crate::data::Data;
-use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::ledger::{WHOLE, failed};
@@ -77,23 +76,31 @@ fn folder(data: &Data) -> std::path::PathBuf {
     data.gateway().join("x402")
 }
 
-/// The door of the gateway, which `pay_to` is paid for.
-pub(crate) async fn door(data: &Data, chain: &Embedded, pay_to: Address) -> Outcome<Config> {
-    let mut book = chain.book.clone();
+/// The door of the gateway, which `pay_to` is paid for, on the chain that answers at `rpc` and has the
+/// contracts of `book`.
+pub(crate) async fn door(
+    data: &Data,
+    rpc: &str,
+    mut book: AddressBook,
+    pay_to: Address,
+) -> Outcome<Config> {
+    let client = Client::connect(rpc, None).await.map_err(failed)?;
     let token = book.get(Contract::AssayToken).map_err(|error| failed(error.into()))?;
     for (contract, address) in
         [(Contract::Channels, CHANNELS), (Contract::Erc3009DepositCollector, COLLECTOR)]
     {
-        let code_hash = chain.code_hash(address).ok_or_else(|| {
-            Failure::new(Exit::Conflict, "this network's chain has no channels for x402's clients")
+        let code = client.code(address).await.map_err(failed)?;
+        if code.is_empty() {
+            let without = "this network's chain has no channels for x402's clients";
+            return Err(Failure::new(Exit::Conflict, without)
                 .why("it was made by an earlier release")
-                .fix("start a new network with another --data-dir")
-        })?;
-        book.contracts.insert(contract, Deployed { address, code_hash });
+                .fix("start a new network with another --data-dir"));
+        }
+        book.contracts.insert(contract, Deployed { address, code_hash: keccak256(code) });
     }
     let id = ChainId(book.chain_id);
     let key = keys::load_or_create(&folder(data))?;
-    let chain = Chain::open(&chain.url(), book, Some(&key)).await.map_err(failed)?;
+    let chain = Chain::open(rpc, book, Some(&key)).await.map_err(failed)?;
     Ok(Config {
         terms: Terms {
             token: SignedToken {

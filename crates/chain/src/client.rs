@@ -139,7 +139,7 @@ impl Client {
     }
 
     /// The code at `address`; empty where nothing stands.
-    pub(crate) async fn code(&self, address: Address) -> Result<Bytes, ChainError> {
+    pub async fn code(&self, address: Address) -> Result<Bytes, ChainError> {
         self.provider.get_code_at(address).await.map_err(|error| self.failed(error))
     }
 

@@ -29,6 +29,7 @@ use crate::keys::{self, Caller, Keys};
 use crate::openai::{ChatRequest, ModelCard, Models, Problem, Reply};
 use crate::origin::Origin;
 use crate::pay::{Jobs, Purse};
+use crate::relay::{Passing, Relay, pass, passing};
 use crate::route::choose;
 use crate::store::Store;
 use crate::x402::{self, Cost, Door};
@@ -56,13 +57,13 @@ const DISCARD_BYTES_MAX: usize = 64 << 20;
 const BODY_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Longest wait for a connection to a provider.
-const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+pub(crate) const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Connections to one provider that are kept open for the next orders.
-const IDLE_CONNECTIONS_MAX: usize = 64;
+pub(crate) const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// How long they are kept: less than a provider keeps its end open.
-const IDLE_MAX: Duration = Duration::from_secs(15);
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(15);
 
 /// How often a stream with nothing to say shows that it lives.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -87,6 +88,8 @@ pub(crate) struct Gateway {
     pub(crate) keys: Arc<Keys>,
     pub(crate) http: reqwest::Client,
     pub(crate) catalogue: Catalogue,
+    /// The models that the operator's own servers answer for.
+    pub(crate) relay: Relay,
     requests: Arc<Semaphore>,
     /// Room for long bodies, in bytes.
     room: Arc<Semaphore>,
@@ -145,6 +148,7 @@ impl Gateway {
             keys,
             http,
             catalogue: Catalogue::new(config.models),
+            relay: Relay::new(config.relayed)?,
             requests: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
             room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
             purchases: TaskTracker::new(),
@@ -160,8 +164,13 @@ impl Gateway {
         self.origins.iter().any(|trusted| trusted.covers(origin))
     }
 
+    /// A place among the requests that are worked on at once.
+    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Problem::overloaded())
+    }
+
     /// Leave to begin a purchase, for which a drain waits.
-    fn begin(&self) -> Result<TaskTrackerToken, Problem> {
+    pub(crate) fn begin(&self) -> Result<TaskTrackerToken, Problem> {
         // Counted before the question is asked, so that no drain sees nothing and ends between.
         let begun = self.purchases.token();
         if self.closing.is_cancelled() { Err(Problem::closing()) } else { Ok(begun) }
@@ -309,13 +318,18 @@ fn card(model: &Arc<Model>) -> ModelCard {
 }
 
 async fn models(State(gateway): Shared) -> Response {
-    axum::Json(Models::new(gateway.catalogue.models.iter().map(card).collect())).into_response()
+    let relayed = gateway.relay.models.iter().map(|target| ModelCard::relayed(&target.model));
+    let cards = gateway.catalogue.models.iter().map(card).chain(relayed);
+    axum::Json(Models::new(cards.collect())).into_response()
 }
 
 async fn model(State(gateway): Shared, id: Result<Path<String>, PathRejection>) -> Response {
     let id = id.map(|Path(id)| id).unwrap_or_default();
     match gateway.catalogue.find(&id) {
         Some(model) => axum::Json(card(model)).into_response(),
+        None if gateway.relay.models.iter().any(|target| target.model == id) => {
+            axum::Json(ModelCard::relayed(&id)).into_response()
+        }
         None => Problem::model(&id).into_response(),
     }
 }
@@ -340,14 +354,19 @@ async fn receipt(State(gateway): Shared, id: Result<Path<String>, PathRejection>
 }
 
 async fn chat(State(gateway): Shared, mut request: Request) -> Result<Response, Problem> {
-    let Begun { stream, reply, mut news } = match Prepared::take(&mut request) {
-        Some(prepared) => start(&gateway, prepared)?,
+    let taken = match Taken::take(&mut request) {
+        Some(taken) => taken,
         None => {
             let caller = gateway.keys.caller(request.headers())?;
             let read = read(request, &gateway).await?;
-            begin(&gateway, &caller, read).await?
+            taken(&gateway, &caller, read).await?
         }
     };
+    let prepared = match taken {
+        Taken::Bought(prepared) => prepared,
+        Taken::Relayed(passing) => return pass(&gateway, *passing).await,
+    };
+    let Begun { stream, reply, mut news } = start(&gateway, *prepared)?;
     match news.recv().await {
         Some(News::Failed(problem)) => Err(problem),
         Some(News::Accepted) if stream => Ok(streamed(reply, news)),
@@ -374,17 +393,21 @@ pub(crate) async fn begin(
     start(gateway, prepared)
 }
 
-/// A request of which an order was made, with leave to run it.
-pub(crate) struct Prepared {
-    request: ChatRequest,
-    buying: Buying,
-    permit: OwnedSemaphorePermit,
+/// A request that was read and has leave to run.
+pub(crate) enum Taken {
+    /// It is bought on the network.
+    Bought(Box<Prepared>),
+    /// It is passed on to a server of the operator's own.
+    Relayed(Box<Passing>),
 }
 
-impl Prepared {
+impl Taken {
     /// The most that the answer may cost, in base units.
     pub(crate) fn price_max(&self) -> Amount {
-        self.buying.price_max()
+        match self {
+            Self::Bought(prepared) => prepared.buying.price_max(),
+            Self::Relayed(passing) => passing.price_max(),
+        }
     }
 
     /// Puts it into a request's extensions, for whoever handles the request. It can be taken once.
@@ -400,10 +423,29 @@ impl Prepared {
 
 /// What rides in a request's extensions, which want to be cloned.
 #[derive(Clone)]
-struct Rider(Arc<Mutex<Option<Prepared>>>);
+struct Rider(Arc<Mutex<Option<Taken>>>);
+
+/// Takes a request by its body: for the network, or for the operator's own servers.
+pub(crate) async fn taken(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    read: Read,
+) -> Result<Taken, Problem> {
+    match gateway.relay.target(&read.bytes) {
+        Some(target) => Ok(Taken::Relayed(Box::new(passing(gateway, caller, target, read)?))),
+        None => Ok(Taken::Bought(Box::new(prepared(gateway, caller, read).await?))),
+    }
+}
+
+/// A request of which an order was made, with leave to run it.
+pub(crate) struct Prepared {
+    request: ChatRequest,
+    buying: Buying,
+    permit: OwnedSemaphorePermit,
+}
 
 /// Makes an order of a request's body.
-pub(crate) async fn prepared(
+async fn prepared(
     gateway: &Arc<Gateway>,
     caller: &Caller,
     read: Read,
@@ -411,8 +453,7 @@ pub(crate) async fn prepared(
     if gateway.closing.is_cancelled() {
         return Err(Problem::closing());
     }
-    let permit =
-        Arc::clone(&gateway.requests).try_acquire_owned().map_err(|_| Problem::overloaded())?;
+    let permit = gateway.permit()?;
     caller.count()?;
     let (shop, caller) = (Arc::clone(gateway), caller.clone());
     // Rendering and counting a long prompt takes milliseconds, which other streams need not wait
@@ -653,6 +694,7 @@ mod tests {
             key: Key::from_bytes([1; 32]).unwrap(),
             chain: ChainId(7),
             models: vec![],
+            relayed: vec![],
             providers: vec![],
             store: folder.join("answers"),
             audit: Audit::None,

@@ -12,6 +12,9 @@
 //! how much of it, `lines` reads the provider's words), `close` checks the receipt, and `store` keeps
 //! the answer. `jsonrpc` and `x402` are other doors to the same.
 //!
+//! A model that the operator's own servers answer for takes another way: `relay` passes its requests on
+//! as they are.
+//!
 //! Where clients need a key, `keys` knows what each may spend. Where providers are paid, `pay` holds
 //! the money: an order takes a lane, a channel to its provider, for itself, and a voucher goes with
 //! it. What its answer costs is kept together with the answer.
@@ -30,6 +33,7 @@ mod openai;
 mod origin;
 mod pay;
 mod prompt;
+mod relay;
 mod route;
 mod store;
 mod text;
@@ -49,6 +53,7 @@ use http::Gateway;
 pub use keys::{KeyBook, KeyError, KeyRules, KeyStatus, KeyTerms};
 pub use origin::{Origin, OriginError};
 pub use pay::{Bank, LaneStatus};
+pub use relay::{RelayError, Relayed};
 pub use store::StoreError;
 
 /// How often it is looked who would be bought from next, to have a channel open for it.
@@ -63,6 +68,9 @@ pub struct Config {
     pub chain: ChainId,
     /// The models clients may name.
     pub models: Vec<Listed>,
+    /// Models that servers of the operator's own answer for, without receipts. They come before models of
+    /// the same name.
+    pub relayed: Vec<Relayed>,
     /// Base URLs of the providers to buy from, such as `http://127.0.0.1:8701`.
     pub providers: Vec<String>,
     /// File that keeps the answers with their receipts.
@@ -191,6 +199,9 @@ pub enum RunError {
         /// What went wrong.
         source: x402::JournalError,
     },
+    /// A relayed model cannot be served.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     /// No client for HTTP could be made.
     #[error("cannot set up the http client: {0}")]
     Client(#[from] reqwest::Error),

@@ -16,6 +16,7 @@ use assay_protocol::{Amount, B256, hex, keccak256};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
+use crate::Listed;
 use crate::catalogue::Model;
 use crate::http::now_s;
 use crate::openai::Problem;
@@ -301,16 +302,25 @@ impl Caller {
 
     /// Sets aside what an answer of `model` may cost.
     pub(crate) fn set_aside(&self, model: &Model, most: Amount) -> Result<Spending, Denied> {
+        let Listed { name, id, .. } = &model.listed;
+        self.set_aside_for(name, |allowed| allowed == name || allowed.parse() == Ok(*id), most)
+    }
+
+    /// The same for a model of that `name`, which a key's list of models names as `is_named` says.
+    pub(crate) fn set_aside_for(
+        &self,
+        name: &str,
+        is_named: impl Fn(&String) -> bool,
+        most: Amount,
+    ) -> Result<Spending, Denied> {
         let Self::Holder(keys, id) = self else {
             return Ok(Spending { holder: None, most, open: AtomicBool::new(false) });
         };
         let mut accounts = keys.lock();
         let account = accounts.get_mut(id).ok_or(Denied::Unknown)?;
         let names = &account.kept.terms.models;
-        let named =
-            |name: &String| *name == model.listed.name || name.parse() == Ok(model.listed.id);
-        if !names.is_empty() && !names.iter().any(named) {
-            return Err(Denied::Model { model: model.listed.name.clone() });
+        if !names.is_empty() && !names.iter().any(is_named) {
+            return Err(Denied::Model { model: name.to_owned() });
         }
         let (asked, left, budget) = (most, account.left(), account.kept.terms.budget);
         if asked > left {

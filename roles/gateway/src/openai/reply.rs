@@ -234,19 +234,33 @@ pub(crate) struct ModelCard {
     object: &'static str,
     created: u64,
     owned_by: &'static str,
-    root: String,
-    max_model_len: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_model_len: Option<u32>,
 }
 
 impl ModelCard {
+    /// A model of which only the name is known.
+    pub(crate) fn relayed(name: &str) -> Self {
+        Self {
+            id: name.to_owned(),
+            object: "model",
+            created: 0,
+            owned_by: "operator",
+            root: None,
+            max_model_len: None,
+        }
+    }
+
     pub(crate) fn new(name: String, id: ModelId, created: u64, context: u32) -> Self {
         Self {
             id: name,
             object: "model",
             created,
             owned_by: "assay",
-            root: id.to_string(),
-            max_model_len: context,
+            root: Some(id.to_string()),
+            max_model_len: Some(context),
         }
     }
 }

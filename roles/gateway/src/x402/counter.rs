@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 
 use super::door::{Counter, Quote};
-use crate::http::{Gateway, prepared, read};
+use crate::http::{Gateway, read, taken};
 use crate::keys::Caller;
 use crate::openai::Problem;
 
@@ -35,10 +35,10 @@ async fn priced(gateway: &Arc<Gateway>, request: Request) -> Result<Quote, Probl
     let headers = asked.headers().clone();
     let read = read(asked, gateway).await?;
     let body = keccak256(&read.bytes);
-    let prepared = prepared(gateway, &Caller::Anyone, read).await?;
-    let price = prepared.price_max();
+    let taken = taken(gateway, &Caller::Anyone, read).await?;
+    let price = taken.price_max();
     parts.headers = headers;
     let mut request = Request::from_parts(parts, Body::empty());
-    prepared.ride(&mut request);
+    taken.ride(&mut request);
     Ok(Quote { price, body, request })
 }

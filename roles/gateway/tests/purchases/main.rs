@@ -6,6 +6,7 @@ mod hostile;
 mod keys;
 mod paid;
 mod provider;
+mod relay;
 mod rpc;
 mod stage;
 

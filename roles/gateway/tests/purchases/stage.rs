@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_gateway::{Config, KeyRules, Listed, Origin, Patience, Payments, RunError, run};
+use assay_gateway::{Config, KeyRules, Listed, Origin, Patience, Payments, Relayed, RunError, run};
 use assay_protocol::{Amount, Answer, Audit, B256, ChainId, Ending, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
 use serde_json::{Value, json};
@@ -41,6 +41,8 @@ pub(crate) struct Setup {
     /// How the gateway pays; its providers then take money.
     pub(crate) pay: Option<Pay>,
     pub(crate) keys: KeyRules,
+    /// Models of the operator's own servers.
+    pub(crate) relayed: Vec<Relayed>,
 }
 
 /// How a gateway pays.
@@ -76,6 +78,7 @@ impl Default for Setup {
             patience: Patience::default(),
             pay: None,
             keys: KeyRules::default(),
+            relayed: vec![],
         }
     }
 }
@@ -175,6 +178,7 @@ impl Stage {
             }),
             patience: setup.patience,
             origins: Origin::local(),
+            relayed: setup.relayed,
             order_ttl: Duration::from_secs(60),
             poll_every: Duration::from_millis(50),
             drain_max: setup.drain_max,
