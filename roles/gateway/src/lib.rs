@@ -5,8 +5,8 @@
 //! it renders, counts and decodes with the model's own template and tokenizer, so no provider can
 //! choose another text than the one its tokens spell.
 //!
-//! The way of a request, in reading order: `http` reads it, unless it comes from a web page that
-//! `origin` does not trust, and `openai` makes our words of it, `draft` turns it into an order for
+//! The way of a request, in reading order: `http` takes it, unless it comes from a web page that
+//! `origin` does not trust, `body` reads it, and `openai` makes our words of it, `draft` turns it into an order for
 //! a model of the `catalogue` (`prompt` makes tokens of its messages), `route` chooses among the
 //! offers in the `directory`, `buy` hands the order in and `delivery` passes text on (`text` decides
 //! how much of it, `lines` reads the provider's words), `close` checks the receipt, and `store` keeps
@@ -19,6 +19,7 @@
 //! the money: an order takes a lane, a channel to its provider, for itself, and a voucher goes with
 //! it. What its answer costs is kept together with the answer.
 
+mod body;
 mod buy;
 mod catalogue;
 mod close;

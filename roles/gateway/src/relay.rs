@@ -30,7 +30,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::http::{CONNECT_WAIT_MAX, Gateway, IDLE_CONNECTIONS_MAX, IDLE_MAX, Read};
+use crate::body::Read;
+use crate::http::{CONNECT_WAIT_MAX, Gateway, IDLE_CONNECTIONS_MAX, IDLE_MAX};
 use crate::keys::{Caller, Spending};
 use crate::openai::Problem;
 use crate::x402::Cost;

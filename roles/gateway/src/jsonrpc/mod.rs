@@ -16,7 +16,8 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::{Gateway, json, read};
+use crate::body::read;
+use crate::http::{Gateway, json};
 use crate::keys::Caller;
 use crate::openai::Problem;
 use message::{Calls, Error, answer_line};

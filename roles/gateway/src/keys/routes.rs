@@ -12,7 +12,8 @@ use axum::routing::{delete, get};
 use serde::Serialize;
 
 use super::{KeyError, KeyStatus, KeyTerms, bearer};
-use crate::http::{Gateway, read};
+use crate::body::read;
+use crate::http::Gateway;
 use crate::openai::Problem;
 
 type Shared = State<Arc<Gateway>>;

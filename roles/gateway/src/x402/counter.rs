@@ -13,7 +13,8 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 
 use super::door::{Counter, Quote};
-use crate::http::{Gateway, read, taken};
+use crate::body::read;
+use crate::http::{Gateway, taken};
 use crate::keys::Caller;
 use crate::openai::Problem;
 
