@@ -219,12 +219,12 @@ def cases():
     yield case("above the largest", "weightSum", lower, 32, max(scores[:32]) - 1)
     yield case("all equal", "weightSum", write_fixed([5] * 32), 32, 5)
     blocks = {
-        "64": (rules.lower, upper, 64, top),
-        "33": (rules.lower, upper, 33, top),
-        "32": (rules.lower, b"", 32, top),
-        "1": (rules.lower, b"", 1, scores[0]),
+        "64": (lower, upper, 64, top),
+        "33": (lower, upper, 33, top),
+        "32": (lower, b"", 32, top),
+        "1": (lower, b"", 1, scores[0]),
         "equal": (write_fixed([9] * 32), write_fixed([9] * 32), 64, 9),
-        "vanishing": (rules.lower, b"", 8, 1 << 40),
+        "vanishing": (lower, b"", 8, 1 << 40),
     }
     for name, b in blocks.items():
         count = b[2]
@@ -236,12 +236,12 @@ def cases():
                 values = b"".join(be(s, 2) + bytes([(n.randint(-127, 127) if extreme is None else extreme) + 128]) for s in given)
                 yield case(f"{name}, {kind} scales, {extreme}", "blockSum", b, shift, values)
     wrong = {
-        "no positions": (rules.lower, upper, 0, top),
-        "65 positions": (rules.lower, upper, 65, top),
-        "a second leaf too many": (rules.lower, upper, 32, top),
-        "a second leaf too few": (rules.lower, b"", 33, top),
+        "no positions": (lower, upper, 0, top),
+        "65 positions": (lower, upper, 65, top),
+        "a second leaf too many": (lower, upper, 32, top),
+        "a second leaf too few": (lower, b"", 33, top),
         "a short leaf": (lower[:-4], b"", 3, top),
-        "a score above the largest": (rules.lower, upper, 64, top - 1),
+        "a score above the largest": (lower, upper, 64, top - 1),
     }
     for name, b in wrong.items():
         yield case(name, "blockShift", b, bytes(2 * b[2]))
