@@ -10,7 +10,7 @@
 //! a model of the `catalogue` (`prompt` makes tokens of its messages), `route` chooses among the
 //! offers in the `directory`, `buy` hands the order in and `delivery` passes text on (`text` decides
 //! how much of it, `lines` reads the provider's words), `close` checks the receipt, and `store` keeps
-//! the answer. `jsonrpc` and `x402` are other doors to the same.
+//! the answer (`disk` under it shares commits). `jsonrpc` and `x402` are other doors to the same.
 //!
 //! A model that the operator's own servers answer for takes another way: `relay` passes its requests on
 //! as they are.
@@ -25,6 +25,7 @@ mod catalogue;
 mod close;
 mod delivery;
 mod directory;
+mod disk;
 mod draft;
 mod http;
 mod jsonrpc;
@@ -198,7 +199,7 @@ pub enum RunError {
         /// Which file.
         path: PathBuf,
         /// What went wrong.
-        source: x402::JournalError,
+        source: StoreError,
     },
     /// A relayed model cannot be served.
     #[error(transparent)]

@@ -1,20 +1,16 @@
-//! Keeps answers with their receipts, the lanes that paid for them, and the lies that were told, as
-//! JSON in a redb file.
+//! Keeps answers with their receipts, the lanes that paid for them, and the lies that were told, as JSON.
 //!
-//! An answer and what it moved are one row each of one transaction, so neither is there without the
-//! other. One commit costs a flush of the disk, whatever it holds. So answers that finish while a commit
-//! runs wait and share the next one, and the disk's latency does not limit how many finish.
+//! An answer and what it moved are one row each of one change, so neither is there without the other.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use assay_protocol::{Amount, Answer, B256, ChannelId, OrderHash};
-use redb::{
-    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
-};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
+
+pub use crate::disk::StoreError;
+use crate::disk::{Disk, json, parsed};
 
 /// Order hash → [`Answer`].
 const ANSWERS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("answers");
@@ -26,29 +22,6 @@ const KEYS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("keys");
 const SPENT: TableDefinition<'_, [u8; 32], u128> = TableDefinition::new("spent");
 /// Order hash → what a provider signed for it that is not so.
 const LIES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("lies");
-
-/// Why an answer could not be kept or found.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database failed: a full disk, a file in use by another process, a broken file.
-    #[error("{0}")]
-    Database(Arc<redb::Error>),
-    /// A row is no JSON, or not what it should say.
-    #[error("a row cannot be written or read: {0}")]
-    Format(String),
-    /// The store is shutting down.
-    #[error("the store has stopped")]
-    Stopped,
-}
-
-impl<E: Into<redb::Error>> From<E> for StoreError {
-    fn from(error: E) -> Self {
-        Self::Database(Arc::new(error.into()))
-    }
-}
-
-/// Bytes of the file kept in memory. Answers are written once and seldom read.
-const CACHE_BYTES: usize = 16 << 20;
 
 /// One thing to keep.
 #[derive(Debug)]
@@ -127,53 +100,31 @@ impl Row {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(value).map_err(|error| StoreError::Format(error.to_string()))
-}
-
 /// What one gateway bought, and how it pays.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    path: PathBuf,
-    /// Empty after a failure, until the next use opens it again: a database that met a full disk
-    /// does not recover by itself.
-    database: RwLock<Option<Arc<Database>>>,
-    /// What waits for the next commit.
-    waiting: Mutex<Vec<Waiting>>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    rows: Vec<Row>,
-    kept: oneshot::Sender<Result<(), StoreError>>,
+    disk: Disk,
 }
 
 impl Store {
     /// Opens the file at `path`, or creates it.
     pub(crate) async fn open(path: PathBuf) -> Result<Self, StoreError> {
-        let inner =
-            Arc::new(Inner { path, database: RwLock::default(), waiting: Mutex::default() });
-        let store = Self { inner };
-        store.blocking(|inner| inner.database().map(drop)).await?;
-        Ok(store)
+        let disk = Disk::open(path, |transaction| {
+            transaction.open_table(ANSWERS)?;
+            transaction.open_table(LANES)?;
+            transaction.open_table(LIES)?;
+            transaction.open_table(KEYS)?;
+            transaction.open_table(SPENT)?;
+            Ok(())
+        });
+        Ok(Self { disk: disk.await? })
     }
 
     /// Keeps `rows`, all or none. On return they are on disk.
     pub(crate) async fn keep(&self, rows: Vec<Row>) -> Result<(), StoreError> {
-        let (kept, done) = oneshot::channel();
-        let waiting = Waiting { rows, kept };
-        self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
-        self.blocking(|inner| {
-            inner.commit();
-            Ok(())
-        })
-        .await?;
-        done.await.map_err(|_| StoreError::Stopped)?
+        self.disk
+            .write(move |transaction| rows.iter().try_for_each(|row| row.put(transaction)))
+            .await
     }
 
     /// Every lane, with the number of its last change.
@@ -181,12 +132,26 @@ impl Store {
     where
         T: DeserializeOwned + Send + 'static,
     {
-        self.blocking(Inner::lanes).await
+        let lanes = self.disk.read(|transaction| {
+            let table = transaction.open_table(LANES)?;
+            let mut lanes = Vec::new();
+            for row in table.iter()? {
+                let (_, row) = row?;
+                let (change, json) = row.value();
+                lanes.push((change, parsed(json)?));
+            }
+            Ok(lanes)
+        });
+        lanes.await
     }
 
     /// The answer to `order` as JSON, if there is one.
     pub(crate) async fn find(&self, order: OrderHash) -> Result<Option<Vec<u8>>, StoreError> {
-        self.blocking(move |inner| inner.read(order)).await
+        let found = self.disk.read(move |transaction| {
+            let table = transaction.open_table(ANSWERS)?;
+            Ok(table.get(order.0.0)?.map(|bytes| bytes.value().to_vec()))
+        });
+        found.await
     }
 
     /// Every API key, with what it has spent.
@@ -194,118 +159,16 @@ impl Store {
     where
         T: DeserializeOwned + Send + 'static,
     {
-        self.blocking(Inner::keys).await
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || work(&inner)).await.map_err(|_| StoreError::Stopped)?
-    }
-}
-
-impl Inner {
-    /// The open database.
-    fn database(&self) -> Result<Arc<Database>, StoreError> {
-        let open = self.database.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(database) = open {
-            return Ok(database);
-        }
-        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = slot.as_ref() {
-            return Ok(Arc::clone(database));
-        }
-        let database =
-            Arc::new(Database::builder().set_cache_size(CACHE_BYTES).create(&self.path)?);
-        *slot = Some(Arc::clone(&database));
-        Ok(database)
-    }
-
-    /// Forgets a database that failed.
-    fn close(&self) {
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Keeps everything that waits, and tells those who wait.
-    fn commit(&self) {
-        let mut batch = Vec::new();
-        let result = self.database().and_then(|database| {
-            let transaction = database.begin_write()?;
-            // Taken only now: whoever came while another commit ran is in this one.
-            batch =
-                std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            if batch.is_empty() {
-                return Ok(transaction.abort()?);
+        let keys = self.disk.read(|transaction| {
+            let (table, spent) = (transaction.open_table(KEYS)?, transaction.open_table(SPENT)?);
+            let mut keys = Vec::new();
+            for row in table.iter()? {
+                let (id, json) = row?;
+                let spent = Amount(spent.get(id.value())?.map_or(0, |row| row.value()));
+                keys.push((B256::from(id.value()), parsed(json.value())?, spent));
             }
-            for row in batch.iter().flat_map(|waiting| &waiting.rows) {
-                row.put(&transaction)?;
-            }
-            Ok(transaction.commit()?)
+            Ok(keys)
         });
-        if result.is_err() {
-            self.close();
-            // Without a transaction nobody was taken yet, and nobody else may come for them.
-            let left =
-                std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            batch.extend(left);
-        }
-        for waiting in batch {
-            // A buyer's task that is gone needs no word.
-            let _ = waiting.kept.send(result.clone());
-        }
+        keys.await
     }
-
-    fn read(&self, order: OrderHash) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = || -> Result<Option<Vec<u8>>, StoreError> {
-            let transaction = self.database()?.begin_read()?;
-            let table = match transaction.open_table(ANSWERS) {
-                Ok(table) => table,
-                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            Ok(table.get(order.0.0)?.map(|bytes| bytes.value().to_vec()))
-        };
-        read().inspect_err(|_| self.close())
-    }
-
-    fn lanes<T: DeserializeOwned>(&self) -> Result<Vec<(u64, T)>, StoreError> {
-        let transaction = self.database()?.begin_read()?;
-        let Some(table) = existing(transaction.open_table(LANES))? else { return Ok(Vec::new()) };
-        let mut lanes = Vec::new();
-        for row in table.iter()? {
-            let (_, row) = row?;
-            let (change, json) = row.value();
-            lanes.push((change, parsed(json)?));
-        }
-        Ok(lanes)
-    }
-
-    fn keys<T: DeserializeOwned>(&self) -> Result<Vec<(B256, T, Amount)>, StoreError> {
-        let transaction = self.database()?.begin_read()?;
-        let Some(table) = existing(transaction.open_table(KEYS))? else { return Ok(Vec::new()) };
-        let spent = existing(transaction.open_table(SPENT))?;
-        let mut keys = Vec::new();
-        for row in table.iter()? {
-            let (id, json) = row?;
-            let spent = spent.as_ref().map(|spent| spent.get(id.value())).transpose()?.flatten();
-            let spent = Amount(spent.map_or(0, |row| row.value()));
-            keys.push((B256::from(id.value()), parsed(json.value())?, spent));
-        }
-        Ok(keys)
-    }
-}
-
-/// A table, unless nothing was ever written into it.
-fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, StoreError> {
-    match opened {
-        Ok(table) => Ok(Some(table)),
-        Err(TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn parsed<T: DeserializeOwned>(json: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(json).map_err(|error| StoreError::Format(error.to_string()))
 }

@@ -32,6 +32,9 @@ pub(crate) struct Account {
     pub(crate) signature: Option<Signature>,
     /// What was charged too much, and comes off the next charges.
     pub(crate) credit: Amount,
+    /// What streams were charged that have not ended yet, and may have cost less.
+    #[serde(default)]
+    pub(crate) open: Amount,
     /// Deposited and not given back, as the chain said.
     pub(crate) balance: Amount,
     /// Claimed, as the chain said.
@@ -55,6 +58,7 @@ impl Account {
             claimable: state.claimed,
             signature: None,
             credit: Amount(0),
+            open: Amount(0),
             balance: Amount(0),
             claimed: Amount(0),
             withdrawal: None,
@@ -73,7 +77,7 @@ impl Account {
         self.withdrawal = state.withdrawal.map(|w| (w.amount, w.since));
         self.refunds = refunds;
         self.synced = now;
-        if self.claimed >= self.charged {
+        if self.owed() == Amount(0) {
             self.owed_since = None;
         }
     }
@@ -84,14 +88,30 @@ impl Account {
         Amount(self.balance.0.saturating_sub(taken).max(self.claimed.0))
     }
 
-    /// What was charged and not claimed.
+    /// What answers did cost as far as is known. What is left of the charges may have to be given back, so
+    /// it stays in the channel, unless the payer empties that.
+    fn earned(&self) -> Amount {
+        let open = if self.withdrawal.is_some() { 0 } else { self.open.0 };
+        Amount(self.charged.0.saturating_sub(self.credit.0).saturating_sub(open))
+    }
+
+    /// What was earned and not claimed.
     pub(crate) fn owed(&self) -> Amount {
-        Amount(self.charged.0.saturating_sub(self.claimed.0))
+        Amount(self.earned().0.saturating_sub(self.claimed.0))
     }
 
     /// What may be given back.
     pub(crate) fn left(&self) -> Amount {
         Amount(self.balance.0.saturating_sub(self.charged.0))
+    }
+
+    /// Undoes charges by what is to be credited, for a payer who wants its money rather than later
+    /// answers. What was claimed is out of reach, and stays a credit.
+    pub(crate) fn uncharge(&mut self) {
+        let unclaimed = self.charged.0.saturating_sub(self.claimed.0);
+        let back = self.credit.0.min(unclaimed);
+        self.charged.0 -= back;
+        self.credit.0 -= back;
     }
 
     /// Whether `voucher` pays for a request of at most `amount`.
@@ -130,6 +150,22 @@ impl Account {
         charge
     }
 
+    /// Charges a stream, of which only the highest price is known; [`Account::end`] says the rest.
+    pub(crate) fn begin(&mut self, voucher: &BatchVoucher, price: Amount, now: u64) -> Amount {
+        let charged = self.charge(voucher, price, now);
+        self.open.0 = self.open.0.saturating_add(price.0);
+        charged
+    }
+
+    /// Ends a stream that was charged `price` and did cost `cost`; the difference is credited.
+    pub(crate) fn end(&mut self, price: Amount, cost: Amount, now: u64) {
+        self.open.0 = self.open.0.saturating_sub(price.0);
+        self.credit.0 = self.credit.0.saturating_add(price.0.saturating_sub(cost.0));
+        if self.owed().0 > 0 {
+            self.owed_since.get_or_insert(now);
+        }
+    }
+
     /// What to claim; none where nothing is owed or no voucher covers it.
     pub(crate) fn claim(&self) -> Option<Claim> {
         let signature = self.signature.filter(|_| self.owed().0 > 0)?;
@@ -137,7 +173,7 @@ impl Account {
             channel: self.channel.clone(),
             claimable: self.claimable,
             signature,
-            claimed: self.charged,
+            claimed: self.earned(),
         })
     }
 

@@ -79,7 +79,7 @@ pub(crate) async fn round(
     if let Err(error) = facilitator.journal.prune(now, REPLIES_MAX).await {
         tracing::warn!(%error, "old replies and payments could not be forgotten");
     }
-    let owing = facilitator.journal.accounts(ACCOUNTS_MAX, |account| account.owed() > Amount(0));
+    let owing = facilitator.journal.accounts(None, ACCOUNTS_MAX);
     let (mut due, mut unseen) = (Vec::new(), None);
     for (id, account) in owing.await? {
         // A withdrawal is seen only by looking.

@@ -18,9 +18,9 @@ use serde_json::{Map, Value, json};
 
 use super::batch::{Signed, SignedKind};
 use super::exact::Transfer;
-use super::facilitator::Facilitator;
+use super::facilitator::{Facilitator, Progress};
 use super::fault::Fault;
-use super::reply::IDENTIFIER;
+use super::reply::{IDENTIFIER, Names};
 use super::wire::{
     self, Asked, Kind, Scheme, SettlementResponse, Supported, VERSION, VerifyResponse,
 };
@@ -195,12 +195,18 @@ impl Judged {
                 }
                 let _turn = facilitator.turn(transfer.key(facilitator.terms.token.address))?;
                 // Settled for no request of ours, so none is answered for it.
+                let key = transfer.key(facilitator.terms.token.address);
                 let request = keccak256("settled for somebody else");
-                let known = facilitator.settled(&transfer, request).await?;
+                let names = Names { payment: key, chosen: false, kept: key, request };
+                let known = match facilitator.progress(&transfer, request).await? {
+                    Progress::New => None,
+                    Progress::Settled(transaction) => Some(transaction),
+                    Progress::Answered(_) => return Err(Fault::Used),
+                };
                 if known.is_none() {
                     facilitator.verify(&transfer).await?;
                 }
-                let transaction = facilitator.settle(&transfer, request, known).await?;
+                let transaction = facilitator.settle(&transfer, names, known).await?;
                 Ok(Settled { transaction, amount: transfer.amount(), extra: Map::new() })
             }
             Self::Batch(signed) => {

@@ -8,7 +8,7 @@ use assay_protocol::{Address, Amount, B256, Signature, U256, keccak256};
 
 use super::fault::Fault;
 use super::terms::Terms;
-use super::wire::{self, ExactPayload, PaymentPayload};
+use super::wire::{self, ExactAuthorization, ExactPayload, PaymentPayload};
 
 /// Seconds that a payment must still be good for: two blocks of a slow chain, and a transaction's way.
 const MARGIN_S: u64 = 6;
@@ -29,16 +29,8 @@ impl Transfer {
         now: u64,
     ) -> Result<Self, Fault> {
         terms.met(&payment.accepted, price)?;
-        let payload: ExactPayload = wire::part(&payment.payload)?;
-        let given = payload.authorization;
-        let authorization = Authorization {
-            from: given.from,
-            to: given.to,
-            value: given.value,
-            valid_after: given.valid_after,
-            valid_before: given.valid_before,
-            nonce: given.nonce,
-        };
+        let Self { authorization, signature } =
+            wire::part::<ExactPayload>(&payment.payload)?.into();
         let expected = payment.accepted.amount;
         if authorization.to != terms.pay_to {
             return Err(Fault::Recipient { found: authorization.to, expected: terms.pay_to });
@@ -47,11 +39,11 @@ impl Transfer {
             return Err(Fault::Value { found: authorization.value, expected });
         }
         in_time(authorization.valid_after, authorization.valid_before, now)?;
-        let signer = payload.signature.signer(authorization.digest(&terms.token));
+        let signer = signature.signer(authorization.digest(&terms.token));
         if signer != Ok(authorization.from) {
             return Err(Fault::Signature { payer: authorization.from });
         }
-        Ok(Self { authorization, signature: payload.signature })
+        Ok(Self { authorization, signature })
     }
 
     /// Whose money.
@@ -68,6 +60,36 @@ impl Transfer {
     pub(crate) fn key(&self, token: Address) -> B256 {
         let from = self.authorization.from;
         keccak256([token.as_slice(), from.as_slice(), self.authorization.nonce.as_slice()].concat())
+    }
+}
+
+impl From<ExactPayload> for Transfer {
+    fn from(payload: ExactPayload) -> Self {
+        let ExactPayload { signature, authorization: given } = payload;
+        let authorization = Authorization {
+            from: given.from,
+            to: given.to,
+            value: given.value,
+            valid_after: given.valid_after,
+            valid_before: given.valid_before,
+            nonce: given.nonce,
+        };
+        Self { authorization, signature }
+    }
+}
+
+impl From<&Transfer> for ExactPayload {
+    fn from(transfer: &Transfer) -> Self {
+        let given = &transfer.authorization;
+        let authorization = ExactAuthorization {
+            from: given.from,
+            to: given.to,
+            value: given.value,
+            valid_after: given.valid_after,
+            valid_before: given.valid_before,
+            nonce: given.nonce,
+        };
+        Self { signature: transfer.signature, authorization }
     }
 }
 

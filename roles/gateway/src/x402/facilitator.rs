@@ -12,12 +12,12 @@ use assay_chain::{Authorization, DepositAuthorization};
 use assay_protocol::{Amount, B256, Channel, ChannelId, U256};
 
 use super::batch::{Account, Place, Signed};
-use super::exact::Transfer;
+use super::exact::{Transfer, in_time};
 use super::fault::{Fault, unanswered};
-use super::journal::{Journal, Payment};
+use super::journal::{Journal, Paid, Payment, Pending};
 use super::rail::{Rail, RailError};
+use super::reply::Names;
 use super::terms::Terms;
-use super::wire::BatchVoucher;
 use crate::http::now_s;
 
 /// How long what the chain said of a channel is believed. A payer cannot take money out within its
@@ -84,56 +84,116 @@ impl Facilitator {
         if found < expected { Err(Fault::Balance { found, expected }) } else { Ok(()) }
     }
 
-    /// What is known of a payment for `request`: its transaction if it was settled for this very request,
-    /// none if it was not settled at all.
+    /// What is known of a payment for `request`.
     ///
     /// # Errors
-    /// If it paid for something else, or for this often enough.
-    pub(crate) async fn settled(
+    /// If it paid for something else, or its answer was begun often enough.
+    pub(crate) async fn progress(
         &self,
         transfer: &Transfer,
         request: B256,
-    ) -> Result<Option<B256>, Fault> {
+    ) -> Result<Progress, Fault> {
         let token = self.terms.token.address;
         let Some(payment) = self.journal.payment(transfer.key(token)).await? else {
-            return Ok(None);
+            return Ok(Progress::New);
         };
-        if payment.request != request || payment.answers >= ANSWERS_MAX {
+        if payment.request != request {
             return Err(Fault::Used);
         }
-        if payment.transaction.is_some() {
-            return Ok(payment.transaction);
+        if let Some(reply) = payment.reply {
+            return Ok(Progress::Answered(reply));
         }
-        // It was sent, and nobody heard what became of it.
-        self.rail.find(token, &transfer.authorization).await.map_err(unanswered)
+        if payment.answers >= ANSWERS_MAX {
+            return Err(Fault::Used);
+        }
+        let transaction = match payment.transaction {
+            Some(transaction) => Some(transaction),
+            // It was sent, and nobody heard what became of it.
+            None => self.rail.find(token, &transfer.authorization).await.map_err(unanswered)?,
+        };
+        Ok(transaction.map_or(Progress::New, Progress::Settled))
     }
 
-    /// Moves the money for `request`, unless `known` says that it was. On return the payment is on disk.
+    /// The transfer that a named payment is made by: the first one that came under its name if that was
+    /// or can still be settled, or else `transfer`. So whoever signs anew because a crash took the reply
+    /// does not pay anew.
+    pub(crate) async fn first(
+        &self,
+        first: Transfer,
+        transfer: Transfer,
+        names: Names,
+    ) -> Result<Transfer, Fault> {
+        if first == transfer || self.progress(&first, names.request).await? != Progress::New {
+            return Ok(first);
+        }
+        let good = in_time(U256::ZERO, first.authorization.valid_before, now_s());
+        let good = match good {
+            Ok(()) => self.verify(&first).await,
+            Err(fault) => Err(fault),
+        };
+        match good {
+            Ok(()) => Ok(first),
+            Err(fault) if fault.is_passing() => Err(fault),
+            // It was not settled, and never will be.
+            Err(_) => {
+                self.forget(&first, names).await?;
+                Ok(transfer)
+            }
+        }
+    }
+
+    /// Moves the money for `names`' request, unless `known` says that it was. On return the payment is on
+    /// disk, and so is its client's name for it.
     pub(crate) async fn settle(
         &self,
         transfer: &Transfer,
-        request: B256,
+        names: Names,
         known: Option<B256>,
     ) -> Result<B256, Fault> {
-        let token = self.terms.token.address;
-        let key = transfer.key(token);
+        let key = transfer.key(self.terms.token.address);
         let answers = self.journal.payment(key).await?.map_or(0, |payment| payment.answers);
         // After that its nonce, which is used on the chain, speaks for itself.
         let soon = now_s().saturating_add(self.terms.timeout.as_secs());
         let until = transfer.authorization.valid_before.saturating_to::<u64>().min(soon);
         let until = until.saturating_add(REMEMBER_S);
-        let mut payment = Payment { request, transaction: known, answers, until };
+        let request = names.request;
+        let mut payment = Payment { request, transaction: known, answers, reply: None, until };
+        let pending = names.chosen.then(|| Pending {
+            request,
+            payer: transfer.payer(),
+            paid: Paid::Transfer(transfer.into()),
+            until,
+        });
+        let name = names.payment;
         if known.is_none() {
-            self.journal.keep_payment(key, payment.clone()).await?;
-            payment.transaction = Some(self.transfer(transfer, key).await?);
+            self.keep(key, payment.clone(), name, pending.clone()).await?;
+            payment.transaction = Some(self.transfer(transfer, names).await?);
         }
         payment.answers += 1;
         let transaction = payment.transaction.unwrap_or_default();
-        self.journal.keep_payment(key, payment).await?;
+        self.keep(key, payment, name, pending).await?;
         Ok(transaction)
     }
 
-    async fn transfer(&self, transfer: &Transfer, key: B256) -> Result<B256, Fault> {
+    /// Keeps a payment, with its client's name for it if there is one.
+    async fn keep(
+        &self,
+        key: B256,
+        payment: Payment,
+        name: B256,
+        pending: Option<Pending>,
+    ) -> Result<(), Fault> {
+        let kept = self.journal.write(move |rows| {
+            rows.keep_payment(key, &payment)?;
+            match &pending {
+                Some(pending) => rows.keep_pending(name, pending),
+                None => Ok(()),
+            }
+        });
+        Ok(kept.await?)
+    }
+
+    async fn transfer(&self, transfer: &Transfer, names: Names) -> Result<B256, Fault> {
         let token = self.terms.token.address;
         let Transfer { authorization, signature } = transfer;
         let refused = match self.rail.transfer(token, authorization, signature).await {
@@ -146,10 +206,23 @@ impl Facilitator {
         match self.rail.find(token, authorization).await.map_err(unanswered)? {
             Some(transaction) => Ok(transaction),
             None => {
-                self.journal.forget_payment(key).await?;
+                self.forget(transfer, names).await?;
                 Err(Fault::Transfer(refused))
             }
         }
+    }
+
+    /// Forgets a transfer that certainly did not happen.
+    async fn forget(&self, transfer: &Transfer, names: Names) -> Result<(), Fault> {
+        let key = transfer.key(self.terms.token.address);
+        let forgotten = self.journal.write(move |rows| {
+            rows.forget_payment(key);
+            if names.chosen {
+                rows.forget_pending(names.payment);
+            }
+            Ok(())
+        });
+        Ok(forgotten.await?)
     }
 
     /// The account of a channel, as the chain said lately; `now` in Unix seconds.
@@ -222,24 +295,6 @@ impl Facilitator {
         Ok((transaction, self.sync(signed.id, &signed.channel, now).await?))
     }
 
-    /// Charges a voucher that was admitted; on disk on return. Gives the account and what was charged.
-    pub(crate) async fn charge(
-        &self,
-        id: ChannelId,
-        voucher: BatchVoucher,
-        cost: Amount,
-        now: u64,
-    ) -> Result<(Account, Amount), Fault> {
-        let change = self.journal.change(id, move |kept| match kept {
-            Some(mut account) => {
-                let charged = account.charge(&voucher, cost, now);
-                (Some(account.clone()), Some((account, charged)))
-            }
-            None => (None, None),
-        });
-        change.await?.ok_or(Fault::NoChannel)
-    }
-
     /// Gives back what is left in a channel, or `wanted` of it, after claiming what is owed. Gives the
     /// transaction, what went back, and the account.
     pub(crate) async fn refund(
@@ -250,6 +305,13 @@ impl Facilitator {
     ) -> Result<(B256, Amount, Account), Fault> {
         let mut account = self.sync(signed.id, &signed.channel, now).await?;
         account.admit(signed.voucher.max_claimable_amount, Amount(0))?;
+        // What a stream did cost is known with its end.
+        if account.open > Amount(0) {
+            return Err(Fault::Busy);
+        }
+        if account.credit > Amount(0) && wanted.is_none_or(|wanted| wanted > account.left()) {
+            account = self.uncharge(signed.id).await?;
+        }
         if let Some(claim) = account.claim() {
             self.rail.claim(&[claim]).await.map_err(refund_failed)?;
             account = self.sync(signed.id, &signed.channel, now).await?;
@@ -262,6 +324,29 @@ impl Facilitator {
         let sent = self.rail.refund(&signed.channel, amount).await.map_err(refund_failed)?;
         Ok((sent, amount, self.sync(signed.id, &signed.channel, now).await?))
     }
+
+    /// Undoes charges by what the channel has to be credited.
+    async fn uncharge(&self, id: ChannelId) -> Result<Account, Fault> {
+        let change = self.journal.change(id, |kept| {
+            let account = kept.map(|mut account| {
+                account.uncharge();
+                account
+            });
+            (account.clone(), account)
+        });
+        change.await?.ok_or(Fault::NoChannel)
+    }
+}
+
+/// What is known of a payment by `exact`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It was not settled.
+    New,
+    /// It was settled by this transaction, and has no whole answer yet.
+    Settled(B256),
+    /// It was answered; the reply is kept under this key, unless it was too long.
+    Answered(B256),
 }
 
 fn refund_failed(error: RailError) -> Fault {

@@ -1,51 +1,47 @@
-//! Keeps on disk what must not be forgotten: channels' accounts, payments taken, replies to repeat.
+//! Keeps on disk what must not be forgotten: channels' accounts, payments taken, answers that are paid for
+//! and on their way, replies to repeat.
 //!
-//! A change is a function of what is kept, run inside the write that keeps its result, so two changes of
-//! one account cannot lose one another. Changes that come while a commit runs share the next one.
+//! A charge and what it bought are one change, so no crash leaves one without the other: a whole answer is
+//! kept with its charge, and a stream, whose end is not known yet, leaves a pending row with it. The row goes
+//! when the stream has ended. Those that are found when the file is opened were cut off by a crash, and what
+//! they were charged is credited to their channels.
+//!
+//! Accounts that were used lately are kept in memory, too: only this process writes the file.
 
+use std::collections::HashMap;
+use std::ops::Bound::{self, Excluded, Unbounded};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use assay_protocol::{Address, Amount, B256, ChannelId};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
 use super::batch::Account;
 use super::fault::Fault;
+use super::wire::ExactPayload;
+use crate::disk::{Disk, StoreError, json, parsed};
 
 type Rows<'a> = TableDefinition<'a, [u8; 32], &'static [u8]>;
 
+/// Channel id → [`Account`].
 const ACCOUNTS: Rows<'_> = TableDefinition::new("accounts");
+/// Token, payer and nonce, hashed → [`Payment`].
 const PAYMENTS: Rows<'_> = TableDefinition::new("payments");
+/// A name of a payment → [`Reply`].
 const REPLIES: Rows<'_> = TableDefinition::new("replies");
+/// A name of a payment → [`Pending`].
+const PENDING: Rows<'_> = TableDefinition::new("pending");
 
-/// Bytes of the file kept in memory.
-const CACHE_BYTES: usize = 16 << 20;
+/// Accounts kept in memory, of some 400 bytes each.
+const CACHED_MAX: usize = 16_384;
 
-/// Why something could not be kept or found.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The database failed: a full disk, a file in use by another process, a broken file.
-    #[error("{0}")]
-    Database(Arc<redb::Error>),
-    /// A row is not what this version writes.
-    #[error("a row cannot be read or written: {0}")]
-    Row(String),
-    /// The journal is shutting down.
-    #[error("the journal has stopped")]
-    Stopped,
-}
+/// Pending rows that are looked at in one change when the file is opened.
+const RESTORED_ROWS: usize = 1_000;
 
-impl<E: Into<redb::Error>> From<E> for JournalError {
-    fn from(error: E) -> Self {
-        Self::Database(Arc::new(error.into()))
-    }
-}
-
-impl From<JournalError> for Fault {
-    fn from(error: JournalError) -> Self {
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
         Self::Journal(error.to_string())
     }
 }
@@ -59,6 +55,9 @@ pub(crate) struct Payment {
     pub(crate) transaction: Option<B256>,
     /// How often its answer was begun.
     pub(crate) answers: u32,
+    /// Under which key its answer is kept; none while there is no whole one.
+    #[serde(default)]
+    pub(crate) reply: Option<B256>,
     /// After this second nobody needs to remember it: the token refuses it by then.
     pub(crate) until: u64,
 }
@@ -66,6 +65,9 @@ pub(crate) struct Payment {
 /// A reply that was paid for, to be repeated rather than sold twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reply {
+    /// What paid for it; its key may be a channel's, which keeps the last one.
+    #[serde(default)]
+    pub(crate) payment: B256,
     /// The request that it answers.
     pub(crate) request: B256,
     /// Who paid.
@@ -80,41 +82,131 @@ pub(crate) struct Reply {
     pub(crate) until: u64,
 }
 
-type Change = Box<dyn FnOnce(Result<&WriteTransaction, &JournalError>) -> Told + Send>;
+/// What was bought and has no whole answer yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Pending {
+    /// What was asked.
+    pub(crate) request: B256,
+    /// Who paid.
+    pub(crate) payer: Address,
+    /// How.
+    pub(crate) paid: Paid,
+    /// After this second it is forgotten, unless it is a stream's, which is settled first.
+    pub(crate) until: u64,
+}
 
-/// Tells whoever asked for a change what came of it, once that is on disk.
-type Told = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
+/// How something pending was paid.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Paid {
+    /// By this transfer, the first that came with the client's name for the payment. No other one is
+    /// settled under that name as long as this one may be.
+    Transfer(ExactPayload),
+    /// Out of a channel, which was charged this much for a stream.
+    Stream {
+        /// Whose.
+        channel: ChannelId,
+        /// Base units, before credits came off.
+        charged: Amount,
+    },
+}
 
 /// The file.
 #[derive(Clone)]
 pub(crate) struct Journal {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    database: Database,
-    /// Changes that wait for the next commit.
-    waiting: Mutex<Vec<Change>>,
+    disk: Disk,
+    cached: Arc<Mutex<HashMap<ChannelId, Account>>>,
 }
 
 impl Journal {
-    /// Opens the file at `path`, or creates it.
-    pub(crate) async fn open(path: PathBuf) -> Result<Self, JournalError> {
-        let open = move || -> Result<Self, JournalError> {
-            let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-            let transaction = database.begin_write()?;
-            for table in [ACCOUNTS, PAYMENTS, REPLIES] {
+    /// Opens the file at `path`, or creates it, and credits what a crash cut off; `now` in Unix
+    /// seconds.
+    pub(crate) async fn open(path: PathBuf, now: u64) -> Result<Self, StoreError> {
+        let disk = Disk::open(path, |transaction| {
+            for table in [ACCOUNTS, PAYMENTS, REPLIES, PENDING] {
                 transaction.open_table(table)?;
             }
-            transaction.commit()?;
-            Ok(Self { inner: Arc::new(Inner { database, waiting: Mutex::default() }) })
-        };
-        tokio::task::spawn_blocking(open).await.map_err(|_| JournalError::Stopped)?
+            Ok(())
+        });
+        let journal = Self { disk: disk.await?, cached: Arc::default() };
+        let mut after = None;
+        loop {
+            let (restored, last) = journal.write(move |rows| restore(rows, after, now)).await?;
+            if restored > 0 {
+                tracing::warn!(restored, "answers were cut off; what they cost is credited");
+            }
+            let Some(last) = last else { return Ok(journal) };
+            after = Some(last);
+        }
     }
 
     /// The account of a channel.
-    pub(crate) async fn account(&self, id: ChannelId) -> Result<Option<Account>, JournalError> {
-        self.find(ACCOUNTS, id.0).await
+    pub(crate) async fn account(&self, id: ChannelId) -> Result<Option<Account>, StoreError> {
+        let cached = lock(&self.cached).get(&id).cloned();
+        match cached {
+            Some(account) => Ok(Some(account)),
+            None => self.find(ACCOUNTS, id.0).await,
+        }
+    }
+
+    /// The account of a channel if it is in memory.
+    #[cfg(test)]
+    fn cached(&self, id: ChannelId) -> Option<Account> {
+        lock(&self.cached).get(&id).cloned()
+    }
+
+    /// Accounts in the order of their channels' ids, at most `max`, from the one after `after` on.
+    pub(crate) async fn accounts(
+        &self,
+        after: Option<ChannelId>,
+        max: usize,
+    ) -> Result<Vec<(ChannelId, Account)>, StoreError> {
+        let read = self.disk.read(move |transaction| {
+            let table = transaction.open_table(ACCOUNTS)?;
+            let rows = table.range::<[u8; 32]>((start(after.map(|id| id.0)), Unbounded))?;
+            let mut found = Vec::new();
+            for row in rows.take(max) {
+                let (id, account) = row?;
+                found.push((ChannelId(B256::from(id.value())), parsed(account.value())?));
+            }
+            Ok(found)
+        });
+        read.await
+    }
+
+    /// What is known of a payment.
+    pub(crate) async fn payment(&self, key: B256) -> Result<Option<Payment>, StoreError> {
+        self.find(PAYMENTS, key).await
+    }
+
+    /// A reply given before.
+    pub(crate) async fn reply(&self, key: B256) -> Result<Option<Reply>, StoreError> {
+        self.find(REPLIES, key).await
+    }
+
+    /// What was bought under a name and has no answer yet.
+    pub(crate) async fn pending(&self, name: B256) -> Result<Option<Pending>, StoreError> {
+        self.find(PENDING, name).await
+    }
+
+    /// Makes a change, all or nothing; on disk on return.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let cached = Arc::clone(&self.cached);
+        let made = self.disk.write_then(
+            move |transaction| {
+                let mut rows = Change { transaction, rows: Vec::new(), accounts: Vec::new() };
+                let said = change(&mut rows)?;
+                Ok((said, rows.keep()?))
+            },
+            move |made| {
+                if let Some((_, accounts)) = made {
+                    remember(&mut lock(&cached), accounts);
+                }
+            },
+        );
+        made.await.map(|(said, _)| said)
     }
 
     /// Changes a channel's account, on disk on return. The function gets what is kept and says what to
@@ -123,87 +215,32 @@ impl Journal {
         &self,
         id: ChannelId,
         change: impl FnOnce(Option<Account>) -> (Option<Account>, T) + Send + 'static,
-    ) -> Result<T, JournalError> {
-        self.write(move |transaction| {
-            let mut table = transaction.open_table(ACCOUNTS)?;
-            let kept = table.get(id.0.0)?.map(|row| parse(row.value())).transpose()?;
-            let (next, said) = change(kept);
+    ) -> Result<T, StoreError> {
+        self.write(move |rows| {
+            let (next, said) = change(rows.account(id)?);
             if let Some(account) = next {
-                table.insert(id.0.0, text(&account)?.as_slice())?;
+                rows.keep_account(id, account)?;
             }
             Ok(said)
         })
         .await
     }
 
-    /// All accounts that `wanted` picks, at most `max`.
-    pub(crate) async fn accounts(
-        &self,
-        max: usize,
-        wanted: impl Fn(&Account) -> bool + Send + 'static,
-    ) -> Result<Vec<(ChannelId, Account)>, JournalError> {
-        self.read(move |inner| {
-            let table = inner.begin_read()?.open_table(ACCOUNTS)?;
-            let mut found = Vec::new();
-            for row in table.iter()? {
-                let (id, account) = row?;
-                let account: Account = parse(account.value())?;
-                if wanted(&account) {
-                    found.push((ChannelId(B256::from(id.value())), account));
-                }
-                if found.len() >= max {
-                    break;
-                }
-            }
-            Ok(found)
-        })
-        .await
-    }
-
-    /// What is known of a payment.
-    pub(crate) async fn payment(&self, key: B256) -> Result<Option<Payment>, JournalError> {
-        self.find(PAYMENTS, key).await
-    }
-
-    /// Remembers a payment; on disk on return.
-    pub(crate) async fn keep_payment(
-        &self,
-        key: B256,
-        payment: Payment,
-    ) -> Result<(), JournalError> {
-        self.keep(PAYMENTS, key, payment).await
-    }
-
-    /// Forgets a payment that certainly did not happen.
-    pub(crate) async fn forget_payment(&self, key: B256) -> Result<(), JournalError> {
-        self.write(move |transaction| {
-            transaction.open_table(PAYMENTS)?.remove(key.0)?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// A reply given before.
-    pub(crate) async fn reply(&self, key: B256) -> Result<Option<Reply>, JournalError> {
-        self.find(REPLIES, key).await
-    }
-
-    /// Keeps a reply; on disk on return.
-    pub(crate) async fn keep_reply(&self, key: B256, reply: Reply) -> Result<(), JournalError> {
-        self.keep(REPLIES, key, reply).await
-    }
-
-    /// Drops payments and replies that nobody can come back for, and the oldest replies beyond `max`.
-    pub(crate) async fn prune(&self, now: u64, max: usize) -> Result<(), JournalError> {
-        self.write(move |transaction| {
+    /// Drops payments, replies and names that nobody can come back for, and the oldest replies beyond `max`.
+    pub(crate) async fn prune(&self, now: u64, max: usize) -> Result<(), StoreError> {
+        let pruned = self.disk.write(move |transaction| {
             let mut payments = transaction.open_table(PAYMENTS)?;
-            payments
-                .retain(|_, row| parse::<Payment>(row).is_ok_and(|payment| payment.until >= now))?;
+            payments.retain(|_, row| parsed::<Payment>(row).is_ok_and(|kept| kept.until >= now))?;
+            let mut pending = transaction.open_table(PENDING)?;
+            pending.retain(|_, row| {
+                parsed::<Pending>(row)
+                    .is_ok_and(|kept| kept.until >= now || matches!(kept.paid, Paid::Stream { .. }))
+            })?;
             let mut replies = transaction.open_table(REPLIES)?;
             let mut kept = Vec::new();
             for row in replies.iter()? {
                 let (key, reply) = row?;
-                kept.push((parse::<Reply>(reply.value()).map_or(0, |r| r.until), key.value()));
+                kept.push((parsed::<Reply>(reply.value()).map_or(0, |r| r.until), key.value()));
             }
             kept.sort_unstable();
             let over = kept.len().saturating_sub(max);
@@ -213,96 +250,166 @@ impl Journal {
                 }
             }
             Ok(())
-        })
-        .await
+        });
+        pruned.await
     }
 
     async fn find<T: DeserializeOwned + Send + 'static>(
         &self,
         table: Rows<'static>,
         key: B256,
-    ) -> Result<Option<T>, JournalError> {
-        self.read(move |database| {
-            let table = database.begin_read()?.open_table(table)?;
-            table.get(key.0)?.map(|row| parse(row.value())).transpose()
-        })
-        .await
+    ) -> Result<Option<T>, StoreError> {
+        let found = self.disk.read(move |transaction| {
+            let table = transaction.open_table(table)?;
+            table.get(key.0)?.map(|row| parsed(row.value())).transpose()
+        });
+        found.await
+    }
+}
+
+/// A change in the making. It reads what is on disk, and what it keeps is written when it is decided, so a
+/// change that fails has written nothing.
+pub(crate) struct Change<'a> {
+    transaction: &'a WriteTransaction,
+    /// What to write; none removes.
+    rows: Vec<(Rows<'static>, B256, Option<Vec<u8>>)>,
+    accounts: Vec<(ChannelId, Account)>,
+}
+
+impl Change<'_> {
+    pub(crate) fn account(&self, id: ChannelId) -> Result<Option<Account>, StoreError> {
+        self.find(ACCOUNTS, id.0)
     }
 
-    async fn keep<T: Serialize + Send + 'static>(
+    pub(crate) fn keep_account(
+        &mut self,
+        id: ChannelId,
+        account: Account,
+    ) -> Result<(), StoreError> {
+        self.put(ACCOUNTS, id.0, &account)?;
+        self.accounts.push((id, account));
+        Ok(())
+    }
+
+    pub(crate) fn payment(&self, key: B256) -> Result<Option<Payment>, StoreError> {
+        self.find(PAYMENTS, key)
+    }
+
+    pub(crate) fn keep_payment(&mut self, key: B256, payment: &Payment) -> Result<(), StoreError> {
+        self.put(PAYMENTS, key, payment)
+    }
+
+    /// Forgets a payment that certainly did not happen.
+    pub(crate) fn forget_payment(&mut self, key: B256) {
+        self.rows.push((PAYMENTS, key, None));
+    }
+
+    pub(crate) fn keep_reply(&mut self, key: B256, reply: &Reply) -> Result<(), StoreError> {
+        self.put(REPLIES, key, reply)
+    }
+
+    pub(crate) fn pending(&self, name: B256) -> Result<Option<Pending>, StoreError> {
+        self.find(PENDING, name)
+    }
+
+    pub(crate) fn keep_pending(&mut self, name: B256, row: &Pending) -> Result<(), StoreError> {
+        self.put(PENDING, name, row)
+    }
+
+    pub(crate) fn forget_pending(&mut self, name: B256) {
+        self.rows.push((PENDING, name, None));
+    }
+
+    fn find<T: DeserializeOwned>(
         &self,
         table: Rows<'static>,
         key: B256,
-        row: T,
-    ) -> Result<(), JournalError> {
-        self.write(move |transaction| {
-            transaction.open_table(table)?.insert(key.0, text(&row)?.as_slice())?;
-            Ok(())
-        })
-        .await
+    ) -> Result<Option<T>, StoreError> {
+        let table = self.transaction.open_table(table)?;
+        table.get(key.0)?.map(|row| parsed(row.value())).transpose()
     }
 
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Database) -> Result<T, JournalError> + Send + 'static,
-    ) -> Result<T, JournalError> {
-        let inner = Arc::clone(&self.inner);
-        let read = tokio::task::spawn_blocking(move || work(&inner.database));
-        read.await.map_err(|_| JournalError::Stopped)?
+    fn put(
+        &mut self,
+        table: Rows<'static>,
+        key: B256,
+        row: &impl Serialize,
+    ) -> Result<(), StoreError> {
+        self.rows.push((table, key, Some(json(row)?)));
+        Ok(())
     }
 
-    async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&WriteTransaction) -> Result<T, JournalError> + Send + 'static,
-    ) -> Result<T, JournalError> {
-        let (tell, told) = oneshot::channel();
-        let change: Change = Box::new(move |transaction| {
-            let said = transaction.map_err(JournalError::clone).and_then(work);
-            // Whoever asked may be gone; the change stands all the same.
-            Box::new(move |kept| drop(tell.send(kept.and(said))))
-        });
-        lock(&self.inner.waiting).push(change);
-        let inner = Arc::clone(&self.inner);
-        let commit = tokio::task::spawn_blocking(move || inner.commit());
-        commit.await.map_err(|_| JournalError::Stopped)?;
-        told.await.map_err(|_| JournalError::Stopped)?
+    /// Writes it, and gives the accounts that it changed.
+    fn keep(self) -> Result<Vec<(ChannelId, Account)>, StoreError> {
+        for (table, key, row) in self.rows {
+            let mut table = self.transaction.open_table(table)?;
+            match row {
+                Some(row) => drop(table.insert(key.0, row.as_slice())?),
+                None => drop(table.remove(key.0)?),
+            }
+        }
+        Ok(self.accounts)
     }
 }
 
-impl Inner {
-    /// Makes all changes that wait, and tells those who wait.
-    fn commit(&self) {
-        let begun = self.database.begin_write().map_err(JournalError::from);
-        // Taken only now: whoever came while another commit ran is in this one.
-        let changes = std::mem::take(&mut *lock(&self.waiting));
-        if changes.is_empty() {
-            return;
+/// Credits the streams among the pending rows after `after`, which a crash cut off. Gives how many they
+/// are, and the last row looked at if there may be more.
+fn restore(
+    rows: &mut Change<'_>,
+    after: Option<B256>,
+    now: u64,
+) -> Result<(usize, Option<B256>), StoreError> {
+    let mut found = Vec::new();
+    {
+        let table = rows.transaction.open_table(PENDING)?;
+        let range = table.range::<[u8; 32]>((start(after), Unbounded))?;
+        for row in range.take(RESTORED_ROWS) {
+            let (name, row) = row?;
+            found.push((B256::from(name.value()), parsed::<Pending>(row.value())?));
         }
-        let told: Vec<Told> = changes.into_iter().map(|change| change(begun.as_ref())).collect();
-        let kept = begun.and_then(|transaction| Ok(transaction.commit()?));
-        for tell in told {
-            tell(kept.clone());
+    }
+    let last = found.last().filter(|_| found.len() == RESTORED_ROWS).map(|(name, _)| *name);
+    let mut credited: HashMap<ChannelId, Account> = HashMap::new();
+    let mut count = 0;
+    for (name, pending) in found {
+        let Paid::Stream { channel, charged } = pending.paid else { continue };
+        let account = match credited.remove(&channel) {
+            Some(account) => Some(account),
+            None => rows.account(channel)?,
+        };
+        if let Some(mut account) = account {
+            account.end(charged, Amount(0), now);
+            credited.insert(channel, account);
         }
+        rows.forget_pending(name);
+        count += 1;
+    }
+    for (channel, account) in credited {
+        rows.keep_account(channel, account)?;
+    }
+    Ok((count, last))
+}
+
+/// The keys after `after`.
+fn start(after: Option<B256>) -> Bound<[u8; 32]> {
+    after.map_or(Unbounded, |key| Excluded(key.0))
+}
+
+/// Keeps accounts in memory, in the place of any others if there are too many.
+fn remember(cached: &mut HashMap<ChannelId, Account>, accounts: &[(ChannelId, Account)]) {
+    for (id, account) in accounts {
+        if cached.len() >= CACHED_MAX
+            && !cached.contains_key(id)
+            && let Some(any) = cached.keys().next().copied()
+        {
+            cached.remove(&any);
+        }
+        cached.insert(*id, account.clone());
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn parse<T: DeserializeOwned>(row: &[u8]) -> Result<T, JournalError> {
-    serde_json::from_slice(row).map_err(|error| JournalError::Row(error.to_string()))
-}
-
-fn text(row: &impl Serialize) -> Result<Vec<u8>, JournalError> {
-    serde_json::to_vec(row).map_err(|error| JournalError::Row(error.to_string()))
-}
-
-/// An account with `change` made to its credit.
-pub(crate) fn credited(account: Option<Account>, credit: Amount) -> Option<Account> {
-    let mut account = account?;
-    account.credit.0 = account.credit.0.saturating_add(credit.0);
-    Some(account)
 }
 
 #[cfg(test)]
@@ -314,8 +421,26 @@ mod tests {
 
     fn reply(until: u64) -> Reply {
         let text = String::new;
-        let (request, payer) = (B256::ZERO, Address::ZERO);
-        Reply { request, payer, content_type: text(), settlement: text(), body: text(), until }
+        let (payment, request, payer) = (B256::ZERO, B256::ZERO, Address::ZERO);
+        Reply {
+            payment,
+            request,
+            payer,
+            content_type: text(),
+            settlement: text(),
+            body: text(),
+            until,
+        }
+    }
+
+    fn account() -> Account {
+        let state = ChannelState { balance: Amount(900), ..ChannelState::default() };
+        Account::new(paper::channel(&paper::payer()), &state, 0, NOW)
+    }
+
+    fn stream(channel: ChannelId, charged: u128) -> Pending {
+        let paid = Paid::Stream { channel, charged: Amount(charged) };
+        Pending { request: B256::ZERO, payer: Address::ZERO, paid, until: NOW }
     }
 
     #[tokio::test]
@@ -323,29 +448,81 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let id = ChannelId(B256::repeat_byte(1));
-        let state = ChannelState { balance: Amount(9), ..ChannelState::default() };
-        let account = Account::new(paper::channel(&paper::payer()), &state, 0, NOW);
-        let payment = Payment { request: B256::ZERO, transaction: None, answers: 1, until: NOW };
+        let payment =
+            Payment { request: B256::ZERO, transaction: None, answers: 1, reply: None, until: NOW };
         {
-            let journal = Journal::open(path.clone()).await.unwrap();
-            let kept = account.clone();
-            journal.change(id, move |_| (Some(kept), ())).await.unwrap();
-            journal.keep_payment(id.0, payment.clone()).await.unwrap();
+            let journal = Journal::open(path.clone(), NOW).await.unwrap();
+            let kept = payment.clone();
+            let change = journal.write(move |rows| {
+                rows.keep_account(id, account())?;
+                rows.keep_payment(id.0, &kept)
+            });
+            change.await.unwrap();
         }
-        let journal = Journal::open(path).await.unwrap();
-        assert_eq!(journal.account(id).await.unwrap(), Some(account));
+        let journal = Journal::open(path, NOW).await.unwrap();
+        assert_eq!(journal.account(id).await.unwrap(), Some(account()));
         assert_eq!(journal.payment(id.0).await.unwrap(), Some(payment));
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_cut_off_is_credited_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let id = ChannelId(B256::repeat_byte(1));
+        let names = |byte| B256::repeat_byte(byte);
+        {
+            let journal = Journal::open(path.clone(), NOW).await.unwrap();
+            let change = journal.write(move |rows| {
+                let mut account = account();
+                account.begin(&paper::voucher(&paper::payer(), 100), Amount(100), NOW);
+                account.begin(&paper::voucher(&paper::payer(), 150), Amount(50), NOW);
+                rows.keep_account(id, account)?;
+                rows.keep_pending(names(1), &stream(id, 100))?;
+                rows.keep_pending(names(2), &stream(id, 50))
+            });
+            change.await.unwrap();
+        }
+        for _ in 0..2 {
+            let journal = Journal::open(path.clone(), NOW).await.unwrap();
+            let account = journal.account(id).await.unwrap().unwrap();
+            assert_eq!((account.charged, account.credit), (Amount(150), Amount(150)));
+            assert_eq!((account.open, account.owed()), (Amount(0), Amount(0)));
+            assert!(journal.pending(names(1)).await.unwrap().is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_never_differs_from_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path().join("journal"), NOW).await.unwrap();
+        let id = ChannelId(B256::repeat_byte(1));
+        journal.change(id, |_| (Some(account()), ())).await.unwrap();
+        assert_eq!(journal.cached(id), Some(account()));
+        let fails = journal.write(move |rows| {
+            let mut account = account();
+            account.charged = Amount(7);
+            rows.keep_account(id, account)?;
+            Err::<(), _>(StoreError::Format("no row".to_owned()))
+        });
+        assert!(fails.await.is_err());
+        assert_eq!(journal.cached(id), Some(account()));
+        assert_eq!(journal.accounts(None, 9).await.unwrap(), [(id, account())]);
+        assert_eq!(journal.accounts(Some(id), 9).await.unwrap(), []);
     }
 
     #[tokio::test]
     async fn changes_at_the_same_time_lose_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::open(folder.path().join("journal")).await.unwrap();
+        let journal = Journal::open(folder.path().join("journal"), NOW).await.unwrap();
         let id = ChannelId(B256::repeat_byte(1));
-        let account =
-            Account::new(paper::channel(&paper::payer()), &ChannelState::default(), 0, NOW);
-        journal.change(id, move |_| (Some(account), ())).await.unwrap();
-        let change = |_| journal.change(id, |account| (credited(account, Amount(1)), ()));
+        journal.change(id, |_| (Some(account()), ())).await.unwrap();
+        let change = |_| {
+            journal.change(id, |kept| {
+                let mut account = kept.unwrap();
+                account.credit.0 += 1;
+                (Some(account), ())
+            })
+        };
         futures_util::future::try_join_all((0..100).map(change)).await.unwrap();
         assert_eq!(journal.account(id).await.unwrap().map(|a| a.credit), Some(Amount(100)));
     }
@@ -353,11 +530,16 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_can_come_back_for_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::open(folder.path().join("journal")).await.unwrap();
+        let journal = Journal::open(folder.path().join("journal"), NOW).await.unwrap();
+        let id = ChannelId(B256::repeat_byte(1));
         for byte in 1..=5 {
-            let until = NOW - 3 + u64::from(byte);
-            journal.keep_reply(B256::repeat_byte(byte), reply(until)).await.unwrap();
+            let key = B256::repeat_byte(byte);
+            let kept = reply(NOW - 3 + u64::from(byte));
+            journal.write(move |rows| rows.keep_reply(key, &kept)).await.unwrap();
         }
+        let mut old = stream(id, 1);
+        old.until = NOW - 1;
+        journal.write(move |rows| rows.keep_pending(id.0, &old)).await.unwrap();
         journal.prune(NOW, 2).await.unwrap();
         let mut left = Vec::new();
         for byte in 1..=5 {
@@ -366,5 +548,9 @@ mod tests {
             }
         }
         assert_eq!(left, [4, 5]);
+        assert!(
+            journal.pending(id.0).await.unwrap().is_some(),
+            "a stream's money is not forgotten"
+        );
     }
 }

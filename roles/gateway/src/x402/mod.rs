@@ -3,8 +3,8 @@
 //! x402 version 2 with its schemes `exact` and `batch-settlement`, spoken so that its own clients pay here
 //! unmodified. In reading order: `wire` is what strangers send (`base64` under it), `terms` what is asked,
 //! `fault` why a payment is not taken; `exact` and `batch` judge payments by value; `rail` is the chain and
-//! `journal` the disk; `facilitator` joins them, `door` sells answers over it, `counter` prices them, `reply` repeats those that
-//! were lost, `endpoints` serve others' clients, and `collect` brings the money home.
+//! `journal` the disk; `facilitator` joins them, `door` says what is asked and `sell` sells answers over it, `counter` prices
+//! them, `reply` repeats those that were lost, `endpoints` serve others' clients, and `collect` brings the money home.
 
 mod base64;
 mod batch;
@@ -22,6 +22,7 @@ mod rail;
 mod reply;
 #[cfg(test)]
 mod sales;
+mod sell;
 mod terms;
 mod wire;
 
@@ -33,11 +34,12 @@ use axum::middleware::from_fn;
 
 pub use collect::Collecting;
 pub(crate) use door::{Counter, Door};
-pub use journal::JournalError;
 pub use rail::{ChainRail, Done, Rail, RailError};
 pub(crate) use reply::Cost;
 pub use terms::Terms;
 
+use crate::disk::StoreError;
+use crate::http::now_s;
 use facilitator::Facilitator;
 use journal::Journal;
 
@@ -61,8 +63,8 @@ pub struct Config {
 pub(crate) async fn open(
     config: &Config,
     counter: Arc<dyn Counter>,
-) -> Result<Arc<Door>, JournalError> {
-    let journal = Journal::open(config.journal.clone()).await?;
+) -> Result<Arc<Door>, StoreError> {
+    let journal = Journal::open(config.journal.clone(), now_s()).await?;
     let rail = Arc::clone(&config.rail);
     let facilitator = Arc::new(Facilitator::new(config.terms.clone(), rail, journal));
     Ok(Arc::new(Door::new(facilitator, counter)))

@@ -1,6 +1,7 @@
 //! A chain on paper for tests: balances, channels and nonces in memory, and ways to break them.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use assay_chain::{
@@ -222,9 +223,15 @@ pub(crate) async fn facilitator() -> (Arc<Facilitator>, Arc<Paper>) {
     let paper = Arc::new(Paper::default());
     let folder = tempfile::tempdir().unwrap();
     // The file lives as long as it is open; its name may go.
-    let journal = Journal::open(folder.path().join("journal")).await.unwrap();
-    let rail: Arc<dyn Rail> = Arc::<Paper>::clone(&paper);
-    (Arc::new(Facilitator::new(terms(), rail, journal)), paper)
+    let facilitator = facilitator_on(&paper, &folder.path().join("journal")).await;
+    (facilitator, paper)
+}
+
+/// A facilitator with a journal of this name.
+pub(crate) async fn facilitator_on(paper: &Arc<Paper>, journal: &Path) -> Arc<Facilitator> {
+    let journal = Journal::open(journal.to_owned(), NOW).await.unwrap();
+    let rail: Arc<dyn Rail> = Arc::<Paper>::clone(paper);
+    Arc::new(Facilitator::new(terms(), rail, journal))
 }
 
 impl Paper {

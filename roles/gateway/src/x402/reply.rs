@@ -1,14 +1,15 @@
-//! Replies that are paid for: what became of the payment in a header, and a copy to be repeated.
+//! Replies that are paid for: what they cost, what they are known by, and copies to be repeated.
 //!
 //! A reply may be lost on its way, and its payer asks again. Whoever names the same payment identifier,
-//! or brings the same payment, for the same request gets the copy. So the body is read to its end by a
-//! task of ours even if the client is gone, and kept once it is whole.
+//! or brings the same payment, for the same request gets the copy. So a body is read to its end even if
+//! the client is gone: a whole answer before it is charged, so that both are kept by one change, a stream
+//! while it is sent.
 
-use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 
 use assay_protocol::{Address, Amount, B256, keccak256};
 use axum::body::{Body, Bytes};
+use axum::http::response::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -58,6 +59,9 @@ pub(crate) struct Names {
     pub(crate) payment: B256,
     /// Whether its client chose it.
     pub(crate) chosen: bool,
+    /// Where the reply is kept: one for each payment, but of a channel only the last of those whose
+    /// clients did not name them. Whoever signs the next voucher has seen the reply to the one before.
+    pub(crate) kept: B256,
     /// What was asked: path and body.
     pub(crate) request: B256,
 }
@@ -68,21 +72,27 @@ pub(crate) struct Names {
 pub(crate) struct NotIdentifier;
 
 impl Names {
-    /// Names a payment by the identifier in its extensions, or by the header that brought it.
+    /// Names a payment by the identifier in its extensions, or by `own`, with its reply at `kept`.
     pub(crate) fn of(
         payment: &PaymentPayload,
-        header: &HeaderValue,
+        own: B256,
+        kept: B256,
         path: &str,
         body: B256,
     ) -> Result<Self, NotIdentifier> {
-        let request = keccak256([keccak256(path).as_slice(), body.as_slice()].concat());
+        let request = keccak256([path.as_bytes(), body.as_slice()].concat());
         Ok(match identifier(payment)? {
-            Some(id) => Self { payment: keccak256(format!("id:{id}")), chosen: true, request },
-            None => {
-                let payment = keccak256([b"header:", header.as_bytes()].concat());
-                Self { payment, chosen: false, request }
+            Some(id) => {
+                let payment = keccak256(format!("id:{id}"));
+                Self { payment, chosen: true, kept: payment, request }
             }
+            None => Self { payment: own, chosen: false, kept, request },
         })
+    }
+
+    /// Whether `reply` was given to `payer` for this very payment and request.
+    pub(crate) fn fit(&self, reply: &Reply, payer: Address) -> bool {
+        (reply.payment, reply.request, reply.payer) == (self.payment, self.request, payer)
     }
 }
 
@@ -137,51 +147,124 @@ impl Reply {
     }
 }
 
-/// A copy of a reply in the making.
-#[derive(Debug)]
+/// What a copy of a reply says beside its body.
+#[derive(Clone, Debug)]
 pub(crate) struct Copy {
-    pub(crate) request: B256,
+    pub(crate) names: Names,
     pub(crate) payer: Address,
+    pub(crate) content_type: String,
     pub(crate) until: u64,
 }
 
-/// Splits a response into one that is sent and a task's work: reading the body to its end, whether or not
-/// the client does. The work gives the reply to be kept, if the body ended well and is not too long.
-pub(crate) fn copied(
-    response: Response,
-    copy: Copy,
-) -> (Response, impl Future<Output = Option<Reply>>) {
+impl Copy {
+    /// The copy of a response with these headers.
+    pub(crate) fn of(headers: &HeaderMap, names: Names, payer: Address, until: u64) -> Self {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let content_type = kind.unwrap_or("application/json").to_owned();
+        Self { names, payer, content_type, until }
+    }
+
+    /// The reply to keep.
+    pub(crate) fn reply(self, settlement: &HeaderValue, body: String) -> Reply {
+        Reply {
+            payment: self.names.payment,
+            request: self.names.request,
+            payer: self.payer,
+            content_type: self.content_type,
+            settlement: settlement.to_str().unwrap_or_default().to_owned(),
+            body,
+            until: self.until,
+        }
+    }
+}
+
+/// An answer that was bought.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// All of it is here.
+    Whole(Parts, Bytes),
+    /// It comes piece by piece, or is too long to be kept.
+    Stream(Response),
+}
+
+/// Reads an answer to its end, if it comes in one piece and its cost is known.
+///
+/// # Errors
+/// If it breaks off.
+pub(crate) async fn read(response: Response, cost: &Cost) -> Result<Answer, axum::Error> {
+    if cost.get().is_none() || is_events(response.headers()) {
+        return Ok(Answer::Stream(response));
+    }
     let (parts, body) = response.into_parts();
-    let text = |name| parts.headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-    let mut reply = Reply {
-        request: copy.request,
-        payer: copy.payer,
-        content_type: text(header::CONTENT_TYPE).unwrap_or("application/json").to_owned(),
-        settlement: text(PAYMENT_RESPONSE).unwrap_or_default().to_owned(),
-        body: String::new(),
-        until: copy.until,
+    let mut rest = body.into_data_stream();
+    let (mut pieces, mut length) = (Vec::new(), 0);
+    while let Some(piece) = rest.next().await {
+        let piece = piece?;
+        length += piece.len();
+        pieces.push(piece);
+        if length > REPLY_BYTES_MAX {
+            let begun = futures_util::stream::iter(pieces.into_iter().map(Ok));
+            return Ok(Answer::Stream(Response::from_parts(
+                parts,
+                Body::from_stream(begun.chain(rest)),
+            )));
+        }
+    }
+    let body = match pieces.len() {
+        0 | 1 => pieces.pop().unwrap_or_default(),
+        _ => pieces.concat().into(),
     };
-    let (sender, receiver) = mpsc::channel::<Result<Bytes, Infallible>>(PIECES_MAX);
+    Ok(Answer::Whole(parts, body))
+}
+
+fn is_events(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+}
+
+/// How a stream ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Whether it did not break off.
+    pub(crate) whole: bool,
+    /// What it said, if that is text and not too long.
+    pub(crate) body: Option<String>,
+}
+
+/// Splits a response into one that is sent and a task's work: reading the body to its end, whether or not
+/// the client does.
+pub(crate) fn copied(response: Response) -> (Response, impl Future<Output = Ended>) {
+    let (parts, body) = response.into_parts();
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, axum::Error>>(PIECES_MAX);
     let work = async move {
         let mut pieces = body.into_data_stream();
-        let (mut bytes, mut whole) = (Vec::new(), true);
+        let (mut bytes, mut short) = (Vec::new(), true);
         while let Some(piece) = pieces.next().await {
-            let Ok(piece) = piece else { return None };
-            whole &= bytes.len() + piece.len() <= REPLY_BYTES_MAX;
-            if whole {
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(error) => {
+                    // The client must not take what it has for the whole.
+                    let _ = sender.send(Err(error)).await;
+                    return Ended { whole: false, body: None };
+                }
+            };
+            short &= bytes.len() + piece.len() <= REPLY_BYTES_MAX;
+            if short {
                 bytes.extend_from_slice(&piece);
             }
             // A client that is gone may come back for the copy.
             let _ = sender.send(Ok(piece)).await;
         }
-        reply.body = String::from_utf8(bytes).ok().filter(|_| whole)?;
-        Some(reply)
+        let body = String::from_utf8(bytes).ok().filter(|_| short);
+        Ended { whole: true, body }
     };
     (Response::from_parts(parts, Body::from_stream(ReceiverStream::new(receiver))), work)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
     fn check(id: &str, expected: bool) {
@@ -197,13 +280,40 @@ mod tests {
         check("pay_0123456789abc/ef", false);
     }
 
+    fn pieces(count: usize, bytes: usize) -> Response {
+        let piece = Bytes::from(vec![b'a'; bytes]);
+        let pieces = std::iter::repeat_n(Ok::<_, Infallible>(piece), count);
+        Body::from_stream(futures_util::stream::iter(pieces)).into_response()
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_known_cost_is_read_whole() {
+        let known = Cost::known(Amount(1));
+        let read = read(pieces(3, 5), &known).await.unwrap();
+        assert!(matches!(read, Answer::Whole(_, body) if body.as_ref() == [b'a'; 15]));
+        let unknown = Cost::default();
+        assert!(matches!(super::read(pieces(3, 5), &unknown).await, Ok(Answer::Stream(_))));
+        let events = ([(header::CONTENT_TYPE, "text/event-stream")], "data: x").into_response();
+        assert!(matches!(super::read(events, &known).await, Ok(Answer::Stream(_))));
+    }
+
+    #[tokio::test]
+    async fn an_answer_too_long_to_be_kept_is_sent_all_the_same() {
+        let read = read(pieces(3, REPLY_BYTES_MAX / 2), &Cost::known(Amount(1))).await.unwrap();
+        let Answer::Stream(response) = read else { panic!("{read:?}") };
+        let (sent, work) = copied(response);
+        let sent = tokio::spawn(axum::body::to_bytes(sent.into_body(), usize::MAX));
+        let ended = work.await;
+        assert!(ended.whole && ended.body.is_none());
+        assert_eq!(sent.await.unwrap().unwrap().len(), REPLY_BYTES_MAX / 2 * 3);
+    }
+
     #[tokio::test]
     async fn a_copy_is_whole_though_the_client_left() {
         let response = ([(header::CONTENT_TYPE, "text/plain")], "hello").into_response();
-        let copy = Copy { request: B256::ZERO, payer: Address::ZERO, until: 7 };
-        let (sent, work) = copied(response, copy);
+        let (sent, work) = copied(response);
         drop(sent);
-        let reply = work.await.unwrap();
-        assert_eq!((reply.body.as_str(), reply.content_type.as_str()), ("hello", "text/plain"));
+        let ended = work.await;
+        assert_eq!((ended.whole, ended.body.as_deref()), (true, Some("hello")));
     }
 }

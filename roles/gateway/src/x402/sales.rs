@@ -11,16 +11,17 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use reqwest::Client;
 use serde_json::Value;
 
 use super::door::{Counter, Door, Quote};
 use super::exact::Transfer;
-use super::facilitator::Facilitator;
+use super::facilitator::{Facilitator, Progress};
 use super::fault::Fault;
 use super::paper::{self, Paper};
-use super::reply::Cost;
+use super::reply::{Cost, Names};
 use super::wire::{
     self, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentPayload, PaymentRequired,
     SettlementResponse,
@@ -61,10 +62,15 @@ struct Shop {
     answers: Arc<AtomicU64>,
     /// Whether it fails.
     fails: Arc<AtomicBool>,
+    /// Where the journal is.
+    folder: tempfile::TempDir,
 }
 
 /// Answers with the number of the answer; as a stream, whose cost is known with its end, if asked to.
 async fn answer(body: Bytes, answers: &AtomicU64, fails: &AtomicBool) -> Response {
+    if body.starts_with(b"hang") {
+        std::future::pending::<()>().await;
+    }
     if body.starts_with(b"slow") {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
@@ -83,19 +89,31 @@ async fn answer(body: Bytes, answers: &AtomicU64, fails: &AtomicBool) -> Respons
     let pieces = [text, " and its end".to_owned()];
     let last = pieces.len() - 1;
     let breaks = body.starts_with(b"stream that breaks");
+    let hangs = body.starts_with(b"stream that hangs");
     let pieces = pieces.into_iter().enumerate().map(move |(place, piece)| {
         if place == last && !breaks {
             told.is(Amount(COST));
         }
         Ok::<_, std::convert::Infallible>(piece)
     });
-    let mut response = Body::from_stream(futures_util::stream::iter(pieces)).into_response();
+    let pieces = futures_util::stream::iter(pieces).then(move |piece| async move {
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        piece
+    });
+    let mut response = Body::from_stream(pieces).into_response();
     response.extensions_mut().insert(cost);
     response
 }
 
 async fn shop() -> Shop {
-    let (facilitator, paper) = paper::facilitator().await;
+    shop_in(tempfile::tempdir().unwrap(), Arc::default()).await
+}
+
+/// A shop with what a folder's journal says.
+async fn shop_in(folder: tempfile::TempDir, paper: Arc<Paper>) -> Shop {
+    let facilitator = paper::facilitator_on(&paper, &folder.path().join("journal")).await;
     let door = Arc::new(Door::new(Arc::clone(&facilitator), Arc::new(Flat)));
     let (answers, fails) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
     let (counted, failing) = (Arc::clone(&answers), Arc::clone(&fails));
@@ -109,7 +127,7 @@ async fn shop() -> Shop {
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
     let http = Client::builder().no_proxy().build().unwrap();
-    Shop { url, http, paper, facilitator, door, answers, fails }
+    Shop { url, http, paper, facilitator, door, answers, fails, folder }
 }
 
 /// What a client got.
@@ -159,6 +177,21 @@ impl Shop {
 
     fn answers(&self) -> u64 {
         self.answers.load(Ordering::SeqCst)
+    }
+
+    /// The shop as another one finds it that starts after a crash at this moment.
+    async fn crashed(&self) -> Shop {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = |folder: &tempfile::TempDir| folder.path().join("journal");
+        std::fs::copy(journal(&self.folder), journal(&folder)).unwrap();
+        shop_in(folder, Arc::clone(&self.paper)).await
+    }
+
+    /// Begins a request, and gives its response as soon as there is a header.
+    async fn begin(&self, body: &'static str, payment: &PaymentPayload) -> reqwest::Response {
+        let asked = self.http.post(format!("{}/v1/chat/completions", self.url)).body(body);
+        let header = wire::header(payment).unwrap();
+        asked.header(PAYMENT_SIGNATURE, header).send().await.unwrap()
     }
 
     /// Waits until copies are kept and credits are given.
@@ -259,9 +292,11 @@ async fn another_transfer_with_the_same_nonce_is_no_payment() {
     let transfer = Transfer::check(&payment, &terms, Amount(PRICE), paper::NOW).unwrap();
     shop.facilitator.verify(&transfer).await.unwrap();
     shop.paper.divert(paper::payer().address(), transfer.authorization.nonce);
-    let settled = shop.facilitator.settle(&transfer, B256::ZERO, None).await;
+    let key = transfer.key(terms.token.address);
+    let names = Names { payment: key, chosen: false, kept: key, request: B256::ZERO };
+    let settled = shop.facilitator.settle(&transfer, names, None).await;
     assert!(matches!(settled, Err(Fault::Transfer(_))), "{settled:?}");
-    assert_eq!(shop.facilitator.settled(&transfer, B256::ZERO).await.unwrap(), None);
+    assert_eq!(shop.facilitator.progress(&transfer, B256::ZERO).await, Ok(Progress::New));
     assert_eq!(shop.ask("hi", Some(&payment)).await.status, 402);
     assert_eq!(shop.answers(), 0);
 }
@@ -304,6 +339,119 @@ async fn a_named_payment_is_taken_once() {
     let bad = shop.ask("hi", Some(&paper::named(exact(4), "short"))).await;
     assert_eq!(bad.status, 400);
     assert_eq!((shop.answers(), shop.paper.sent()), (1, 1));
+}
+
+/// Nor does another identifier buy another answer with the same payment.
+#[tokio::test]
+async fn a_payment_buys_one_answer_under_all_its_names() {
+    let shop = funded().await;
+    let names = ["pay_0123456789abcdef", "pay_1123456789abcdef", "pay_2123456789abcdef"];
+    shop.fails.store(true, Ordering::SeqCst);
+    assert_eq!(shop.ask("hi", Some(&paper::named(exact(1), names[0]))).await.status, 502);
+    shop.fails.store(false, Ordering::SeqCst);
+    for name in names {
+        let got = shop.ask("hi", Some(&paper::named(exact(1), name))).await;
+        assert_eq!((got.status, got.body.as_str()), (200, "answer 1"), "{name}");
+    }
+    assert_eq!(shop.ask("hi", Some(&exact(1))).await.body, "answer 1");
+    assert_eq!((shop.answers(), shop.paper.sent()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_crash_before_the_answer_leaves_the_right_to_ask_again() {
+    let shop = funded().await;
+    let id = "pay_0123456789abcdef";
+    for (payment, again) in
+        [(exact(1), exact(1)), (paper::named(exact(2), id), paper::named(exact(3), id))]
+    {
+        let sent = shop.paper.sent() + 1;
+        let http = shop.http.clone();
+        let url = format!("{}/v1/chat/completions", shop.url);
+        let header = wire::header(&payment).unwrap();
+        let asked = http.post(url).body("hang").header(PAYMENT_SIGNATURE, header).send();
+        let asked = tokio::spawn(asked);
+        // Its money is on the chain, and its answer never comes.
+        while shop.paper.sent() < sent {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let after = shop.crashed().await;
+        asked.abort();
+        let got = after.ask("hang on", Some(&again)).await;
+        assert_ne!(got.status, 200, "it paid for another request");
+        let http = after.http.post(format!("{}/v1/chat/completions", after.url)).body("hang");
+        let header = wire::header(&again).unwrap();
+        let asked = tokio::spawn(http.header(PAYMENT_SIGNATURE, header).send());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!asked.is_finished(), "it is answered, which takes for ever here");
+        assert_eq!(shop.paper.sent(), sent, "and not paid again");
+        asked.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_charge_and_its_whole_answer_survive_a_crash_together() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let id = "pay_0123456789abcdef";
+    let first = paper::batch_payment(&payer, 0, PRICE, Some(500));
+    assert_eq!(shop.begin("hi", &first).await.status(), 200);
+    let after = shop.crashed().await;
+    let got = after.ask("hi", Some(&first)).await;
+    assert_eq!((got.status, got.body.as_str(), got.charged()), (200, "answer 1", "60"));
+    let second = paper::named(paper::batch_payment(&payer, COST, PRICE, None), id);
+    assert_eq!(after.begin("yo", &second).await.status(), 200);
+    let last = after.crashed().await;
+    let anew = paper::named(paper::batch_payment(&payer, 2 * COST, PRICE, None), id);
+    for payment in [&second, &anew] {
+        let got = last.ask("yo", Some(payment)).await;
+        assert_eq!((got.status, got.body.as_str(), got.charged()), (200, "answer 1", "60"));
+    }
+    assert_eq!((after.answers(), last.answers(), last.paper.sent()), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn a_stream_cut_off_by_a_crash_is_credited_and_bought_once() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let id = "pay_0123456789abcdef";
+    let body = "stream that hangs";
+    let first = paper::named(paper::batch_payment(&payer, 0, PRICE, Some(500)), id);
+    let begun = shop.begin(body, &first).await;
+    assert_eq!(begun.status(), 200);
+    let after = shop.crashed().await;
+    // The header said that 100 were charged; its client goes on from there.
+    let again = paper::named(paper::batch_payment(&payer, PRICE, PRICE, None), id);
+    let begun = after.begin(body, &again).await;
+    assert_eq!(begun.status(), 200);
+    let settled: SettlementResponse = wire::read(&begun.headers()[PAYMENT_RESPONSE]).unwrap();
+    assert_eq!(settled.extra["chargedAmount"], "0", "what was cut off pays for it");
+    assert_eq!(settled.extra["channelState"]["chargedCumulativeAmount"], PRICE.to_string());
+}
+
+#[tokio::test]
+async fn what_is_not_earned_yet_is_not_claimed() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let payment = paper::batch_payment(&payer, 0, PRICE, Some(500));
+    let begun = shop.begin("stream that hangs", &payment).await;
+    let rows = super::collect::round(&shop.facilitator, &at_once(), crate::http::now_s()).await;
+    assert_eq!((rows, shop.paper.swept()), (Ok(0), Amount(0)));
+    drop(begun);
+}
+
+#[tokio::test]
+async fn what_was_charged_too_much_goes_back_with_the_rest() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let payment = paper::batch_payment(&payer, 0, PRICE, Some(500));
+    assert_eq!(shop.ask("stream", Some(&payment)).await.charged(), "100");
+    shop.settled_down().await;
+    let asked = shop.http.get(format!("{}/v1/chat/completions", shop.url));
+    let header = wire::header(&paper::refund(&payer, PRICE)).unwrap();
+    let got = Shop::got(asked.header(PAYMENT_SIGNATURE, header).send().await.unwrap()).await;
+    assert_eq!((got.status, got.settled.unwrap().amount.as_deref()), (200, Some("440")));
+    assert_eq!(shop.paper.balance_of(payer.address()), 10_000 - COST);
+    assert_eq!(shop.paper.channel_of(&payer).claimed, Amount(COST));
 }
 
 #[tokio::test]
