@@ -5,6 +5,8 @@
 //! on what weights say. Rows of other benchmarks are left as they are.
 
 pub(crate) mod chain;
+pub(crate) mod gateway;
+mod running;
 pub(crate) mod settle;
 
 use std::fs;

@@ -17,11 +17,14 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::ledger::LedgerArgument;
 use crate::machine::raise_open_files;
-use crate::network::{self, DRAIN_MAX, ORDER_TTL, POLL_EVERY, REQUESTS_MAX};
+use crate::network::{self, DRAIN_MAX, ORDER_TTL, POLL_EVERY};
 use crate::relay::RelayArgument;
 use crate::signals::Signals;
 use crate::terminal::{note, say, say_json};
 use crate::x402;
+
+/// Requests that are passed on at once. The next one is told to come back.
+const REQUESTS_MAX: usize = 16_384;
 
 /// Start a gateway alone, in front of servers of your own
 ///

@@ -49,6 +49,7 @@ use assay_net::Limits;
 use assay_protocol::{Address, Amount, Assurance, Audit, ChainId, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use http::Gateway;
@@ -225,6 +226,7 @@ pub async fn run(
     let failed = |source| RunError::Store { path: path.clone(), source };
     let store = store::Store::open(path.clone()).await.map_err(failed)?;
     let (poll_every, drain_max) = (config.poll_every, config.drain_max);
+    let requests_max = config.requests_max.min(Semaphore::MAX_PERMITS / 2);
     let paid = config.x402.take();
     config.keys.demanded |= paid.is_some();
     let (gateway, jobs) = Gateway::open(config, store).await?;
@@ -235,7 +237,9 @@ pub async fn run(
     };
     let router = http::router(Arc::clone(&gateway), door.as_ref());
     let stop = CancellationToken::new();
-    let served = assay_net::serve(listener, router, Limits::default(), stop.clone());
+    // Each request has a connection, and as many more may wait for their next one.
+    let limits = Limits { connections_max: 2 * requests_max, ..Limits::default() };
+    let served = assay_net::serve(listener, router, limits, stop.clone());
     let drained = async {
         shutdown.cancelled().await;
         drain(&gateway, drain_max).await;

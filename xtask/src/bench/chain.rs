@@ -2,23 +2,18 @@
 //! Ethereum's own test cases.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::running::{Start, free_port, wait_for};
 use super::{Row, keep_measured, load};
 use crate::sdk::node_packages;
 use crate::{cargo, line, root, step};
 
 const COMMAND: &str = "cargo xtask bench chain";
-/// Longest that a node may take to start.
-const START_MAX: Duration = Duration::from_secs(30);
-
 /// `state_tests` is the folder `GeneralStateTests` of a checkout of ethereum/tests, which is too
 /// large to be kept here; without it the row of state tests stays as it was.
 pub(crate) fn run(state_tests: Option<&str>) -> Result<()> {
@@ -143,46 +138,9 @@ fn figure(command: &mut Command, name: &str) -> Result<Value> {
     row.map(|row| row["value"].clone()).with_context(|| format!("{name} was not measured"))
 }
 
-/// A process that ends with this value.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way it is gone.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-trait Start {
-    fn running(&mut self) -> Result<Running>;
-}
-
-impl Start for Command {
-    fn running(&mut self) -> Result<Running> {
-        let child = self.stdout(Stdio::null()).spawn();
-        child.map(Running).with_context(|| format!("{} cannot run", line(self)))
-    }
-}
-
 fn anvil() -> Result<PathBuf> {
     let packages = ["anvil-linux-amd64", "anvil-linux-arm64", "anvil-darwin-arm64"];
     let modules = root().join("contracts/node_modules/@foundry-rs");
     let mut programs = packages.iter().map(|package| modules.join(package).join("bin/anvil"));
     programs.find(|program| program.exists()).context("npm brought no anvil for this platform")
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn wait_for(port: u16) -> Result<()> {
-    let begun = std::time::Instant::now();
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if begun.elapsed() > START_MAX {
-            bail!("nothing listens on port {port}");
-        }
-        sleep(Duration::from_millis(100));
-    }
-    Ok(())
 }
