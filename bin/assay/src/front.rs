@@ -17,7 +17,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::ledger::LedgerArgument;
 use crate::machine::raise_open_files;
-use crate::network::{self, DRAIN_MAX, ORDER_TTL, POLL_EVERY};
+use crate::network::{self, DRAIN_MAX, ORDER_TTL, POLL_EVERY, TOKEN_TIME_TARGET};
 use crate::relay::RelayArgument;
 use crate::signals::Signals;
 use crate::terminal::{note, say, say_json};
@@ -117,6 +117,7 @@ impl Front {
                 admin: Some(keccak256(api_key::admin_token(data)?)),
             },
             patience: Patience::default(),
+            token_time_target: TOKEN_TIME_TARGET,
             origins: self.cors_origins,
             order_ttl: ORDER_TTL,
             poll_every: POLL_EVERY,

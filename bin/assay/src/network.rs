@@ -44,6 +44,8 @@ const BACKLOG: u32 = 4096;
 const OFFER_TTL: Duration = Duration::from_secs(60);
 /// How long an order may wait to be started.
 pub(crate) const ORDER_TTL: Duration = Duration::from_secs(120);
+/// Time per token beyond which a provider counts as slow: about as fast as people read.
+pub(crate) const TOKEN_TIME_TARGET: Duration = Duration::from_millis(200);
 /// How often the gateway looks for offers.
 pub(crate) const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for running answers at the end.
@@ -235,6 +237,7 @@ impl Network {
                 admin: Some(keccak256(api_key::admin_token(data)?)),
             },
             patience: assay_gateway::Patience::default(),
+            token_time_target: TOKEN_TIME_TARGET,
             origins: offered.origins,
             relayed: offered.relayed,
             order_ttl: ORDER_TTL,

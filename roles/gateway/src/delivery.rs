@@ -43,6 +43,8 @@ pub(crate) struct Delivery<'a> {
     top_ups: TopUps,
     text: Text,
     stop: Option<Stop>,
+    /// When the provider accepted it.
+    begun: Instant,
     /// When the receipt has to be here.
     deadline: Instant,
 }
@@ -65,8 +67,10 @@ impl<'a> Delivery<'a> {
     ) -> Self {
         let tokenizer = Arc::clone(&buying.model.listed.tokenizer);
         let text = Text::new(tokenizer, buying.draft.ending.clone(), buying.draft.stops.clone());
-        let deadline = Instant::now() + gateway.patience.answer_wait_max(buying.tokens_max());
-        Self { gateway, buying, candidate, client, lease, top_ups, text, stop: None, deadline }
+        let begun = Instant::now();
+        let deadline = begun + gateway.patience.answer_wait_max(buying.tokens_max());
+        let stop = None;
+        Self { gateway, buying, candidate, client, lease, top_ups, text, stop, begun, deadline }
     }
 
     pub(crate) async fn run(mut self, lines: Lines) -> Turn {
@@ -263,7 +267,9 @@ impl<'a> Delivery<'a> {
                 return self.failed(Problem::upstream("the provider ended the answer early"));
             }
         };
-        self.gateway.directory.answered(self.candidate.place);
+        let took = self.begun.elapsed();
+        let tokens = answer.receipt.output_tokens;
+        self.gateway.directory.answered(self.candidate.place, took, tokens);
         let usage = Usage::new(order.prompt_tokens, answer.receipt.output_tokens);
         let answer = Answer { states: Vec::new(), ..answer };
         self.client.tell(News::Done(Box::new(Bought { answer, finish, usage })));

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::http::now_s;
+use crate::latency::{Latency, Slowness};
 use crate::lines::short_body;
 use crate::route::Candidate;
 
@@ -40,6 +41,8 @@ pub(crate) struct Directory {
     chain: ChainId,
     /// Where orders are paid; none: nothing is bought but what is free.
     market: Option<Market>,
+    /// Time per token beyond which a provider counts as slow.
+    token_time_target: Duration,
     providers: Mutex<Vec<Provider>>,
 }
 
@@ -65,6 +68,7 @@ struct Provider {
     running_max: u32,
     /// Orders of ours that it runs, which it may not have counted yet.
     ours: u32,
+    latency: Latency,
     /// Why it has no offers.
     fault: Option<String>,
     struck: Option<Strike>,
@@ -150,6 +154,7 @@ impl Directory {
         http: reqwest::Client,
         chain: ChainId,
         market: Option<Market>,
+        token_time_target: Duration,
         urls: Vec<String>,
     ) -> Self {
         let provider = |url: String| Provider {
@@ -160,13 +165,14 @@ impl Directory {
             running: 0,
             running_max: 0,
             ours: 0,
+            latency: Latency::default(),
             fault: Some("not asked yet".into()),
             struck: None,
             failures: 0,
             aside: None,
         };
         let providers = Mutex::new(urls.into_iter().map(provider).collect());
-        Self { http, chain, market, providers }
+        Self { http, chain, market, token_time_target, providers }
     }
 
     /// Asks every provider now and then, for ever.
@@ -246,6 +252,7 @@ impl Directory {
         let providers = self.lock();
         let known = providers.iter().enumerate().flat_map(|(place, provider)| {
             let offers = provider.offers.iter().filter(move |offer| offer.model == model);
+            let slowness = provider.latency.coefficient(self.token_time_target, Instant::now());
             offers.map(move |offer| Candidate {
                 place,
                 url: provider.url.clone(),
@@ -253,6 +260,7 @@ impl Directory {
                 accepts: provider.accepts.clone(),
                 running: provider.running.max(provider.ours),
                 running_max: provider.running_max,
+                slowness,
                 struck: provider.struck_at(now).is_some(),
                 aside: provider.aside().is_some(),
             })
@@ -293,9 +301,10 @@ impl Directory {
         }
     }
 
-    /// Forgets the failures of a provider that answered.
-    pub(crate) fn answered(&self, place: usize) {
+    /// Forgets the failures of a provider that answered, and counts how long it took for so many tokens.
+    pub(crate) fn answered(&self, place: usize, took: Duration, tokens: u32) {
         let mut providers = self.lock();
+        providers[place].latency.count(took, tokens, Instant::now());
         providers[place].failures = 0;
         providers[place].aside = None;
     }
@@ -309,6 +318,7 @@ impl Directory {
             offers: provider.offers.iter().map(Price::of).collect(),
             running: provider.running,
             running_max: provider.running_max,
+            slowness_ppm: provider.latency.coefficient(self.token_time_target, Instant::now()),
             struck: provider.struck_at(now).map(|strike| strike.reason.as_str()),
             aside: provider.aside().map(|aside| aside.reason.as_str()),
             struck_until: provider.struck_at(now).map(|strike| strike.until),
@@ -349,6 +359,7 @@ struct Entry<'a> {
     offers: Vec<Price>,
     running: u32,
     running_max: u32,
+    slowness_ppm: Slowness,
     struck: Option<&'a str>,
     struck_until: Option<u64>,
     aside: Option<&'a str>,

@@ -8,7 +8,7 @@
 //! The way of a request, in reading order: `http` takes it, unless it comes from a web page that
 //! `origin` does not trust, `body` reads it, and `openai` makes our words of it, `draft` turns it into an order for
 //! a model of the `catalogue` (`prompt` makes tokens of its messages), `route` chooses among the
-//! offers in the `directory`, `buy` hands the order in and `delivery` passes text on (`text` decides
+//! offers in the `directory` (`latency` weighs slow ones), `buy` hands the order in and `delivery` passes text on (`text` decides
 //! how much of it, `lines` reads the provider's words), `close` checks the receipt, and `store` keeps
 //! the answer (`disk` under it shares commits). `jsonrpc` and `x402` are other doors to the same.
 //!
@@ -30,6 +30,7 @@ mod draft;
 mod http;
 mod jsonrpc;
 mod keys;
+mod latency;
 mod lines;
 mod openai;
 mod origin;
@@ -94,6 +95,9 @@ pub struct Config {
     pub payments: Option<Payments>,
     /// How long providers may take.
     pub patience: Patience,
+    /// Time per token, the wait for the first included, beyond which a provider counts as slow: it sells
+    /// only if it asks for less than fast ones do.
+    pub token_time_target: Duration,
     /// Web pages that may ask, named by their origins. Requests of other pages are refused;
     /// programs name no origin, and are none of its concern.
     pub origins: Vec<Origin>,

@@ -3,6 +3,8 @@
 use assay_protocol::wire::Accepts;
 use assay_protocol::{Address, Amount, Assurance, ModelId, Offer};
 
+use crate::latency::Slowness;
+
 /// What an order needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -27,6 +29,8 @@ pub(crate) struct Candidate {
     pub(crate) running: u32,
     /// Orders it runs at once.
     pub(crate) running_max: u32,
+    /// How slow it is.
+    pub(crate) slowness: Slowness,
     /// Whether it was caught lying.
     pub(crate) struck: bool,
     /// Whether it failed lately: all others come first.
@@ -51,9 +55,10 @@ impl Candidate {
     }
 
     /// The order in which offers are taken: who did not fail lately, then the price in the worst
-    /// case, then who runs the fewest orders, then the lower address.
+    /// case, weighed up for who is slow, then who runs the fewest orders, then the lower address.
     fn rank(&self, wanted: &Wanted) -> (bool, Amount, u32, Address, usize) {
-        (self.aside, self.worst_price(wanted), self.running, self.offer.provider, self.place)
+        let price = self.slowness.weighed(self.worst_price(wanted));
+        (self.aside, price, self.running, self.offer.provider, self.place)
     }
 }
 
@@ -68,7 +73,8 @@ pub(crate) enum NoRoute {
     Price,
 }
 
-/// Picks the offer at which the order costs least in the worst case, among providers that did not
+/// Picks the offer at which the order costs least in the worst case, slow providers' prices weighed up, among
+/// providers that did not
 /// fail lately if there are any. Ties go to the provider that runs the fewest orders, then to the
 /// lower address. Places in `tried` are out.
 ///
@@ -115,9 +121,10 @@ pub(crate) fn allowed_price(
     let able = candidates.iter().filter(|candidate| {
         candidate.answers(wanted, now) && obstacle(candidate, wanted).is_none()
     });
-    let mut ranks: Vec<_> = able.map(|candidate| candidate.rank(wanted)).collect();
-    ranks.sort_unstable();
-    ranks.iter().take(tries).map(|rank| rank.1).max().unwrap_or_default()
+    let mut able: Vec<_> = able.collect();
+    able.sort_unstable_by_key(|candidate| candidate.rank(wanted));
+    let first = able.iter().take(tries);
+    first.map(|candidate| candidate.worst_price(wanted)).max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -150,11 +157,13 @@ mod tests {
             accepts: None,
             running: running.parse().unwrap(),
             running_max: running_max.parse().unwrap(),
+            slowness: Slowness::default(),
             struck: false,
             aside: false,
         };
         for word in words {
             match word {
+                "slow" => candidate.slowness = Slowness(300_000),
                 "struck" => candidate.struck = true,
                 "aside" => candidate.aside = true,
                 "expired" => candidate.offer.expires = NOW,
@@ -197,6 +206,17 @@ mod tests {
         check("ada 3 0/4, bob 2 3/4", &[], "b");
         check("ada 2 3/4, bob 2 1/4", &[], "b");
         check("bob 2 1/4, ada 2 1/4", &[], "a");
+    }
+
+    #[test]
+    fn who_is_slow_has_to_ask_for_less() {
+        check("ada 3 0/4 slow, bob 4 0/4", &[], "b");
+        check("ada 2 0/4 slow, bob 3 0/4", &[], "a");
+        // It may answer, and be paid what it asks for, never more.
+        check("ada 5 0/4 slow", &[], "a");
+        let both = candidates("ada 3 0/4 slow, bob 4 0/4");
+        assert_eq!(allowed_price(&wanted(), &both, 1, NOW), Amount(40));
+        assert_eq!(allowed_price(&wanted(), &both, 2, NOW), Amount(40));
     }
 
     #[test]

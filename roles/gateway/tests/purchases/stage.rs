@@ -177,6 +177,7 @@ impl Stage {
                 withdraw_delay_max: 3600,
             }),
             patience: setup.patience,
+            token_time_target: Duration::from_secs(1),
             origins: Origin::local(),
             relayed: setup.relayed,
             order_ttl: Duration::from_secs(60),
