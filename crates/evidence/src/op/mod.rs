@@ -6,6 +6,7 @@
 //! total within the bounds it states and refuses what lies beyond; it never panics.
 
 mod attention;
+mod claim;
 mod element;
 mod ending;
 mod error;
@@ -13,12 +14,16 @@ mod layout;
 mod leaf;
 mod norm;
 mod product;
+mod program;
+mod recompute;
 mod reduce;
+mod sample;
 mod sampling;
 
 pub use attention::{
     Block, attend, block_shift, block_sum, chunk_of_records, largest_score, score, weight_sum,
 };
+pub use claim::{Choice, Claim, Model, Place, Source, Tree};
 pub use element::{Group, activate, add, embed, quantise, rope};
 pub use ending::{draw_key, link, state, uniform};
 pub use error::{Quantity, RuleError};
@@ -26,7 +31,10 @@ pub use layout::{Layout, LeafKind, Sampling, Section, leaves, tree_levels};
 pub use leaf::{ActivationLeaf, FixedLeaf, WeightLeaf, WideLeaf, partials};
 pub use norm::{inverse_root, largest_magnitude, norm, norm_shift, sum_of_squares};
 pub use product::{chunk, product};
+pub use program::{Kind, Step};
+pub use recompute::{Openings, RecomputeError, check, recompute};
 pub use reduce::{maximum, maximum_signed, total};
+pub use sample::{Check, advice};
 pub use sampling::{
     Hits, Kept, Penalties, adjust, best_key, draw, draw_token, heat, is_kth, is_nucleus, key_token,
     mark, mass, rank,

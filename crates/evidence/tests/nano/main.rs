@@ -1,0 +1,187 @@
+//! The rules against the real engine: every number that the model that ships computes, judged.
+//!
+//! A plain trace is written leaf by leaf from the rules alone, and must hold the numbers that the
+//! forward pass shows. Then single numbers of it are changed, everywhere.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop with a panic")]
+
+mod trace;
+mod world;
+
+use assay_evidence::op::{
+    Check, Kind, Place, RecomputeError, Source, WideLeaf, check, leaves, recompute,
+};
+use assay_models::OpKind;
+use assay_protocol::{Draws, State, hidden_hash};
+
+use crate::trace::Trace;
+use crate::world::{Choices, World, greedy, penalised, plain, sampled};
+
+/// Every check that holds or not beside a number.
+const CHECKS: [(Kind, Check); 3] =
+    [(Kind::Token, Check::Link), (Kind::Sample, Check::Kth), (Kind::Sample, Check::Nucleus)];
+
+fn answer(choices: &Choices, prompt: usize, output: usize) -> World {
+    World::answer(choices, prompt, output)
+}
+
+/// Compares what the forward pass showed with the leaves that the rules wrote.
+fn compare(world: &World, trace: &Trace) {
+    let mut compared = 0;
+    for ((position, op), shown) in &world.shown {
+        let op = world.op(*op);
+        let written: Vec<&[u8]> = trace.leaves(world, *position, op).collect();
+        let expected: Vec<&[u8]> = shown.iter().map(Vec::as_slice).collect();
+        assert_eq!(written, expected, "position {position}, op {op}");
+        compared += shown.len();
+    }
+    assert!(compared > 1000, "{compared} leaves were compared");
+}
+
+/// The tokens, and the state that a receipt would bind.
+fn ends_as_signed(world: &World, trace: &Trace) {
+    let claim = world.claim();
+    let token = claim.program.iter().position(|step| step.kind == Kind::Token).unwrap() as u32;
+    let mut state = State(claim.order);
+    for (index, (answered, hidden)) in world.output.iter().zip(&world.hidden).enumerate() {
+        let position = (world.prompt.len() - 1 + index) as u32;
+        for (kind, what) in CHECKS {
+            let op = claim.program.iter().position(|step| step.kind == kind).unwrap() as u32;
+            assert_eq!(check(&claim, trace, position, op, what), Ok(true), "{what:?}");
+        }
+        let leaf = trace.leaf(Place { position, op: token, leaf: 0 });
+        assert!(WideLeaf::read(leaf).unwrap().0.contains(&u64::from(*answered)));
+        state = state.next(*answered, hidden_hash(&hidden.0, &hidden.1));
+        let leaf = trace.leaf(Place { position, op: token + 1, leaf: 0 });
+        assert_eq!(leaf, state.0.as_slice(), "state after token {index}");
+    }
+}
+
+#[test]
+fn the_rules_give_what_the_engine_computes() {
+    // 63, 64 and 65 attended positions lie at the edge of a block.
+    for (choices, prompt, output) in
+        [(greedy(), 60, 7), (sampled(), 30, 5), (penalised(), 33, 5), (plain(), 1, 3)]
+    {
+        let world = answer(&choices, prompt, output);
+        let trace = Trace::write(&world);
+        compare(&world, &trace);
+        ends_as_signed(&world, &trace);
+    }
+}
+
+#[test]
+fn the_codes_of_steps_are_those_of_the_program() {
+    for (code, kind) in (0..).zip(Kind::ALL) {
+        assert_eq!(kind as u32, code);
+    }
+    let last = OpKind::Token as u32;
+    assert_eq!(Kind::ALL.len() as u32, last + 1);
+    let world = answer(&plain(), 1, 1);
+    for (step, read) in world.steps.iter().zip(&world.program) {
+        assert_eq!(format!("{:?}", step.op.kind), format!("{:?}", read.kind));
+    }
+}
+
+#[test]
+fn the_key_of_draws_is_the_orders() {
+    let world = answer(&sampled(), 3, 3);
+    let draws = Draws::new(&world.order, &world.sampler);
+    for index in [0, 1, 77, u32::MAX] {
+        let found = assay_evidence::op::uniform(world.claim().draw_key, index);
+        assert_eq!(found, draws.uniform(index, 0));
+    }
+}
+
+/// Flips a bit of one element in every leaf of some positions, one at a time: the rule of that
+/// leaf must give another leaf than the flipped one, from a trace that is honest before it.
+fn every_flip_is_seen(choices: &Choices, prompt: usize, output: usize, positions: &[u32]) {
+    let world = answer(choices, prompt, output);
+    let claim = world.claim();
+    let mut trace = Trace::write(&world);
+    let mut flips = 0u32;
+    for &position in positions {
+        for op in 0..claim.ops() {
+            for leaf in 0..leaves(&claim.layout(position, op)) {
+                let place = Place { position, op, leaf };
+                let honest = trace.leaf(place).to_vec();
+                let mut flipped = honest.clone();
+                // Another byte each time, so that every place of a leaf has its turn.
+                let byte = flips as usize * 37 % honest.len();
+                flipped[byte] ^= 1 << (flips % 8);
+                flips += 1;
+                trace.replace(place, flipped.clone());
+                match recompute(&claim, &trace, place) {
+                    Ok(Some(said)) => {
+                        assert_eq!(said, honest, "the rule of {place:?} reads what it judges");
+                        assert_ne!(said, flipped);
+                    }
+                    // Advice has no rule of its own; what follows from it betrays it.
+                    Ok(None) => assert!(betrayed(&world, &trace, place), "advice at {place:?}"),
+                    Err(error) => panic!("{place:?}: {error}"),
+                }
+                trace.replace(place, honest);
+            }
+        }
+    }
+    assert!(flips > 500, "{flips} flips");
+}
+
+/// Whether the leaves after a piece of advice, written anew under it, fail a check, or a rule
+/// refuses them.
+fn betrayed(world: &World, trace: &Trace, advice: Place) -> bool {
+    let claim = world.claim();
+    let mut trace = trace.clone();
+    for leaf in advice.leaf + 1..leaves(&claim.layout(advice.position, advice.op)) {
+        let place = Place { leaf, ..advice };
+        match recompute(&claim, &trace, place) {
+            Ok(Some(said)) => trace.replace(place, said),
+            Ok(None) => {}
+            Err(RecomputeError::Refused(_)) => return true,
+            Err(error) => panic!("{place:?}: {error}"),
+        }
+    }
+    [Check::Kth, Check::Nucleus]
+        .into_iter()
+        .any(|what| check(&claim, &trace, advice.position, advice.op, what) == Ok(false))
+        // Words of the leaf beyond the advice itself are zero by rule.
+        || WideLeaf::read(trace.leaf(advice)).unwrap().0[1..] != [0; 31]
+}
+
+#[test]
+fn every_flipped_number_is_seen() {
+    every_flip_is_seen(&sampled(), 6, 3, &[0, 4, 5, 7]);
+    every_flip_is_seen(&penalised(), 40, 2, &[39, 40]);
+    every_flip_is_seen(&greedy(), 64, 2, &[64]);
+}
+
+#[test]
+fn another_answer_breaks_the_link() {
+    let mut world = answer(&greedy(), 5, 3);
+    let trace = Trace::write(&world);
+    world.output[2] ^= 1;
+    let claim = world.claim();
+    let op = claim.program.iter().position(|step| step.kind == Kind::Token).unwrap() as u32;
+    assert_eq!(check(&claim, &trace, 4, op, Check::Link), Ok(true));
+    assert_eq!(check(&claim, &trace, 6, op, Check::Link), Ok(false));
+}
+
+#[test]
+fn what_is_missing_or_malformed_is_named() {
+    let world = answer(&greedy(), 4, 2);
+    let claim = world.claim();
+    let mut trace = Trace::write(&world);
+    let beyond = Place { position: 5, op: 0, leaf: 0 };
+    assert_eq!(recompute(&claim, &trace, beyond), Err(RecomputeError::Nowhere(beyond)));
+    let silent = Place { position: 0, op: claim.ops() - 1, leaf: 0 };
+    assert_eq!(recompute(&claim, &trace, silent), Err(RecomputeError::Nowhere(silent)));
+    let read = Place { position: 2, op: 3, leaf: 0 };
+    let reader = Place { position: 2, op: 4, leaf: 0 };
+    assert_eq!(claim.program[4].inputs[0], 3);
+    trace.replace(read, vec![0; 136]);
+    let refused = recompute(&claim, &trace, reader).unwrap_err();
+    assert_eq!(refused.to_string(), "group 0 has scale 0");
+    trace.remove(read);
+    let missing = recompute(&claim, &trace, reader).unwrap_err();
+    assert_eq!(missing, RecomputeError::Missing(Source::Trace(read)));
+}
