@@ -45,7 +45,7 @@ impl Latency {
             return Slowness::default();
         }
         sorted.sort_unstable();
-        let p95 = sorted[sorted.len() * 95 / 100];
+        let p95 = sorted[(sorted.len() * 95).div_ceil(100) - 1];
         let over = p95.saturating_sub(target).as_nanos();
         let target = target.as_nanos().max(1);
         let share = over.min(target) * u128::from(MOST) / target;
@@ -61,7 +61,7 @@ impl Slowness {
     /// What `price` counts as when offers are compared.
     pub(crate) fn weighed(self, price: Amount) -> Amount {
         let rest = u128::from(ONE - self.0.min(MOST));
-        let whole = price.0 / rest * u128::from(ONE);
+        let whole = (price.0 / rest).saturating_mul(u128::from(ONE));
         let part = (price.0 % rest * u128::from(ONE)).div_ceil(rest);
         Amount(whole.saturating_add(part))
     }
