@@ -1,6 +1,7 @@
 //! Payment channels: opening, claiming, and the ways back.
 
-use alloy_primitives::{Address, Bytes};
+use alloy_primitives::aliases::U40;
+use alloy_primitives::{Address, B256, Bytes};
 use assay_protocol::{self as protocol, Amount, ChainId, Channel, ChannelId, Signature};
 
 use crate::bindings::{ApprovalDepositCollector, Channels};
@@ -56,6 +57,47 @@ pub struct Claim {
     pub signature: Signature,
     /// How much the receiver takes in all; at most what the voucher allows.
     pub claimed: Amount,
+}
+
+/// What claims must have in common to be packed: equal terms of their channels but for the payer and its
+/// signer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pack {
+    receiver: Address,
+    receiver_authorizer: Address,
+    token: Address,
+    withdraw_delay: u64,
+    salt: B256,
+}
+
+impl Claim {
+    /// With which others it can be packed. None for a claim that takes less than its voucher allows, or
+    /// whose voucher the payer signs by other means than a key's signature.
+    pub fn pack(&self) -> Option<Pack> {
+        let Channel { receiver, receiver_authorizer, token, withdraw_delay, salt, .. } =
+            self.channel;
+        let by_key = self.channel.payer_authorizer != Address::ZERO
+            && matches!(self.signature.0[64], 27 | 28);
+        (by_key && self.claimed == self.claimable).then_some(Pack {
+            receiver,
+            receiver_authorizer,
+            token,
+            withdraw_delay,
+            salt,
+        })
+    }
+
+    /// Its row: payer ‖ payer authorizer ‖ claimable ‖ r ‖ s, with v in the topmost bit of s (ERC-2098).
+    fn row(&self) -> [u8; 120] {
+        let mut row = [0; 120];
+        row[..20].copy_from_slice(self.channel.payer.as_slice());
+        row[20..40].copy_from_slice(self.channel.payer_authorizer.as_slice());
+        row[40..56].copy_from_slice(&self.claimable.0.to_be_bytes());
+        row[56..].copy_from_slice(&self.signature.0[..64]);
+        // A low s leaves the bit free.
+        row[88] |= (self.signature.0[64] & 1 ^ 1) << 7;
+        row
+    }
 }
 
 impl Chain {
@@ -130,6 +172,21 @@ impl Chain {
         self.client().send(self.at(Contract::Channels)?, &call).await
     }
 
+    /// As [`Chain::claim`], for claims of one [`Pack`], at about half the gas for each. Those of another are
+    /// skipped as bad rows.
+    pub async fn claim_packed(&self, pack: Pack, claims: &[Claim]) -> Result<Mined, ChainError> {
+        let terms = Channels::Terms {
+            receiver: pack.receiver,
+            receiverAuthorizer: pack.receiver_authorizer,
+            token: pack.token,
+            withdrawDelay: U40::saturating_from(pack.withdraw_delay),
+            salt: pack.salt,
+        };
+        let rows: Vec<u8> = claims.iter().flat_map(Claim::row).collect();
+        let call = Channels::claimPackedCall { terms, rows: rows.into() };
+        self.client().send(self.at(Contract::Channels)?, &call).await
+    }
+
     /// Starts the payer's way out of a channel.
     pub async fn start_withdrawal(
         &self,
@@ -145,5 +202,62 @@ impl Chain {
     pub async fn finish_withdrawal(&self, channel: &Channel) -> Result<Mined, ChainError> {
         let call = Channels::finalizeWithdrawCall { config: config!(Channels, channel) };
         self.client().send(self.at(Contract::Channels)?, &call).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use assay_protocol::{Key, Voucher};
+
+    use super::*;
+
+    fn claim(key: &Key, claimable: u128, claimed: u128) -> Claim {
+        let channel = Channel {
+            payer: Address::repeat_byte(1),
+            payer_authorizer: key.address(),
+            receiver: Address::repeat_byte(2),
+            receiver_authorizer: Address::repeat_byte(3),
+            token: Address::repeat_byte(4),
+            withdraw_delay: 900,
+            salt: B256::ZERO,
+        };
+        let here = protocol::Channels { chain: ChainId(7), contract: Address::repeat_byte(5) };
+        let word = Voucher { channel: channel.id(&here), claimable: Amount(claimable) };
+        let signature = word.sign(&here, key);
+        Claim { channel, claimable: word.claimable, signature, claimed: Amount(claimed) }
+    }
+
+    #[test]
+    fn only_full_vouchers_of_keys_and_equal_terms_are_packed_together() {
+        let key = Key::from_bytes([1; 32]).unwrap();
+        let full = claim(&key, 10, 10);
+        assert!(full.pack().is_some());
+        assert_eq!(full.pack(), claim(&key, 9, 9).pack());
+        assert_eq!(claim(&key, 10, 9).pack(), None);
+        let mut other = full.clone();
+        other.channel.salt = B256::repeat_byte(1);
+        assert_ne!(full.pack(), other.pack());
+        other.channel.payer_authorizer = Address::ZERO;
+        assert_eq!(other.pack(), None);
+    }
+
+    #[test]
+    fn a_row_holds_the_compact_signature() {
+        // Both parities of the signature's point.
+        let mut parities = [false; 2];
+        for byte in 1..20 {
+            let claim = claim(&Key::from_bytes([byte; 32]).unwrap(), 10, 10);
+            let row = claim.row();
+            assert_eq!(row[40..56], 10u128.to_be_bytes());
+            let odd = claim.signature.0[64] == 28;
+            parities[usize::from(odd)] = true;
+            assert_eq!(row[88] >> 7 == 1, odd);
+            let mut signature = [0; 65];
+            signature[..64].copy_from_slice(&row[56..]);
+            signature[32] &= 0x7f;
+            signature[64] = 27 + (row[88] >> 7);
+            assert_eq!(Signature(signature), claim.signature);
+        }
+        assert_eq!(parities, [true; 2]);
     }
 }

@@ -27,7 +27,7 @@ mod token;
 pub use authorization::{Authorization, DepositAuthorization, SignedToken};
 pub use book::{AddressBook, Deployed, NotInBook};
 pub use chain::Chain;
-pub use channels::{ChannelState, Claim, Withdrawal};
+pub use channels::{ChannelState, Claim, Pack, Withdrawal};
 pub use client::{Client, Mined};
 pub use deploy::{Place, Survey, deploy, survey};
 pub use error::ChainError;

@@ -43,11 +43,13 @@ pub trait Bank: std::fmt::Debug + Send + Sync {
     /// Makes the till of `owner`, unless it exists.
     fn open_till(&self, owner: Address) -> Asked<'_, ()>;
 
-    /// Records claims. Bad rows are skipped; fails only if none is good.
+    /// Records claims, in one transaction. Bad rows are skipped; fails only if none is good. Those that all
+    /// have the same [`Claim::pack`] cost half the gas.
     fn claim<'a>(&'a self, claims: &'a [Claim]) -> Asked<'a, ()>;
 
-    /// Divides what is due of a channel, and has its till see what is claimed.
-    fn release<'a>(&'a self, channel: &'a Channel) -> Asked<'a, ()>;
+    /// Divides what is due of channels that all pay `till`, and has the till see what is claimed: of all of
+    /// them, or of none.
+    fn release<'a>(&'a self, till: Address, channels: &'a [Channel]) -> Asked<'a, ()>;
 
     /// Up to which position of a channel `till` has paid everything to someone.
     fn paid_out(&self, till: Address, channel: ChannelId) -> Asked<'_, Amount>;
@@ -112,11 +114,20 @@ impl Bank for Chain {
     }
 
     fn claim<'a>(&'a self, claims: &'a [Claim]) -> Asked<'a, ()> {
-        async move { self.claim(claims).await.map(drop) }.boxed()
+        let pack = claims.first().and_then(Claim::pack);
+        let pack = pack.filter(|&pack| claims.iter().all(|claim| claim.pack() == Some(pack)));
+        async move {
+            let mined = match pack {
+                Some(pack) => self.claim_packed(pack, claims).await,
+                None => self.claim(claims).await,
+            };
+            mined.map(drop)
+        }
+        .boxed()
     }
 
-    fn release<'a>(&'a self, channel: &'a Channel) -> Asked<'a, ()> {
-        async move { self.release(channel).await.map(drop) }.boxed()
+    fn release<'a>(&'a self, till: Address, channels: &'a [Channel]) -> Asked<'a, ()> {
+        async move { self.release_all(till, channels).await.map(drop) }.boxed()
     }
 
     fn paid_out(&self, till: Address, channel: ChannelId) -> Asked<'_, Amount> {

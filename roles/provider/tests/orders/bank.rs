@@ -1,7 +1,7 @@
 //! A chain for tests: a small real one, with the rules of the contracts that a provider meets, that
 //! can be out of reach, lose deposits and let payers leave.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use assay_chain::{ChainError, ChannelState, Claim, Refusal, Span, Withdrawal};
@@ -31,9 +31,19 @@ pub(crate) struct Books {
     pub(crate) deaf: bool,
     pub(crate) questions: u64,
     withdrawals: Vec<(u64, ChannelId)>,
+    /// Grants that their issuers took back.
+    pub(crate) revoked: HashSet<(Address, B256)>,
+    /// Times that somebody asked about a grant.
+    pub(crate) grants_asked: u64,
     /// Channels whose claims this chain refuses with the whole batch.
     pub(crate) poisoned: Vec<ChannelId>,
+    /// Tills refuse these, and with them whatever is released at once.
+    pub(crate) stuck: Vec<ChannelId>,
+    /// Whether posting works: it may be refused, or the node silent about it.
+    pub(crate) posts_fail: Option<PostsFail>,
     pub(crate) claims: u64,
+    /// Transactions that released something.
+    pub(crate) release_calls: u64,
     pub(crate) releases: Vec<ChannelId>,
     pub(crate) periods: Vec<(B256, u64, Vec<Span>)>,
     pub(crate) covered: HashMap<ChannelId, Amount>,
@@ -41,6 +51,13 @@ pub(crate) struct Books {
     /// What a till saw claimed and covered, and when.
     seen: HashMap<ChannelId, Vec<(u64, Amount)>>,
     pub(crate) till_open: bool,
+}
+
+/// How posting fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PostsFail {
+    Refused,
+    Silent,
 }
 
 pub(crate) const WINDOW: u64 = 100;
@@ -192,10 +209,18 @@ impl Bank for Ledger {
         })
     }
 
-    fn release<'a>(&'a self, channel: &'a Channel) -> Asked<'a, ()> {
+    fn release<'a>(&'a self, till: Address, channels: &'a [Channel]) -> Asked<'a, ()> {
         self.send(|books| {
             assert!(books.till_open, "a release without a till");
-            books.release(channel);
+            books.release_calls += 1;
+            let here = Channels { chain: CHAIN, contract: CONTRACT };
+            if channels.iter().any(|channel| books.stuck.contains(&channel.id(&here))) {
+                return Err(refused("a channel is stuck"));
+            }
+            for channel in channels {
+                assert_eq!(channel.receiver, till, "a channel of another till");
+                books.release(channel);
+            }
             Ok(())
         })
     }
@@ -210,6 +235,11 @@ impl Bank for Ledger {
 
     fn post<'a>(&'a self, _: Address, root: B256, count: u64, spans: &'a [Span]) -> Asked<'a, ()> {
         self.send(|books| {
+            match books.posts_fail {
+                Some(PostsFail::Refused) => return Err(refused("no posts today")),
+                Some(PostsFail::Silent) => return Err(silent()),
+                None => {}
+            }
             for span in spans {
                 let covered = books.covered.get(&span.channel).copied().unwrap_or_default();
                 if covered != span.before || span.after <= span.before {

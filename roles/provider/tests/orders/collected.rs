@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use assay_protocol::{Amount, B256, ChannelId, leaf_hash, root};
+use assay_protocol::wire::{Payment as Offered, Submission};
+use assay_protocol::{Amount, B256, ChannelId, U256, leaf_hash, root};
 use assay_provider::{Collecting, Payment};
 use tokio::runtime::Runtime;
 
-use crate::bank::{Books, Ledger, WINDOW};
-use crate::paid::{id, paid, payment};
+use crate::bank::{Books, Ledger, PostsFail, WINDOW};
+use crate::paid::{channel, here, id, paid, payment, top_up};
 use crate::script::{CHAIN, Disk, Script, Stage, checked};
 
 const OFTEN: Duration = Duration::from_millis(20);
@@ -27,6 +28,17 @@ fn ledger(channels: u8) -> Ledger {
 
 async fn provider(disk: &Disk, payment: Payment) -> Stage {
     Stage::paid(Script::new(5, 10_000), disk.open(), Some(payment)).await
+}
+
+/// An order that channel `number` pays, of more than `paid` can tell apart; and that channel.
+fn numbered(number: u64) -> (Submission, ChannelId) {
+    let mut submission = paid(number, 1, 50);
+    let mut channel = channel(1);
+    channel.salt = B256::from(U256::from(number));
+    let voucher = top_up(&channel, 50, 1);
+    let id = channel.id(&here());
+    submission.payment = Some(Offered { channel, voucher });
+    (submission, id)
 }
 
 /// Waits until the books are as they should be.
@@ -77,7 +89,10 @@ async fn receipts_are_posted_claimed_and_paid_a_window_later() {
     });
     until(&ledger, |books| paid_out(books, 1) == 26 && paid_out(books, 2) == 13).await;
     tokio::time::sleep(Duration::from_millis(700)).await;
-    ledger.books(|books| assert_eq!((books.releases.len(), books.claims), (4, 1)));
+    // Both channels at once, when they were claimed and when their window was over.
+    ledger.books(|books| {
+        assert_eq!((books.releases.len(), books.release_calls, books.claims), (4, 2, 1));
+    });
 }
 
 #[tokio::test]
@@ -90,6 +105,65 @@ async fn one_bad_row_does_not_keep_the_others_back() {
     }
     until(&ledger, |books| [1, 2, 4, 5].iter().all(|&salt| claimed(books, salt) == 13)).await;
     ledger.books(|books| assert_eq!(claimed(books, 3), 0));
+}
+
+#[tokio::test]
+async fn one_stuck_channel_does_not_keep_the_others_unreleased() {
+    let ledger = ledger(5);
+    ledger.books(|books| books.stuck.push(id(2)));
+    let stage = provider(&Disk::default(), often(&ledger)).await;
+    for salt in 1..=5 {
+        stage.answer(&paid(salt.into(), salt, 50)).await;
+    }
+    let all_but_one = |books: &Books| [1, 3, 4, 5].map(|salt| books.releases.contains(&id(salt)));
+    until(&ledger, |books| all_but_one(books) == [true; 4]).await;
+    ledger.books(|books| assert!(!books.releases.contains(&id(2))));
+}
+
+/// Posting fails for good: payers that leave are claimed all the same, each time, on however many channels.
+async fn leavers_are_claimed(posts_fail: PostsFail) {
+    // More than are collected at once.
+    const STAYING: u64 = 501;
+    let ledger = Ledger::default();
+    let disk = Disk::default();
+    let mut slow = payment(&ledger);
+    slow.watch_every = Duration::from_secs(60);
+    let stage = provider(&disk, slow).await;
+    let mut ids = Vec::new();
+    for number in 1..=STAYING {
+        let (order, id) = numbered(number);
+        ledger.deposit(id, 100);
+        stage.answer(&order).await;
+        ids.push(id);
+    }
+    ids.sort_unstable();
+    stage.shutdown.cancel();
+    stage.running.await.unwrap().unwrap();
+
+    ledger.books(|books| books.posts_fail = Some(posts_fail));
+    let _stage = provider(&disk, often(&ledger)).await;
+    until(&ledger, |books| books.questions > 0).await;
+    // In the order of ids, the last is not among those that are collected first.
+    for leaver in [ids[0], ids[250], ids[500]] {
+        ledger.withdraw(leaver, 100);
+        until(&ledger, |books| books.channels[&leaver].claimed == Amount(13)).await;
+    }
+    ledger.books(|books| {
+        let claimed = books.channels.values().filter(|state| state.claimed.0 > 0).count();
+        assert_eq!((claimed, books.periods.len()), (3, 0));
+        books.posts_fail = None;
+    });
+    until(&ledger, |books| ids.iter().all(|id| books.covered.get(id) == Some(&Amount(13)))).await;
+}
+
+#[tokio::test]
+async fn leavers_are_claimed_while_posts_are_refused() {
+    leavers_are_claimed(PostsFail::Refused).await;
+}
+
+#[tokio::test]
+async fn leavers_are_claimed_while_nobody_answers_posts() {
+    leavers_are_claimed(PostsFail::Silent).await;
 }
 
 #[tokio::test]

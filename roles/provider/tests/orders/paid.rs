@@ -65,8 +65,14 @@ pub(crate) fn id(salt: u8) -> ChannelId {
 }
 
 pub(crate) fn voucher(salt: u8, claimable: u128) -> TopUp {
-    let word = Voucher { channel: id(salt), claimable: Amount(claimable) };
-    TopUp { claimable: word.claimable, signature: word.sign(&here(), &buyer()) }
+    top_up(&channel(salt), claimable, 1)
+}
+
+/// A voucher on a channel, by the key of 32 bytes `signer`.
+pub(crate) fn top_up(channel: &Channel, claimable: u128, signer: u8) -> TopUp {
+    let word = Voucher { channel: channel.id(&here()), claimable: Amount(claimable) };
+    let signer = Key::from_bytes([signer; 32]).unwrap();
+    TopUp { claimable: word.claimable, signature: word.sign(&here(), &signer) }
 }
 
 /// Order `nonce`, paid by channel `salt`.
