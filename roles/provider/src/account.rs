@@ -66,14 +66,18 @@ impl Account {
 }
 
 /// Makes sure that a channel pays this provider for orders of `buyer`, and cannot be emptied
-/// faster than it is watched.
+/// faster than it is watched. Its vouchers are signed by the buyer, or by one of the `issuers` of the
+/// grants that the buyer acts under.
 pub(crate) fn accept_channel(
     channel: &Channel,
     buyer: Address,
+    mut issuers: impl Iterator<Item = Address>,
     accepts: &Accepts,
 ) -> Result<(), Refusal> {
+    let found = channel.payer_authorizer;
+    let signer = issuers.find(|issuer| *issuer == found).unwrap_or(buyer);
     let addresses = [
-        ("payer authorizer", channel.payer_authorizer, buyer),
+        ("payer authorizer", found, signer),
         ("receiver", channel.receiver, accepts.receiver),
         ("receiver authorizer", channel.receiver_authorizer, accepts.receiver_authorizer),
         ("token", channel.token, accepts.token),
@@ -292,7 +296,7 @@ pub(crate) mod tests {
     fn check_channel(change: impl Fn(&mut Channel), expected: &str) {
         let mut channel = channel();
         change(&mut channel);
-        let said = accept_channel(&channel, key(1).address(), &accepts());
+        let said = accept_channel(&channel, key(1).address(), std::iter::empty(), &accepts());
         let said = said.map_or_else(|refusal| refusal.to_string(), |()| "taken".into());
         assert!(said.starts_with(expected), "{said}");
     }
@@ -311,6 +315,16 @@ pub(crate) mod tests {
             "the channel's withdraw delay is 899 s, expected 900 to 2592000 s",
         );
         check_channel(|channel| channel.withdraw_delay = u64::MAX, "the channel's withdraw delay");
+    }
+
+    #[test]
+    fn under_grants_a_channel_may_be_its_issuers() {
+        let issuers = [key(2).address(), key(3).address()];
+        let taken = |signer: u8| {
+            let channel = Channel { payer_authorizer: key(signer).address(), ..channel() };
+            accept_channel(&channel, key(1).address(), issuers.into_iter(), &accepts()).is_ok()
+        };
+        assert_eq!([1, 2, 3, 4].map(taken), [true, true, true, false]);
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 use assay_engine::Job;
 use assay_protocol::wire::{Accepts, Refusal, Submission};
-use assay_protocol::{Address, Amount, B256, ChainId, Offer, OrderHash};
+use assay_protocol::{
+    Address, Amount, B256, ChainId, Offer, OrderHash, SignedGrant, Use, check_grants,
+};
 
 use crate::Served;
 
@@ -57,13 +59,13 @@ pub(crate) fn admit(
 ) -> Result<Job, Refusal> {
     let order = &submission.order;
     let market = accepts.map_or(Address::ZERO, |accepts| accepts.market);
-    // Delegation has no rule yet; an order that asks for it is not understood.
+    let delegated = order.grant != B256::ZERO || !submission.grants.is_empty();
     let offered = [
         ("assurance", order.assurance == offer.assurance),
         ("asset", order.asset == offer.asset),
         ("market", order.market == market),
         ("payment", submission.payment.is_none() || accepts.is_some()),
-        ("grant", order.grant == B256::ZERO),
+        ("grant", !delegated || accepts.is_some_and(|accepts| accepts.grants != Address::ZERO)),
     ];
     if let Some((what, _)) = offered.into_iter().find(|(_, holds)| !holds) {
         return Err(Refusal::NotOffered { what: what.into() });
@@ -77,6 +79,56 @@ pub(crate) fn admit(
         return Err(Refusal::Price { asked, max: order.max_price });
     }
     Ok(job)
+}
+
+/// A grant that an order comes under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Under {
+    /// Its name.
+    pub(crate) digest: B256,
+    /// Who can take it back.
+    pub(crate) issuer: Address,
+    /// Most that orders under it may cost in all, base units.
+    pub(crate) spend: Amount,
+    /// Most orders a minute; zero for no bound.
+    pub(crate) rate: u32,
+}
+
+/// Makes sure that an admitted order is within the grants that it comes under, which are good as far as
+/// their bytes tell; names them, the payer's first. None for a buyer that acts for itself.
+pub(crate) fn delegated(
+    submission: &Submission,
+    accepts: &Accepts,
+    now: u64,
+) -> Result<Vec<Under>, Refusal> {
+    let (order, grants) = (&submission.order, &submission.grants);
+    if order.grant == B256::ZERO && grants.is_empty() {
+        return Ok(Vec::new());
+    }
+    let payment = submission.payment.as_ref().ok_or(Refusal::Unpaid)?;
+    let wanted = Use {
+        chain: submission.chain_id,
+        registry: accepts.grants,
+        payer: payment.channel.payer,
+        buyer: order.buyer,
+        model: order.model,
+        asset: order.asset,
+        max_price: order.max_price,
+        now,
+    };
+    let digests = check_grants(grants, &wanted)?;
+    let last = digests.last().copied().unwrap_or_default();
+    if last != order.grant {
+        let reason = format!("the order names grant {}, the last one shown is {last}", order.grant);
+        return Err(Refusal::Grant { reason });
+    }
+    let under = |(digest, SignedGrant { grant, .. }): (B256, &SignedGrant)| Under {
+        digest,
+        issuer: grant.issuer,
+        spend: grant.spend,
+        rate: grant.rate,
+    };
+    Ok(digests.into_iter().zip(grants).map(under).collect())
 }
 
 #[cfg(test)]

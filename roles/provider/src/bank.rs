@@ -40,6 +40,9 @@ pub trait Bank: std::fmt::Debug + Send + Sync {
     /// Channels whose payers asked for money back in blocks `from` to `to`, both included.
     fn withdrawals(&self, from: u64, to: u64) -> Asked<'_, Vec<ChannelId>>;
 
+    /// Whether `issuer` took the grant with this digest back.
+    fn is_revoked(&self, issuer: Address, grant: B256) -> Asked<'_, bool>;
+
     /// Makes the till of `owner`, unless it exists.
     fn open_till(&self, owner: Address) -> Asked<'_, ()>;
 
@@ -107,6 +110,10 @@ impl Bank for Chain {
             Ok(started.collect())
         }
         .boxed()
+    }
+
+    fn is_revoked(&self, issuer: Address, grant: B256) -> Asked<'_, bool> {
+        self.is_revoked(issuer, grant).boxed()
     }
 
     fn open_till(&self, owner: Address) -> Asked<'_, ()> {

@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use futures_util::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::grants::Grants;
 use crate::intake::{Intake, accept, storage};
 use crate::lanes::Lanes;
 use crate::seal::Signer;
@@ -37,6 +38,8 @@ pub(crate) struct Seller {
     pub(crate) intake: Intake,
     /// The channels that pay; `None`: answers are free.
     pub(crate) lanes: Option<Lanes>,
+    /// The grants that orders come under; `None`: answers are free.
+    pub(crate) grants: Option<Grants>,
     pub(crate) store: Store,
     pub(crate) slots: Slots,
 }
@@ -51,7 +54,9 @@ struct Signed {
 impl Seller {
     pub(crate) fn new(config: Config, store: Store) -> Self {
         let context_max = config.models.iter().map(|served| served.context).max().unwrap_or(0);
+        let bank = config.payment.as_ref().map(|payment| Arc::clone(&payment.bank));
         Self {
+            grants: bank.map(Grants::new),
             lanes: config.payment.map(|payment| Lanes::new(payment, config.chain)),
             signer: Signer { key: config.key, chain: config.chain },
             models: config.models.into_iter().map(|served| (served.id, served)).collect(),

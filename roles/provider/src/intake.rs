@@ -10,8 +10,9 @@ use redb::ReadTransaction;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::account::{Account, Tab, accept_channel, accept_voucher};
-use crate::admit::{admit, recognise};
+use crate::admit::{Under, admit, delegated, recognise};
 use crate::body::Lines;
+use crate::grants::Hold;
 use crate::http::Seller;
 use crate::lanes::{Lane, Lanes};
 use crate::now_ms;
@@ -91,6 +92,7 @@ async fn start(
     let offer = seller.offer(served, now / 1000);
     let accepts = seller.lanes.as_ref().map(|lanes| &lanes.payment().accepts);
     let job = admit(submission, hash, served, &offer, accepts, now / 1000)?;
+    let under = accepts.map_or(Ok(Vec::new()), |a| delegated(submission, a, now / 1000))?;
     let pays = seller.lanes.as_ref().map(|lanes| pays(lanes, submission)).transpose()?;
     let slot = seller.slots.take(hash, submission.signature)?;
     let mut begun = Begun {
@@ -104,11 +106,11 @@ async fn start(
         offer,
         channel: ChannelId::default(),
         charged: Amount(0),
+        grants: under.iter().map(|under| under.digest).collect(),
         started: now,
     };
-    let least = begun.offer.price(order.prompt_tokens, 0);
     let paid = match pays {
-        Some(pays) => Some(open(seller, pays, least, lines).await?),
+        Some(pays) => Some(open(seller, pays, &begun, under, lines).await?),
         None => None,
     };
     // Asked again, because the same order may have been sealed just before the slot was free, or
@@ -154,21 +156,24 @@ fn pays(lanes: &Lanes, submission: &Submission) -> Result<Pays, Refusal> {
     let Some(Offered { channel, voucher }) = &submission.payment else {
         return Err(Refusal::Unpaid);
     };
-    let buyer = submission.order.buyer;
-    accept_channel(channel, buyer, &lanes.payment().accepts)?;
+    let issuers = submission.grants.iter().map(|signed| signed.grant.issuer);
+    accept_channel(channel, submission.order.buyer, issuers, &lanes.payment().accepts)?;
     let id = channel.id(lanes.channels());
-    accept_voucher(lanes.channels(), id, voucher, buyer)?;
+    accept_voucher(lanes.channels(), id, voucher, channel.payer_authorizer)?;
     Ok(Pays { lanes: lanes.clone(), id, channel: channel.clone(), voucher: *voucher })
 }
 
-/// Opens the tab of an order that costs at least `least`.
+/// Opens the tab of an order that comes under these grants. They are asked about last: by then there is
+/// money behind the order, so no stranger can have the chain asked about grants of its own making.
 async fn open(
     seller: &Arc<Seller>,
     pays: Pays,
-    least: Amount,
+    begun: &Begun,
+    under: Vec<Under>,
     lines: Lines,
 ) -> Result<Paid, Refusal> {
     let Pays { lanes, id, channel, voucher } = pays;
+    let least = begun.offer.price(begun.prompt_tokens, 0);
     let mut lane = lanes.take(id)?;
     let account = account(seller, &lane).await?;
     let due = account.as_ref().map_or(0, |account| account.charged.0).saturating_add(least.0);
@@ -178,6 +183,12 @@ async fn open(
     let highest = account.map(|account| account.voucher.claimable);
     let credit = lanes.payment().accepts.credit_max;
     let tab = Tab::open(charged, highest, voucher.claimable, backing.confirmed, credit, least)?;
+    let hold: Option<Hold> = match &seller.grants {
+        Some(grants) if !under.is_empty() => {
+            Some(grants.hold(under, begun.highest(), &seller.store).await?)
+        }
+        _ => None,
+    };
     Ok(Paid {
         signer: channel.payer_authorizer,
         lanes,
@@ -186,6 +197,7 @@ async fn open(
         voucher,
         tab,
         lines,
+        hold,
         held: None,
         paused: None,
         durable: 0,

@@ -8,18 +8,21 @@
 //! decides, `slots` makes sure that each order runs once and not too many run at once, `serve` turns
 //! the engine's deltas into frames, `seal` makes the receipt, `store` keeps that.
 //!
-//! The way of the money: `account` holds the rules, `lanes` says which channel pays for which order,
-//! `tab` is one order's payment while it runs. Behind that, `watch` looks at the chain through a `bank`,
-//! and `collect` gets the money: no answer waits for the chain, except the first on a channel.
+//! The way of the money: `account` holds the rules, `lanes` says which channel pays for which order, and
+//! `grants` what a buyer that acts for another may still spend (at which `pace`); `tab` is one order's payment
+//! while it runs. Behind that, `watch` looks at the chain through a `bank`, and `collect` gets the money: no
+//! answer waits for the chain, except the first on a channel or under a grant.
 
 mod account;
 mod admit;
 mod bank;
 mod body;
 mod collect;
+mod grants;
 mod http;
 mod intake;
 mod lanes;
+mod pace;
 mod seal;
 mod serve;
 mod slots;
@@ -186,12 +189,17 @@ pub async fn run_with_store(
             watch::watch(lanes.clone(), seller.store.clone(), &leaving, stop.clone()).await;
         }
     };
+    let asked = async {
+        if let Some(grants) = &seller.grants {
+            grants::refresh(grants, stop.clone()).await;
+        }
+    };
     let collected = async {
         if let Some(lanes) = &seller.lanes {
             collect::collect(lanes.payment(), &seller.store, &leaving, stop.clone()).await;
         }
     };
-    tokio::join!(served, drained, watched, collected);
+    tokio::join!(served, drained, watched, asked, collected);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::account::{Lack, Tab, accept_voucher};
 use crate::body::{Heard, Lines};
+use crate::grants::Hold;
 use crate::lanes::{Lane, Lanes};
 use crate::seal::{Progress, cost};
 use crate::store::{self, Begun, Store, StoreError};
@@ -20,10 +21,12 @@ pub(crate) struct Paid {
     pub(crate) channel: Channel,
     pub(crate) voucher: TopUp,
     pub(crate) tab: Tab,
-    /// Who signs vouchers: the order's buyer.
+    /// Who signs vouchers: the channel's payer authorizer.
     pub(crate) signer: Address,
     /// Where top-ups come from.
     pub(crate) lines: Lines,
+    /// What the order may cost of the grants that it comes under, until that is on disk.
+    pub(crate) hold: Option<Hold>,
     /// A voucher for more than the channel is known to hold.
     pub(crate) held: Option<TopUp>,
     /// Until when a top-up is waited for, and the number of tokens at which it was asked for.
@@ -53,10 +56,13 @@ pub(crate) enum Next {
 }
 
 impl Paid {
-    /// Puts the voucher on disk, and that its order began: before this, nothing is delivered.
-    pub(crate) async fn begin(&self, begun: &Begun, store: &Store) -> Result<(), StoreError> {
+    /// Puts the voucher on disk, that its order began, and what it may cost of its grants: before this,
+    /// nothing is delivered.
+    pub(crate) async fn begin(&mut self, begun: &Begun, store: &Store) -> Result<(), StoreError> {
         let (begun, channel, voucher) = (begun.clone(), self.channel.clone(), self.voucher);
-        store.write(move |write| store::begin(write, &begun, &channel, voucher)).await
+        store.write(move |write| store::begin(write, &begun, &channel, voucher)).await?;
+        self.hold = None;
+        Ok(())
     }
 
     /// Whether the token after `tokens` may be delivered.

@@ -1,5 +1,5 @@
-//! What a provider may not forget, in a redb file: sealed answers, answers that run, channels, the
-//! line of receipts, and the periods they were posted in.
+//! What a provider may not forget, in a redb file: sealed answers, answers that run, channels, what is
+//! spent of grants, the line of receipts, and the periods they were posted in.
 //!
 //! One commit costs a flush of the disk, whatever it holds. So changes that come while a commit
 //! runs wait and share the next one, and the disk's latency does not limit how many answers finish.
@@ -19,7 +19,7 @@ pub(crate) use posted::{
 };
 pub(crate) use tables::{
     Begun, Kept, Left, account, begin, begun, checkpoint, forget, kept, left, mark, meta, seal,
-    set_meta, update,
+    set_meta, spent, update,
 };
 
 /// Why something could not be kept or found.

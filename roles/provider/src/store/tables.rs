@@ -8,6 +8,7 @@
 //! | `lanes` | channel | the order that runs on it |
 //! | `begun` | order | [`Begun`], JSON |
 //! | `pieces` | order, place of the first token (4 bytes, big-endian) | tokens and states, 36 bytes each |
+//! | `spent` | grant | base units: what receipts under it cost, and what answers that run may cost |
 //! | `line` | channel, position after (16 bytes, big-endian) | [`Line`], JSON: the receipts that moved it |
 //! | `periods` | number on the chain | [`Period`](super::Period), JSON |
 //! | `meta` | name | a number |
@@ -31,6 +32,7 @@ pub(super) const CHANNELS: Words = TableDefinition::new("channels");
 const LANES: TableDefinition<'_, [u8; 32], [u8; 32]> = TableDefinition::new("lanes");
 const BEGUN: Words = TableDefinition::new("begun");
 const PIECES: TableDefinition<'_, [u8; 36], &[u8]> = TableDefinition::new("pieces");
+const SPENT: TableDefinition<'_, [u8; 32], u128> = TableDefinition::new("spent");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// Bytes of one token and the state after it in a piece.
@@ -64,11 +66,19 @@ pub(crate) struct Begun {
     /// The channel that pays, and what it was charged before; zero for none.
     pub(crate) channel: ChannelId,
     pub(crate) charged: Amount,
+    /// Digests of the grants that it comes under.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) grants: Vec<B256>,
     /// Unix milliseconds.
     pub(crate) started: u64,
 }
 
 impl Begun {
+    /// Most that the answer can cost.
+    pub(crate) fn highest(&self) -> Amount {
+        self.offer.price(self.prompt_tokens, self.tokens_max)
+    }
+
     /// What ends the answer.
     pub(crate) fn ending(&self) -> Ending {
         Ending { eos: self.eos.clone(), stops: self.stops.clone(), tokens_max: self.tokens_max }
@@ -101,7 +111,36 @@ pub(crate) fn begun(read: &ReadTransaction, order: OrderHash) -> Result<Option<B
     word(read, BEGUN, order.0.0, "beginning of an answer")
 }
 
-/// Begins a paid answer: its voucher, its lane and what its receipt will say are one change.
+/// What is spent of each of these grants: by receipts, and at most by answers that run.
+pub(crate) fn spent(read: &ReadTransaction, grants: &[B256]) -> Result<Vec<Amount>, StoreError> {
+    let Some(table) = existing(read.open_table(SPENT))? else {
+        return Ok(vec![Amount(0); grants.len()]);
+    };
+    let rows =
+        grants.iter().map(|grant| Ok(Amount(table.get(grant.0)?.map_or(0, |spent| spent.value()))));
+    rows.collect()
+}
+
+/// Moves what is spent of grants by `more`, and back by `less`.
+fn spend(
+    write: &WriteTransaction,
+    grants: &[B256],
+    more: Amount,
+    less: Amount,
+) -> Result<(), StoreError> {
+    if grants.is_empty() {
+        return Ok(());
+    }
+    let mut table = write.open_table(SPENT)?;
+    for grant in grants {
+        let spent = table.get(grant.0)?.map_or(0, |spent| spent.value());
+        table.insert(grant.0, spent.saturating_add(more.0).saturating_sub(less.0))?;
+    }
+    Ok(())
+}
+
+/// Begins a paid answer: its voucher, its lane, what its receipt will say and what it may cost of its
+/// grants are one change.
 pub(crate) fn begin(
     write: &WriteTransaction,
     begun: &Begun,
@@ -125,6 +164,7 @@ pub(crate) fn begin(
     account.raise(voucher);
     put(&mut channels, id, &account)?;
     write.open_table(LANES)?.insert(id, begun.order.0.0)?;
+    spend(write, &begun.grants, begun.highest(), Amount(0))?;
     put(&mut write.open_table(BEGUN)?, begun.order.0.0, begun)
 }
 
@@ -164,8 +204,8 @@ pub(crate) fn checkpoint(
     Ok(())
 }
 
-/// Keeps a sealed answer. If a channel pays for it, the channel is charged, its lane is free and
-/// the receipt has its place in the line, all in one change.
+/// Keeps a sealed answer. If a channel pays for it, the channel is charged, its price is spent of its
+/// grants, its lane is free and the receipt has its place in the line, all in one change.
 pub(crate) fn seal(
     write: &WriteTransaction,
     order: OrderHash,
@@ -182,7 +222,7 @@ pub(crate) fn seal(
     if before < after {
         append(write, channel, &Line { order, digest, before, after })?;
     }
-    forget(write, order, channel)
+    end(write, order, channel, receipt.price)
 }
 
 /// Forgets an answer that began: its lane is free, and nothing is charged for it.
@@ -191,12 +231,26 @@ pub(crate) fn forget(
     order: OrderHash,
     channel: ChannelId,
 ) -> Result<(), StoreError> {
+    end(write, order, channel, Amount(0))
+}
+
+/// Ends an answer that began: its lane is free, and of its grants `price` is spent, not its highest.
+fn end(
+    write: &WriteTransaction,
+    order: OrderHash,
+    channel: ChannelId,
+    price: Amount,
+) -> Result<(), StoreError> {
     let mut lanes = write.open_table(LANES)?;
     let runs = lanes.get(channel.0.0)?.map(|found| found.value());
     if runs == Some(order.0.0) {
         lanes.remove(channel.0.0)?;
     }
-    write.open_table(BEGUN)?.remove(order.0.0)?;
+    let mut beginnings = write.open_table(BEGUN)?;
+    if let Some(row) = beginnings.remove(order.0.0)? {
+        let begun: Begun = parse(row.value(), "beginning of an answer")?;
+        spend(write, &begun.grants, price, begun.highest())?;
+    }
     let mut pieces = write.open_table(PIECES)?;
     pieces.retain_in(piece(order, 0)..=piece(order, u32::MAX), |_, _| false)?;
     Ok(())

@@ -187,6 +187,13 @@ impl Bank for Ledger {
         })
     }
 
+    fn is_revoked(&self, issuer: Address, grant: B256) -> Asked<'_, bool> {
+        self.ask(|books| {
+            books.grants_asked += 1;
+            Ok(books.revoked.contains(&(issuer, grant)))
+        })
+    }
+
     fn open_till(&self, _: Address) -> Asked<'_, ()> {
         self.send(|books| {
             books.till_open = true;

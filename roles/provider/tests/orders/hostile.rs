@@ -1,8 +1,8 @@
 //! What buyers may not do to each other, and what a provider owes whatever happens.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use assay_protocol::wire::Refusal;
+use assay_protocol::wire::{Refusal, Submission};
 use assay_protocol::{Finish, Key};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -44,20 +44,30 @@ async fn what_was_sealed_is_replayed_when_no_more_can_be_had() {
     assert_eq!((tokens, again), (vec![10, 11], first));
 }
 
+/// An order that is to be answered before `deadline`, Unix seconds.
+fn until(deadline: u64, nonce: u64) -> Submission {
+    let mut submission = order(nonce);
+    submission.order.deadline = deadline;
+    let key = Key::from_bytes([1; 32]).unwrap();
+    submission.signature = submission.order.sign(CHAIN, &key);
+    submission
+}
+
 #[tokio::test]
 async fn what_was_sealed_is_replayed_after_the_deadline() {
     let stage = Stage::new(Script::new(6, 2)).await;
-    let mut expiring = order(1);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    expiring.order.deadline = now.as_secs() + 2;
-    let key = Key::from_bytes([1; 32]).unwrap();
-    expiring.signature = expiring.order.sign(CHAIN, &key);
+    let deadline = UNIX_EPOCH.elapsed().unwrap().as_secs() + 2;
+    let expiring = until(deadline, 1);
     let mut lines = stage.submit(&expiring).await.unwrap();
     lines.tokens(2).await;
     stage.delete(&expiring).await;
     let (_, first) = lines.rest().await;
     assert_eq!(checked(&expiring, first.clone()).receipt.finish, Finish::Cancelled);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // It has passed when its second begins.
+    let passed = UNIX_EPOCH + Duration::from_secs(deadline);
+    tokio::time::sleep(passed.duration_since(SystemTime::now()).unwrap_or_default()).await;
+    let (status, refusal) = stage.submit(&until(deadline, 2)).await.err().unwrap();
+    assert!(status == 400 && matches!(refusal, Refusal::Expired { .. }), "{refusal}");
     assert_eq!(stage.answer(&expiring).await, (vec![10, 11], first));
 }
 

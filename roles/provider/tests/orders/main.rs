@@ -4,6 +4,7 @@
 mod bank;
 mod collected;
 mod crash;
+mod granted;
 mod hostile;
 mod paid;
 mod script;

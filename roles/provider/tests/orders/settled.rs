@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_chain::{
-    AddressBook, Beneficiaries, Chain, Client, Contract, FirstSeat, Part, Settings, Value, deploy,
+    AddressBook, Beneficiaries, Chain, Client, Contract, Event, FirstSeat, Part, Settings, Value,
+    deploy,
 };
 use assay_evm::clock::SystemClock;
 use assay_evm::rpc::{Limits, Pages, Rpc, serve};
 use assay_evm::{Genesis, Node, NodeConfig};
 use assay_protocol::wire::{Payment as Offered, Refusal, Submission, TopUp};
-use assay_protocol::{Address, Amount, B256, Channel, Key, U256, Voucher};
+use assay_protocol::{Address, Amount, B256, Channel, Grant, Key, U256, Voucher};
 use assay_provider::{Collecting, Payment};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -72,7 +73,7 @@ impl Running {
                 receiver_authorizer: owner,
                 withdraw_delay_min: 900,
                 credit_max: Amount(4),
-                grants: Address::ZERO,
+                grants: at(Contract::Grants),
             },
             bank: Arc::new(chain),
             confirmations: 0,
@@ -159,4 +160,92 @@ async fn what_is_answered_reaches_the_providers_purse() {
     let (_, refusal) = stage.submit(&paid(9, 400)).await.err().unwrap();
     let leaving = Refusal::Deposit { found: Amount(39), expected: Amount(400) };
     assert_eq!(refusal, leaving);
+}
+
+/// What agents buy with a payer's money is paid from its channels, whoever signs their vouchers; channels
+/// that are spent to the last unit are claimed together, packed; and what is taken back on the chain is void.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_buys_until_its_grant_is_taken_back() {
+    let running = Running::start().await;
+    let mut payment = running.payment().await;
+    // Both answers are collected in one round.
+    payment.collecting.every = Duration::from_secs(2);
+    let accepts = payment.accepts.clone();
+    let (buying, selling) = (running.open(&buyer()).await, running.open(&provider_key()).await);
+    let agent = Key::from_bytes([5; 32]).unwrap();
+    let channels = buying.channels().unwrap();
+    let channel = |signer: &Key| Channel {
+        payer: buyer().address(),
+        payer_authorizer: signer.address(),
+        receiver: accepts.receiver,
+        receiver_authorizer: accepts.receiver_authorizer,
+        token: accepts.token,
+        withdraw_delay: 900,
+        salt: B256::ZERO,
+    };
+    let grant = |spend| {
+        let word = Grant {
+            registry: accepts.grants,
+            issuer: buyer().address(),
+            holder: agent.address(),
+            models: Vec::new(),
+            asset: Address::ZERO,
+            spend: Amount(spend),
+            rate: 0,
+            from: 0,
+            until: u64::MAX,
+            parent: B256::ZERO,
+            nonce: U256::ZERO,
+        };
+        word.sign(CHAIN, &buyer())
+    };
+    // An order of the agent, paid by the channel whose vouchers `signer` signs.
+    let bought = |nonce, signer: &Key, spend, claimable| -> Submission {
+        let (mut submission, line) = (order(nonce), grant(spend));
+        submission.order.market = accepts.market;
+        submission.order.buyer = agent.address();
+        submission.order.max_price = Amount(103);
+        submission.order.grant = line.grant.digest(CHAIN);
+        submission.signature = submission.order.sign(CHAIN, &agent);
+        submission.grants = vec![line];
+        let channel = channel(signer);
+        let word = Voucher { channel: channel.id(&channels), claimable: Amount(claimable) };
+        let signature = word.sign(&channels, signer);
+        let voucher = TopUp { claimable: word.claimable, signature };
+        submission.payment = Some(Offered { channel, voucher });
+        submission
+    };
+    let stage = Stage::paid(Script::new(5, 100), Disk::default().open(), Some(payment)).await;
+    let signers = [buyer(), agent.clone()];
+    let ids = signers.each_ref().map(|signer| channel(signer).id(&channels));
+    for (nonce, signer) in [(1, &signers[0]), (2, &signers[1])] {
+        buying.deposit(&channel(signer), Amount(100)).await.unwrap();
+        // The voucher allows what the answer costs, and no more.
+        let submission = bought(nonce, signer, 1000, 13);
+        checked(&submission, stage.answer(&submission).await.1);
+    }
+    let mut paid_out = [Amount(0); 2];
+    for _ in 0..200 {
+        for (paid_out, id) in paid_out.iter_mut().zip(ids) {
+            *paid_out = selling.paid_out(accepts.receiver, id).await.unwrap_or_default();
+        }
+        if paid_out == [Amount(13); 2] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(paid_out, [Amount(13); 2]);
+    let happened = selling.events(0, selling.height().await.unwrap()).await.unwrap();
+    let claims = happened.iter().filter(|one| matches!(one.event, Event::Claimed { .. }));
+    // A packed claim is one log that tells of all its rows.
+    let logs: Vec<_> = claims.map(|one| (one.transaction, one.index)).collect();
+    assert!(logs.len() == 2 && logs[0] == logs[1], "claimed by {logs:?}");
+
+    let taken_back = bought(3, &signers[1], 999, 50);
+    let gone = taken_back.order.grant;
+    buying.revoke(&[gone]).await.unwrap();
+    let (status, refusal) = stage.submit(&taken_back).await.err().unwrap();
+    assert_eq!((status, refusal), (403, Refusal::GrantRevoked { grant: gone }));
+    let other = bought(4, &signers[1], 1000, 50);
+    checked(&other, stage.answer(&other).await.1);
 }
