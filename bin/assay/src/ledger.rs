@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use assay_chain::{Chain, Client};
+use assay_chain::{AddressBook, Chain, Client};
 use assay_protocol::{Address, Amount, Key};
 use clap::Args;
 
@@ -53,17 +53,24 @@ impl LedgerArgument {
 
     /// The chain, with the account's key if something is to be sent.
     pub(crate) async fn open(&self, key: Option<&Key>) -> Outcome<Chain> {
-        let chain_id = Client::connect(&self.rpc, None).await.map_err(failed)?.chain_id();
-        let path = match &self.book {
-            Some(path) => path.clone(),
-            None => self.data()?.contracts(chain_id),
+        let book = self.contracts().await?;
+        Chain::open(&self.rpc, book, key).await.map_err(failed)
+    }
+
+    /// Which chain it is, and where its contracts are. With `--book`, the chain is not asked.
+    pub(crate) async fn contracts(&self) -> Outcome<AddressBook> {
+        let (path, chain) = match &self.book {
+            Some(path) => (path.clone(), "the chain".to_owned()),
+            None => {
+                let found = Client::connect(&self.rpc, None).await.map_err(failed)?.chain_id();
+                (self.data()?.contracts(found), format!("chain {found}"))
+            }
         };
-        let book = read_book(&path)?.ok_or_else(|| {
-            Failure::new(Exit::NotFound, format_args!("no contracts of chain {chain_id} are known"))
+        read_book(&path)?.ok_or_else(|| {
+            Failure::new(Exit::NotFound, format_args!("no contracts of {chain} are known"))
                 .why(format_args!("{} is not there", path.display()))
                 .fix("pass the --data-dir of `assay up`, or --book FILE")
-        })?;
-        Chain::open(&self.rpc, book, key).await.map_err(failed)
+        })
     }
 }
 

@@ -29,6 +29,7 @@ mod contracts;
 mod doctor;
 mod earnings;
 mod front;
+mod grant;
 mod model;
 mod pay;
 mod run;
@@ -72,6 +73,7 @@ enum Command {
     Channel(channel::Channels),
     Earnings(earnings::Earnings),
     Pay(pay::Pay),
+    Grant(grant::Grants),
     ApiKey(api_key::ApiKeys),
     Chain(chain::Chain),
     Completion(Completion),
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         Command::Channel(channel) => wait(channel.run()).map(|()| ExitCode::SUCCESS),
         Command::Earnings(earnings) => wait(earnings.run()).map(|()| ExitCode::SUCCESS),
         Command::Pay(pay) => wait(pay.run()).map(|()| ExitCode::SUCCESS),
+        Command::Grant(grant) => wait(grant.run()).map(|()| ExitCode::SUCCESS),
         Command::ApiKey(keys) => wait(keys.run()).map(|()| ExitCode::SUCCESS),
         Command::Chain(chain) => chain.run(),
         Command::Completion(completion) => completion.run(),

@@ -36,6 +36,8 @@ struct Deployment {
     channels: Address,
     market: Address,
     token: Address,
+    /// Zero on a network of an earlier release: orders under grants are refused there.
+    grants: Address,
 }
 
 impl Deployment {
@@ -45,6 +47,7 @@ impl Deployment {
             channels: at(Contract::Channels)?,
             market: at(Contract::Receipts)?,
             token: at(Contract::AssayToken)?,
+            grants: chain.book().get(Contract::Grants).unwrap_or(Address::ZERO),
         })
     }
 }
@@ -54,7 +57,7 @@ pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider
     let chain = chain.open(key).await?;
     let owner = key.address();
     let receiver = chain.till_of(owner).await.map_err(failed)?;
-    let Deployment { channels, market, token } = Deployment::of(&chain)?;
+    let Deployment { channels, market, token, grants } = Deployment::of(&chain)?;
     Ok(assay_provider::Payment {
         owner,
         accepts: Accepts {
@@ -65,7 +68,7 @@ pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider
             receiver_authorizer: owner,
             withdraw_delay_min: WITHDRAW_DELAY,
             credit_max: CREDIT_MAX,
-            grants: Address::ZERO,
+            grants,
         },
         bank: Arc::new(chain),
         // Blocks of the local chain are final.
@@ -84,7 +87,7 @@ pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider
 /// How a gateway pays.
 pub(crate) async fn buys(chain: &Embedded, key: &Key) -> Outcome<assay_gateway::Payments> {
     let chain = chain.open(key).await?;
-    let Deployment { channels, market, token } = Deployment::of(&chain)?;
+    let Deployment { channels, market, token, .. } = Deployment::of(&chain)?;
     Ok(assay_gateway::Payments {
         bank: Arc::new(chain),
         channels,

@@ -125,3 +125,94 @@ fn a_key_buys_until_its_budget_is_spent_or_it_is_revoked() {
     assert_eq!(refused(&mut ask(key)).0, 5);
     up.stop();
 }
+
+#[test]
+fn a_grant_is_given_handed_on_and_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder.path().join("data"));
+    let accounts = said_of(&up, &["wallet"])["accounts"].clone();
+    let address = |n: usize| accounts[n]["address"].as_str().unwrap().to_owned();
+    let (payer, agent, helper) = (address(0), address(1), address(2));
+    let agents_key = up.data.join("admin/key").to_str().unwrap().to_owned();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (line, second) = (file("line.json"), file("second.json"));
+
+    // Providers here take orders under grants.
+    let url = format!("{}/v1/offers", up.ready["providers"][0]["url"].as_str().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let offers: Value =
+        runtime.block_on(async { reqwest::get(url).await.unwrap().json().await.unwrap() });
+    assert_ne!(offers["accepts"]["grants"], format!("0x{}", "0".repeat(40)), "{offers}");
+
+    let new =
+        ["grant", "new", "--holder", &agent, "--spend", "2", "--for", "12h", "--model", "nano"];
+    let given = said_of(&up, &[&new[..], &["--out", &line]].concat());
+    let (code, words) = refused(&mut money(&up, &[&new[..], &["--out", &line]].concat()));
+    assert!(code == 8 && words.contains("another --out"), "{code}: {words}");
+    let grant = &given["grants"][0]["grant"];
+    assert_eq!(
+        (&grant["issuer"], &grant["spend"]),
+        (&payer.as_str().into(), &"2000000000000000000".into())
+    );
+    assert_eq!(grant["registry"], offers["accepts"]["grants"]);
+    let (model, rate) = (&offers["offers"][0]["offer"]["model"], &grant["rate"]);
+    assert_eq!((&grant["models"][0], rate.as_u64()), (model, Some(60)));
+
+    // The agent hands half of it on, by the file; more it cannot, and nobody else can at all.
+    let under = ["grant", "new", "--holder", &helper, "--under", &line];
+    let hands_on = [&under[..], &["--key", &agents_key]].concat();
+    let handed = said_of(&up, &[&hands_on[..], &["--spend", "1", "--out", &second]].concat());
+    assert_eq!(handed["grants"][0], given["grants"][0]);
+    assert_eq!(handed["grants"][1]["grant"]["parent"], given["digest"]);
+    for (option, value, bound) in
+        [("--spend", "2.1", "spend"), ("--rate", "0", "rate"), ("--for", "13h", "time")]
+    {
+        let (code, words) = refused(&mut money(&up, &[&hands_on[..], &[option, value]].concat()));
+        assert!(
+            code == 2 && words.contains(&format!("its {bound} goes beyond")),
+            "{code}: {words}"
+        );
+    }
+    let (code, words) = refused(&mut money(&up, &under));
+    assert!(code == 5 && words.contains("the holder's key"), "{code}: {words}");
+
+    let states = |file: &str| {
+        let shown = said_of(&up, &["grant", "show", file]);
+        assert_eq!(shown["fault"], Value::Null);
+        let grants = shown["grants"].as_array().unwrap().iter();
+        grants.map(|one| one["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(states(&second), ["holds", "holds"]);
+    let (code, words) = refused(&mut money(&up, &["grant", "revoke", &line, "--key", &agents_key]));
+    assert!(code == 5 && words.contains("gave none"), "{code}: {words}");
+    let taken = said_of(&up, &["grant", "revoke", &line]);
+    assert_eq!(taken["revoked"][0], given["digest"]);
+    assert_eq!(states(&second), ["revoked", "holds"]);
+    let digest = handed["digest"].as_str().unwrap();
+    said_of(&up, &["grant", "revoke", digest, "--key", &agents_key]);
+    assert_eq!(states(&second), ["revoked", "revoked"]);
+
+    // Without a network: the book says all that is needed to sign and to look.
+    let book = up.data.join("contracts/7777.json").to_str().unwrap().to_owned();
+    let data = up.data.clone();
+    up.stop();
+    let cold = |arguments: &[&str]| {
+        let mut command = assay();
+        command.args(arguments).args(["--rpc", "http://127.0.0.1:1", "--data-dir"]).arg(&data);
+        command
+    };
+    let new = ["grant", "new", "--holder", &agent];
+    let line = done(cold(&[&new[..], &["--book", &book]].concat()).output().unwrap());
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (line.as_array().unwrap().len(), &line[0]["grant"]["models"]),
+        (1, &serde_json::json!([]))
+    );
+    let shown = done(cold(&["grant", "show", &second, "--book", &book]).output().unwrap());
+    assert!(shown.contains("unknown") && shown.contains("spend   1 ASY"), "{shown}");
+    let (code, words) = refused(&mut cold(&new));
+    assert!(code == 6 && words.contains("--book"), "{code}: {words}");
+    std::fs::write(file("not.json"), "[]").unwrap();
+    let (code, words) = refused(&mut cold(&["grant", "show", &file("not.json"), "--book", &book]));
+    assert!(code == 3 && words.contains("grant new --out"), "{code}: {words}");
+}
