@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {Attention, Block} from "./libraries/judge/Attention.sol";
 import {Elements} from "./libraries/judge/Elements.sol";
 import {Endings} from "./libraries/judge/Endings.sol";
+import {Extent, Layouts} from "./libraries/judge/Layouts.sol";
 import {Norms} from "./libraries/judge/Norms.sol";
 import {Products} from "./libraries/judge/Products.sol";
 import {Reductions} from "./libraries/judge/Reductions.sol";
@@ -218,5 +219,33 @@ contract Rules {
     /// @notice The number that an output token is drawn with.
     function uniform(bytes32 key, uint32 index) external pure returns (uint64) {
         return Endings.uniform(key, index);
+    }
+
+    /// @notice FINISH: 0 an end token, 1 a stop sequence, 2 length, 255 the answer goes on.
+    function finish(bytes calldata tail, uint32 length, uint32[] calldata eos, bytes calldata stops, uint32 tokensMax)
+        external
+        pure
+        returns (uint8)
+    {
+        return Endings.finish(tail, length, eos, stops, tokensMax);
+    }
+
+    /// @notice Leaves of an op.
+    function leaves(uint32 kind, uint32 outputs, uint32 terms, Extent calldata extent) external pure returns (uint256) {
+        return Layouts.leaves(kind, outputs, terms, extent);
+    }
+
+    /// @notice Leaves of a radix tree over so many elements.
+    function treeLeaves(uint64 elements) external pure returns (uint256) {
+        return Layouts.treeLeaves(elements);
+    }
+
+    /// @notice What a word of a radix tree joins.
+    function treeWord(uint64 elements, uint64 leaf, uint8 word)
+        external
+        pure
+        returns (uint256 level, uint256 read, uint256 joined)
+    {
+        return Layouts.treeWord(elements, leaf, word);
     }
 }

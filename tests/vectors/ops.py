@@ -15,6 +15,7 @@ from ops_rules import write_activation, write_fixed, write_weights, write_wide
 
 BLOCK = "(bytes,bytes,uint256,int64)"
 KEPT = "(uint32,int32,int64,uint32)"
+EXTENT = "(uint32,uint32,uint32,uint32,uint32,bool,bool,bool,bool,bool)"
 RULES = {
     "embed": (rules.embed, "bytes,uint256,uint8", "int32"),
     "add": (rules.add, "int32,int32", "int32"),
@@ -53,6 +54,10 @@ RULES = {
     "state": (rules.state, "bytes32,uint32,bytes", "bytes32"),
     "drawKey": (rules.draw_key, "bytes32,bytes32,bytes32,bytes32", "bytes32"),
     "uniform": (rules.uniform, "bytes32,uint32", "uint64"),
+    "leaves": (rules.op_leaves, "uint32,uint32,uint32," + EXTENT, "uint256"),
+    "treeLeaves": (rules.tree_leaves, "uint64", "uint256"),
+    "treeWord": (rules.tree_word, "uint64,uint64,uint8", "uint256,uint256,uint256"),
+    "finish": (rules.finish, "bytes,uint32,uint32[],bytes,uint32", "uint8"),
 }
 
 
@@ -315,6 +320,49 @@ def cases():
     yield case("some order", "drawKey", *(bytes([i]) * 32 for i in (1, 2, 3, 4)))
     for index in (0, 1, (1 << 32) - 1):
         yield case(f"token {index}", "uniform", bytes([7]) * 32, index)
+
+    tokens = lambda *ids: b"".join(be(token, 4) for token in ids)
+    stops = tokens(2, 2, 7, 8, 3, 8, 9, 7)
+    for name, tail, length, eos, given in (
+        ("goes on", tokens(1, 1, 1), 4, [2], stops),
+        ("an end token", tokens(1, 1, 2), 4, [2, 5], stops),
+        ("the other end token", tokens(5), 1, [2, 5], b""),
+        ("a stop sequence", tokens(1, 7, 8), 3, [2], stops),
+        ("the longer one", tokens(8, 9, 7), 9, [2], stops),
+        ("an end token that ends a stop sequence", tokens(1, 7, 8), 9, [8], stops),
+        ("shorter than a stop sequence", tokens(9, 7), 2, [2], stops),
+        ("length", tokens(1), 10, [2], b""),
+        ("beyond length", tokens(1), 11, [], b""),
+        ("a stop sequence at length", tokens(8, 9, 7), 10, [], stops),
+        ("a sequence of nothing", tokens(6), 3, [], tokens(1, 0)),
+        ("no sequences, said at length", tokens(6), 3, [], tokens(0)),
+        ("no token", b"", 0, [], b""),
+        ("too short a tail", tokens(1, 1), 4, [2], stops),
+        ("too long a tail", tokens(1, 1, 1, 1), 4, [2], stops),
+        ("sequences cut short", tokens(1, 1, 1), 4, [2], stops[:-4]),
+        ("a sequence that never ends", tokens(1), 4, [2], tokens(1, (1 << 32) - 1, 5)),
+        ("more sequences than there are", tokens(1), 4, [2], tokens((1 << 32) - 1, 1, 5)),
+        ("something after the sequences", tokens(1, 1, 1), 4, [2], stops + bytes(1)),
+        ("half a number", tokens(1), 4, [2], bytes(3)),
+    ):
+        yield case(name, "finish", tail, length, eos, given, 10)
+
+    for elements in (1, 32, 33, 1024, 1025, 32768, 131072, 151936):
+        yield case(str(elements), "treeLeaves", elements)
+        whole = rules.tree_leaves(elements)[0]
+        for leaf in sorted({0, whole // 2, whole - 2, whole - 1, whole} - {-1}):
+            for word in (0, 1, 31):
+                yield case(f"{elements}, leaf {leaf}, word {word}", "treeWord", elements, leaf, word)
+    llama = (14, 2, 64, 151936)
+    for kind in range(36):
+        yield case(f"step {kind}", "leaves", kind, 896, 4864, llama + (4097, True, True, False, True, True))
+        yield case(f"step {kind}, silent", "leaves", kind, 33, 33, llama + (1, False, True, False, True, True))
+    for flags in range(16):
+        chosen = tuple(bool(flags >> bit & 1) for bit in range(4))
+        yield case(f"sampler {chosen}", "leaves", 32, 3, 1024, (4, 2, 32, 1024, 65, True) + chosen)
+    for dim in (32, 128, 160, 256):
+        for kind in (8, 10, 11, 12, 13, 14, 15):
+            yield case(f"heads of {dim}, step {kind}", "leaves", kind, 8 * dim, 3, (8, 4, dim, 99, 2049, True) + (False,) * 4)
 
 
 def main():

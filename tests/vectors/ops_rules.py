@@ -10,7 +10,7 @@ I32 = (-(1 << 31), (1 << 31) - 1)
 I64 = (-(1 << 63), (1 << 63) - 1)
 QUANTITIES = (
     "Fraction Count Column Shift NormShift Mean Factor FactorShift Angle ScoreFactor Score BlockShift "
-    "Weights Repetition Logit LeastWeight Mark Width Token"
+    "Weights Repetition Logit LeastWeight Mark Width Token Kind"
 ).split()
 
 
@@ -435,6 +435,87 @@ def uniform(key, index):
     return [int.from_bytes(keccak(key + be(index, 4) + be(0, 4))[:8], "big")]
 
 
+def finish(tail, length, eos, stops, tokens_max):
+    bound("Count", length, 1, (1 << 32) - 1)
+    sequences, read = [], 0
+
+    def take(size):
+        nonlocal read
+        if read + size > len(stops):
+            raise Refused("BadLength", len(stops), read + size)
+        read += size
+        return stops[read - size : read]
+
+    if stops:
+        for _ in range(int.from_bytes(take(4), "big")):
+            sequences.append(take(4 * int.from_bytes(take(4), "big")))
+        if read != len(stops):
+            raise Refused("BadLength", len(stops), read)
+    sized(tail, min(4 * length, max([4] + [len(stop) for stop in sequences])))
+    if int.from_bytes(tail[-4:], "big") in eos:
+        return [0]
+    if any(tail.endswith(stop) for stop in sequences):
+        return [1]
+    return [2 if length >= tokens_max else 255]
+
+
+# The layout.
+
+
+def ceil(n, d):
+    return -(-n // d)
+
+
+def levels(elements):
+    words = [ceil(elements, 32)]
+    while words[-1] > 1:
+        words.append(ceil(words[-1], 32))
+    return words
+
+
+def tree_leaves(elements):
+    return [sum(ceil(words, 32) for words in levels(elements))]
+
+
+def tree_word(elements, leaf, word):
+    place = []
+    for level, words in enumerate(levels(elements)):
+        place += [(level, first) for first in range(ceil(words, 32))]
+    if leaf >= len(place):
+        raise Refused("NotInTree", leaf, len(place))
+    level, first = place[leaf]
+    below = ([elements] + levels(elements))[level]
+    at = 32 * first + word
+    start = place.index((level - 1, 0)) if level else 0
+    return [level, start + at, max(0, min(32, below - 32 * at))]
+
+
+def op_leaves(kind, outputs, terms, extent):
+    heads, kv_heads, dim, vocab, attended, answers, adjusted, greedy, top_k, top_p = extent
+    bound("Kind", kind, 0, 34)
+    tree = lambda n: tree_leaves(n)[0]
+    if kind >= 28 and not answers:
+        return [0]
+    if kind in (1, 19, 28):
+        return [2 * tree(terms) + 1]
+    if kind in (3, 16, 21, 25, 30):
+        return [ceil(outputs, 128)]
+    if kind == 32:
+        sampled = 0 if greedy else tree(vocab) * (1 + top_k + 3 * top_p) + top_k + top_p
+        return [(ceil(vocab, 32) if adjusted else 0) + tree(vocab) + sampled]
+    special = {
+        8: heads * ceil(dim, 128),
+        10: kv_heads * ceil(dim, 128),
+        11: kv_heads * ceil(dim, 128),
+        12: heads * ceil(attended, 32),
+        13: heads * 2 * tree(attended),
+        14: heads * (dim // 32) * ceil(ceil(attended, 64), 32),
+        33: 1,
+        34: 1,
+    }
+    return [special.get(kind, ceil(outputs, 32))]
+
+
 # ABI encoding: a bytes value is dynamic where the type says `bytes`, one word where it says `bytes32`.
 
 
@@ -449,12 +530,16 @@ def split(types):
 
 
 def dynamic(kind):
-    return any(part == "bytes" for part in split(kind[1:-1])) if kind[0] == "(" else kind == "bytes"
+    if kind[0] == "(":
+        return any(dynamic(part) for part in split(kind[1:-1]))
+    return kind == "bytes" or kind.endswith("[]")
 
 
 def encode_one(kind, value):
     if kind[0] == "(":
         return encode(split(kind[1:-1]), value)
+    if kind.endswith("[]"):
+        return be(len(value), 32) + b"".join(be(word, 32) for word in value)
     if kind == "bytes":
         return be(len(value), 32) + value + bytes(-len(value) % 32)
     return value if kind == "bytes32" else be(int(value), 32)

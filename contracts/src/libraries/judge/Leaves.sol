@@ -22,7 +22,8 @@ enum Quantity {
     LeastWeight,
     Mark,
     Width,
-    Token
+    Token,
+    Kind
 }
 
 error BadLength(uint256 found, uint256 expected);

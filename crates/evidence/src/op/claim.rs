@@ -2,8 +2,8 @@
 
 use assay_protocol::B256;
 
-use super::layout::{Layout, Sampling, tree_levels};
-use super::program::{Kind, Step};
+use super::layout::{Extent, Layout, Sampling, tree_levels};
+use super::program::Step;
 use super::sampling::{Hits, Penalties};
 
 /// Where a leaf lies.
@@ -137,37 +137,20 @@ impl Claim<'_> {
 
     /// How the leaves of an op at a position lie.
     pub fn layout(&self, position: u32, op: u32) -> Layout {
-        let attended = u64::from(position) + 1;
-        let Model { heads, kv_heads, head_dim, vocab, .. } = self.model;
-        let [heads, kv_heads, head_dim] = [heads, kv_heads, head_dim].map(u64::from);
-        let step = self.program.get(op as usize);
-        if position >= self.positions()
-            || op >= self.ops()
-            || step.is_none_or(|step| step.kind.answers()) && !self.answers(position)
-        {
+        if position >= self.positions() || op >= self.ops() {
             return Layout::Nothing;
         }
-        let Some(step) = step else { return Layout::State };
-        let elements = u64::from(step.outputs);
-        match step.kind {
-            Kind::NormStat1 | Kind::NormStat2 | Kind::NormStatFinal => {
-                Layout::Statistics { width: u64::from(step.terms) }
-            }
-            Kind::Quantise1 | Kind::Quantise2 | Kind::QuantiseFinal => {
-                Layout::Quantised { elements }
-            }
-            Kind::QuantiseAttention | Kind::QuantiseHidden => Layout::Quantised { elements },
-            Kind::QuantiseQuery => Layout::Heads { heads, head_dim },
-            Kind::QuantiseKey | Kind::QuantiseValue => Layout::Heads { heads: kv_heads, head_dim },
-            Kind::Score => Layout::Scores { heads, attended },
-            Kind::ScoreMax => Layout::Softmax { heads, attended },
-            Kind::BlockShift => Layout::Shifts { heads, head_dim, attended },
-            Kind::Sample => Layout::Sampling { vocab: u64::from(vocab), sampling: self.sampling() },
-            Kind::Token => {
-                Layout::Token { vocab: u64::from(vocab), greedy: self.choice.inv_t_q16 == 0 }
-            }
-            _ => Layout::Vector { elements },
-        }
+        let Model { heads, kv_heads, head_dim, vocab, .. } = self.model;
+        let extent = Extent {
+            heads,
+            kv_heads,
+            head_dim,
+            vocab,
+            attended: position + 1,
+            answers: self.answers(position),
+            sampling: self.sampling(),
+        };
+        Layout::of(self.program.get(op as usize), &extent)
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Quantity {
     Width = 17,
     /// A token id, below 2^31.
     Token = 18,
+    /// Code of a step, 0..=33, or 34 for the chained state.
+    Kind = 19,
 }
 
 impl std::fmt::Display for Quantity {
@@ -66,6 +68,7 @@ impl std::fmt::Display for Quantity {
             Self::Mark => "mark of a draw",
             Self::Width => "length of a row",
             Self::Token => "token id",
+            Self::Kind => "code of a step",
         })
     }
 }

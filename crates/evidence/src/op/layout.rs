@@ -2,6 +2,8 @@
 
 use assay_protocol::LEAF_VALUES;
 
+use super::program::{Kind, Step};
+
 /// What the leaves of a section hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeafKind {
@@ -86,7 +88,49 @@ pub struct Sampling {
     pub top_p: bool,
 }
 
+/// The sizes, of model, order and position, that decide how leaves lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the manifest")]
+pub struct Extent {
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    pub vocab: u32,
+    /// Positions up to and with this one.
+    pub attended: u32,
+    /// Whether the position produces a token.
+    pub answers: bool,
+    pub sampling: Sampling,
+}
+
 impl Layout {
+    /// How the leaves of a step lie; of the chained state, where there is no step.
+    pub fn of(step: Option<&Step>, extent: &Extent) -> Self {
+        let Extent { heads, kv_heads, head_dim, vocab, attended, answers, sampling } = *extent;
+        let [heads, kv_heads, head_dim] = [heads, kv_heads, head_dim].map(u64::from);
+        let [vocab, attended] = [vocab, attended].map(u64::from);
+        if step.is_none_or(|step| step.kind.answers()) && !answers {
+            return Self::Nothing;
+        }
+        let Some(step) = step else { return Self::State };
+        let elements = u64::from(step.outputs);
+        match step.kind {
+            Kind::NormStat1 | Kind::NormStat2 | Kind::NormStatFinal => {
+                Self::Statistics { width: u64::from(step.terms) }
+            }
+            Kind::Quantise1 | Kind::Quantise2 | Kind::QuantiseFinal => Self::Quantised { elements },
+            Kind::QuantiseAttention | Kind::QuantiseHidden => Self::Quantised { elements },
+            Kind::QuantiseQuery => Self::Heads { heads, head_dim },
+            Kind::QuantiseKey | Kind::QuantiseValue => Self::Heads { heads: kv_heads, head_dim },
+            Kind::Score => Self::Scores { heads, attended },
+            Kind::ScoreMax => Self::Softmax { heads, attended },
+            Kind::BlockShift => Self::Shifts { heads, head_dim, attended },
+            Kind::Sample => Self::Sampling { vocab, sampling },
+            Kind::Token => Self::Token { vocab, greedy: sampling.greedy },
+            _ => Self::Vector { elements },
+        }
+    }
+
     /// The op's sections, in order.
     pub fn sections(&self) -> Vec<Section> {
         let fixed = |elements| Section { kind: LeafKind::Fixed, elements };
@@ -138,6 +182,31 @@ impl Sampling {
 /// Leaves of an op: what its depth follows from.
 pub fn leaves(layout: &Layout) -> u64 {
     layout.sections().iter().map(Section::leaves).sum()
+}
+
+/// Leaves of a radix tree over so many elements; the last one holds its top.
+pub fn tree_leaves(elements: u64) -> u64 {
+    tree(elements).iter().map(Section::leaves).sum()
+}
+
+/// What a word of a radix tree joins: its level, the leaf that it reads (on level 0 of the section
+/// that is reduced, above it of the tree), and how many elements of that leaf. A word that only
+/// fills up its leaf joins none.
+pub fn tree_word(elements: u64, leaf: u64, word: u64) -> Option<(u8, u64, u8)> {
+    let levels = tree_levels(elements);
+    let (mut start, mut before, mut below) = (0, 0, elements);
+    for (level, words) in (0..).zip(levels) {
+        let leaves = words.div_ceil(32);
+        if leaf < start + leaves {
+            let word = 32 * (leaf - start) + word;
+            let joined = below.saturating_sub(32 * word).min(32) as u8;
+            return Some((level, before + word, joined));
+        }
+        before = start;
+        start += leaves;
+        below = words;
+    }
+    None
 }
 
 fn wide(elements: u64) -> Section {

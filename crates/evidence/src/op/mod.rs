@@ -25,9 +25,11 @@ pub use attention::{
 };
 pub use claim::{Choice, Claim, Model, Place, Source, Tree};
 pub use element::{Group, activate, add, embed, quantise, rope};
-pub use ending::{draw_key, link, state, uniform};
+pub use ending::{draw_key, finish, link, state, uniform};
 pub use error::{Quantity, RuleError};
-pub use layout::{Layout, LeafKind, Sampling, Section, leaves, tree_levels};
+pub use layout::{
+    Extent, Layout, LeafKind, Sampling, Section, leaves, tree_leaves, tree_levels, tree_word,
+};
 pub use leaf::{ActivationLeaf, FixedLeaf, WeightLeaf, WideLeaf, partials};
 pub use norm::{inverse_root, largest_magnitude, norm, norm_shift, sum_of_squares};
 pub use product::{chunk, product};

@@ -3,10 +3,10 @@
 use alloy_sol_types::SolCall;
 use assay_protocol::{B256, U256, activation_leaf, fixed_leaf, weight_leaf};
 
-use crate::twin::{BlockWords, HitWords, IRules::*, KeptWords, PenaltyWords};
+use crate::twin::{BlockWords, ExtentWords, HitWords, IRules::*, KeptWords, PenaltyWords};
 
 /// Every rule, by the name of its function.
-pub(crate) const RULES: [&str; 37] = [
+pub(crate) const RULES: [&str; 41] = [
     "embed",
     "add",
     "rope",
@@ -44,6 +44,10 @@ pub(crate) const RULES: [&str; 37] = [
     "state",
     "drawKey",
     "uniform",
+    "finish",
+    "leaves",
+    "treeLeaves",
+    "treeWord",
 ];
 
 /// A small generator of numbers that cluster where rules could break.
@@ -427,6 +431,51 @@ fn call_of_sampling(rule: &str, n: &mut Noise) -> Vec<u8> {
             drawKeyCall { seed, model, prompt, sampler }.abi_encode()
         }
         "uniform" => uniformCall { key: n.b256(), index: n.word() as u32 }.abi_encode(),
+        "leaves" => {
+            let mut size = |most: i64| n.within(1, most) as u32;
+            let (heads, kv_heads, dim) = (size(64), size(64), 32 * size(8));
+            let (vocab, attended) = (size(1 << 20), size(1 << 17));
+            let (kind, outputs, terms) = (size(36) - 1, size(1 << 17), size(1 << 15));
+            let [answers, adjusted, greedy, top_k, top_p] = std::array::from_fn(|_| n.rarely(2));
+            let extent = ExtentWords {
+                heads,
+                kvHeads: kv_heads,
+                headDim: dim,
+                vocab,
+                attended,
+                answers,
+                adjusted,
+                greedy,
+                topK: top_k,
+                topP: top_p,
+            };
+            leavesCall { kind, outputs, terms, extent }.abi_encode()
+        }
+        "treeLeaves" => treeLeavesCall { elements: n.within(1, 1 << 31) as u64 }.abi_encode(),
+        "treeWord" => {
+            let bits = n.below(31);
+            let elements = 1 + n.below(1 << bits);
+            let leaf = n.around(0, elements as i64 / 512 + 2).max(0) as u64;
+            treeWordCall { elements, leaf, word: n.below(32) as u8 }.abi_encode()
+        }
+        "finish" => {
+            // Few tokens, so that sequences and ends are met.
+            let token = |n: &mut Noise| (n.below(3) as u32).to_be_bytes();
+            let (mut stops, mut longest) = ((n.below(3) as u32).to_be_bytes().to_vec(), 1);
+            for _ in 0..stops[3] {
+                let length = n.below(4) as u32;
+                longest = longest.max(length);
+                stops.extend(length.to_be_bytes());
+                (0..length).for_each(|_| stops.extend(token(n)));
+            }
+            let stops = if n.rarely(3) { Vec::new() } else { n.spoilt(stops) };
+            let longest = if stops.is_empty() { 1 } else { longest };
+            let length = n.around(1, 6).max(0) as u32;
+            let tail: Vec<u8> = (0..length.min(longest)).flat_map(|_| token(n)).collect();
+            let eos = (0..n.below(2)).map(|_| n.below(3) as u32).collect();
+            let tail = n.spoilt(tail).into();
+            finishCall { tail, length, eos, stops: stops.into(), tokensMax: 5 }.abi_encode()
+        }
         _ => panic!("no openings of {rule}"),
     }
 }

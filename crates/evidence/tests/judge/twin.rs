@@ -18,6 +18,9 @@ sol! {
     struct HitWords { uint32 prompt; uint32 output; }
     struct KeptWords { uint32 invT; int32 best; int64 leastHeat; uint32 leastWeight; }
 
+    struct ExtentWords { uint32 heads; uint32 kvHeads; uint32 headDim; uint32 vocab; uint32 attended; bool answers; bool adjusted; bool greedy; bool topK; bool topP; }
+    error NotInTree(uint256 leaf, uint256 leaves);
+
     interface IRules {
         function embed(bytes weights, uint256 column, uint8 fraction) external returns (int32);
         function add(int32 x, int32 y) external returns (int32);
@@ -56,8 +59,15 @@ sol! {
         function state(bytes32 before, uint32 token, bytes hidden) external returns (bytes32);
         function drawKey(bytes32 seed, bytes32 model, bytes32 prompt, bytes32 sampler) external returns (bytes32);
         function uniform(bytes32 key, uint32 index) external returns (uint64);
+        function leaves(uint32 kind, uint32 outputs, uint32 terms, ExtentWords extent) external returns (uint256);
+        function treeLeaves(uint64 elements) external returns (uint256);
+        function treeWord(uint64 elements, uint64 leaf, uint8 word) external returns (uint256, uint256, uint256);
+        function finish(bytes tail, uint32 length, uint32[] eos, bytes stops, uint32 tokensMax) external returns (uint8);
     }
 }
+
+/// What the contract says of an answer that does not end.
+const GOES_ON: u8 = 255;
 
 /// The first four bytes of the hash of a signature.
 pub(crate) fn selector(signature: &str) -> [u8; 4] {
@@ -67,7 +77,58 @@ pub(crate) fn selector(signature: &str) -> [u8; 4] {
 
 /// What the contract should answer: returned bytes, or those of the error it reverts with.
 pub(crate) fn twin(call: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
-    answer(IRules::IRulesCalls::abi_decode(call).unwrap()).map_err(refusal)
+    match IRules::IRulesCalls::abi_decode(call).unwrap() {
+        IRules::IRulesCalls::treeWord(call) => tree_word(&call),
+        call => answer(call).map_err(refusal),
+    }
+}
+
+/// A tree that has no such leaf is the caller's affair in Rust, and an error on chain.
+fn tree_word(call: &IRules::treeWordCall) -> Result<Vec<u8>, Vec<u8>> {
+    let IRules::treeWordCall { elements, leaf, word } = *call;
+    let Some((level, read, joined)) = op::tree_word(elements, leaf, word.into()) else {
+        let leaves = U256::from(op::tree_leaves(elements));
+        return Err(NotInTree { leaf: U256::from(leaf), leaves }.abi_encode());
+    };
+    let words = IRules::treeWordReturn {
+        _0: U256::from(level),
+        _1: U256::from(read),
+        _2: U256::from(joined),
+    };
+    Ok(IRules::treeWordCall::abi_encode_returns(&words))
+}
+
+/// The layout of a step of that code, or of the chained state.
+fn layout(call: &IRules::leavesCall) -> Result<op::Layout, RuleError> {
+    let words = &call.extent;
+    let extent = op::Extent {
+        heads: words.heads,
+        kv_heads: words.kvHeads,
+        head_dim: words.headDim,
+        vocab: words.vocab,
+        attended: words.attended,
+        answers: words.answers,
+        sampling: op::Sampling {
+            adjusted: words.adjusted,
+            greedy: words.greedy,
+            top_k: words.topK,
+            top_p: words.topP,
+        },
+    };
+    let step = op::Kind::ALL.get(call.kind as usize).map(|kind| op::Step {
+        kind: *kind,
+        inputs: [0; 4],
+        tensor: 0,
+        outputs: call.outputs,
+        terms: call.terms,
+        frac_in: 0,
+        frac_out: 0,
+    });
+    if call.kind as usize > op::Kind::ALL.len() {
+        let found = i128::from(call.kind);
+        return Err(RuleError::OutOfBounds { what: op::Quantity::Kind, found });
+    }
+    Ok(op::Layout::of(step.as_ref(), &extent))
 }
 
 fn refusal(error: RuleError) -> Vec<u8> {
@@ -268,6 +329,14 @@ fn sampling(call: IRules::IRulesCalls) -> Result<Vec<u8>, RuleError> {
             drawKeyCall::abi_encode_returns(&key)
         }
         Call::uniform(c) => uniformCall::abi_encode_returns(&op::uniform(c.key, c.index)),
+        Call::leaves(c) => leavesCall::abi_encode_returns(&U256::from(op::leaves(&layout(&c)?))),
+        Call::treeLeaves(c) => {
+            treeLeavesCall::abi_encode_returns(&U256::from(op::tree_leaves(c.elements)))
+        }
+        Call::finish(c) => {
+            let ended = op::finish(&c.tail, c.length, &c.eos, &c.stops, c.tokensMax)?;
+            finishCall::abi_encode_returns(&ended.map_or(GOES_ON, |finish| finish.code()))
+        }
         _ => unreachable!("every rule has a twin"),
     })
 }
