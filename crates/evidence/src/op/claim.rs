@@ -69,6 +69,9 @@ pub struct Choice {
 }
 
 /// Everything that determines a trace but the weights.
+///
+/// The model is one within the bounds that a registrar checks: heads of whole groups, shared out
+/// evenly, a program that reads earlier steps only. Nothing is assumed of a trace.
 #[derive(Clone, Debug)]
 pub struct Claim<'a> {
     /// The model's sizes.
@@ -191,6 +194,6 @@ impl Tree {
     /// How many elements, or words of the level below, a word joins.
     pub fn joined(&self, level: usize, word: u64) -> usize {
         let below = if level == 0 { self.elements } else { self.levels[level - 1] };
-        below.saturating_sub(32 * word).min(32) as usize
+        below.saturating_sub(word.saturating_mul(32)).min(32) as usize
     }
 }

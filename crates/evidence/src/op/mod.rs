@@ -10,6 +10,7 @@ mod claim;
 mod element;
 mod ending;
 mod error;
+mod judge;
 mod layout;
 mod leaf;
 mod norm;
@@ -27,6 +28,7 @@ pub use claim::{Choice, Claim, Model, Place, Source, Tree};
 pub use element::{Group, activate, add, embed, quantise, rope};
 pub use ending::{draw_key, finish, link, state, uniform};
 pub use error::{Quantity, RuleError};
+pub use judge::{Ruling, judge};
 pub use layout::{
     Extent, Layout, LeafKind, Sampling, Section, leaves, tree_leaves, tree_levels, tree_word,
 };

@@ -45,11 +45,26 @@ pub fn recompute(
     openings: &dyn Openings,
     place: Place,
 ) -> Recomputed<Option<Vec<u8>>> {
+    leaf(&At { claim, openings, place, only: None })
+}
+
+/// As [`recompute`], but only the given element of the leaf need be right: only what that element
+/// is computed from is read.
+pub(super) fn recompute_element(
+    claim: &Claim<'_>,
+    openings: &dyn Openings,
+    place: Place,
+    element: usize,
+) -> Recomputed<Option<Vec<u8>>> {
+    leaf(&At { claim, openings, place, only: Some(element) })
+}
+
+fn leaf(at: &At<'_>) -> Recomputed<Option<Vec<u8>>> {
+    let At { claim, place, .. } = *at;
     let layout = claim.layout(place.position, place.op);
     if place.leaf >= super::leaves(&layout) {
         return Err(RecomputeError::Nowhere(place));
     }
-    let at = At { claim, openings, place };
     let Some(step) = claim.program.get(place.op as usize) else {
         return at.state().map(|state| Some(state.to_vec()));
     };
@@ -80,8 +95,8 @@ pub fn recompute(
         Kind::Activation => {
             at.pairwise(step, |gate, up| element::activate(gate, up, step.frac_out))?
         }
-        Kind::Sample => return sample::sample(&at, step),
-        Kind::Token => sample::token(&at, step)?,
+        Kind::Sample => return sample::sample(at, step),
+        Kind::Token => sample::token(at, step)?,
     }))
 }
 
@@ -101,7 +116,7 @@ pub fn check(
     if super::leaves(&claim.layout(position, op)) == 0 {
         return Err(RecomputeError::Nowhere(place));
     }
-    sample::holds(&At { claim, openings, place }, check)
+    sample::holds(&At { claim, openings, place, only: None }, check)
 }
 
 /// A leaf that is being computed.
@@ -109,9 +124,16 @@ pub(super) struct At<'a> {
     pub(super) claim: &'a Claim<'a>,
     pub(super) openings: &'a dyn Openings,
     pub(super) place: Place,
+    /// The one element that is wanted, if not all are.
+    pub(super) only: Option<usize>,
 }
 
 impl At<'_> {
+    /// Whether an element of the leaf is wanted.
+    fn wants(&self, element: u64) -> bool {
+        self.only.is_none_or(|only| only as u64 == element)
+    }
+
     pub(super) fn open(&self, source: Source) -> Recomputed<&[u8]> {
         self.openings.open(source).ok_or(RecomputeError::Missing(source))
     }
@@ -146,7 +168,8 @@ impl At<'_> {
         range: std::ops::Range<u64>,
         mut rule: impl FnMut(u64) -> Recomputed<i32>,
     ) -> Recomputed<Vec<u8>> {
-        let values: Vec<i32> = range.map(&mut rule).collect::<Recomputed<_>>()?;
+        let mut value = |element| if self.wants(element % 32) { rule(element) } else { Ok(0) };
+        let values: Vec<i32> = range.map(&mut value).collect::<Recomputed<_>>()?;
         Ok(fixed_leaf(&values).to_vec())
     }
 
@@ -163,6 +186,7 @@ impl At<'_> {
         for word in first..tree.levels[level].min(first + 32) {
             let joined = tree.joined(level, word);
             words.push(match level {
+                _ if !self.wants(word % 32) => 0,
                 0 => lowest(word, joined)?,
                 _ => join(&self.wide(self.place.op, tree.level(level - 1) + word)?, joined)?,
             });
@@ -233,7 +257,7 @@ impl At<'_> {
         input: u32,
     ) -> Recomputed<Vec<u8>> {
         let (mut scales, mut quants) = ([1; 4], [0; 128]);
-        for group in 0..4 {
+        for group in (0..4).filter(|group| self.wants(*group)) {
             let Some(leaf) = leaf_of(group) else { continue };
             let quantised = element::quantise(&self.fixed(input, leaf)?);
             scales[group as usize] = quantised.scale;

@@ -192,20 +192,49 @@ pub(super) fn token(at: &At<'_>, step: &Step) -> Recomputed<Vec<u8>> {
     };
     let index = at.claim.index(at.place.position).ok_or(at.nowhere())?;
     let uniform = super::uniform(at.claim.draw_key, index);
-    let mut rest = sampling::mark(uniform, at.top(op, kept)?);
-    let (mut words, mut node) = (vec![rest], 0);
+    // Where one element is judged, the words before it are the committed ones.
+    let committed = match at.only {
+        Some(only) => at.wide(at.place.op, at.place.leaf)?.0[..only].to_vec(),
+        None => Vec::new(),
+    };
+    let mut words = vec![sampling::mark(uniform, at.top(op, kept)?)];
+    let mut node = 0;
     for level in (0..kept.levels.len() - 1).rev() {
+        follow(&mut words, &mut node, &committed);
+        if at.only.is_some_and(|only| only < words.len()) {
+            break;
+        }
+        if committed.len() > words.len() + 1 {
+            words.extend([0; 2]);
+            continue;
+        }
+        let rest = words[words.len() - 1];
+        // A committed word that names no node is none that is right.
         let count = kept.joined(level + 1, node);
-        let below = at.wide(op, kept.level(level) + node)?;
+        let below = at.wide(op, kept.level(level).saturating_add(node))?;
         let (child, left) = sampling::draw(&below, count, rest)?;
-        (node, rest) = (32 * node + u64::from(child), left);
-        words.extend([node, rest]);
+        node = 32 * node + u64::from(child);
+        words.extend([node, left]);
     }
-    let count = kept.joined(0, node);
-    let filters = sampling.kept(Floor::From, true)?;
-    let last = sampling::draw_token(&sampling.logits(node)?, count, &filters, rest)?;
-    words.push(32 * node + u64::from(last));
+    follow(&mut words, &mut node, &committed);
+    if at.only.is_none_or(|only| only >= words.len()) {
+        let rest = words[words.len() - 1];
+        let count = kept.joined(0, node);
+        let filters = sampling.kept(Floor::From, true)?;
+        let last = sampling::draw_token(&sampling.logits(node)?, count, &filters, rest)?;
+        words.push(32 * node + u64::from(last));
+    }
     Ok(WideLeaf::write(&words).to_vec())
+}
+
+/// Puts the committed words in the place of those so far, and goes to the node that they name.
+fn follow(words: &mut [u64], node: &mut u64, committed: &[u64]) {
+    for (word, committed) in words.iter_mut().zip(committed) {
+        *word = *committed;
+    }
+    if let [_, .., named, _] = *words {
+        *node = named;
+    }
 }
 
 /// A check that stands beside an element: nothing of its own, but wrong if it does not hold.
@@ -247,6 +276,9 @@ pub(super) fn holds(at: &At<'_>, check: Check) -> Recomputed<bool> {
 /// The advice that satisfies the checks: the `top_k`-th largest logit and the least heat that
 /// top-p keeps, where the sampler uses them. `logits` are the adjusted ones.
 pub fn advice(choice: &Choice, logits: &[i32]) -> Vec<u64> {
+    if choice.inv_t_q16 == 0 {
+        return Vec::new();
+    }
     let mut ordered = logits.to_vec();
     ordered.sort_unstable_by_key(|logit| std::cmp::Reverse(*logit));
     let (mut advice, mut least) = (Vec::new(), None);
