@@ -87,11 +87,12 @@ pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider
 /// How a gateway pays.
 pub(crate) async fn buys(chain: &Embedded, key: &Key) -> Outcome<assay_gateway::Payments> {
     let chain = chain.open(key).await?;
-    let Deployment { channels, market, token, .. } = Deployment::of(&chain)?;
+    let Deployment { channels, market, token, grants } = Deployment::of(&chain)?;
     Ok(assay_gateway::Payments {
         bank: Arc::new(chain),
         channels,
         market,
+        grants,
         token,
         deposit: DEPOSIT,
         lanes_max: LANES_MAX,

@@ -3,14 +3,16 @@
 //! A purchase is driven to its end by its own task. A provider that refuses, or fails before its
 //! first token, is replaced by the next, and asked last for a while; one that lies is struck, and
 //! its session ends. The gateway made the order, so no refusal is believed to be the order's fault.
-//! The order is signed once and the same for all; what pays for it is each provider's own.
+//! The order is signed once, by the gateway or by its client, and the same for all; what pays for it is each provider's own.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use assay_protocol::wire::{Payment, Refusal};
-use assay_protocol::{Address, Amount, Answer, ChainId, Order, OrderHash, Signature, Terms, U256};
+use assay_protocol::{
+    Amount, Answer, B256, ChainId, Order, OrderHash, Signature, SignedGrant, Terms, U256,
+};
 use axum::body::Bytes;
 use axum::http::{StatusCode, header};
 use futures_util::stream::{self, StreamExt};
@@ -19,11 +21,12 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use crate::budget::Spending;
 use crate::catalogue::Model;
 use crate::delivery::Delivery;
 use crate::draft::{Conditions, Draft};
 use crate::http::{Gateway, now_s};
-use crate::keys::{Caller, Spending};
+use crate::keys::Caller;
 use crate::lines::{Lines, short_body};
 use crate::openai::{Finish, Problem, Usage};
 use crate::pay::{Bill, Lease, PositionError, Seller, Unsettled};
@@ -31,7 +34,7 @@ use crate::route::{Candidate, NoRoute, Wanted, allowed_price, choose};
 use crate::store::Row;
 
 /// Providers one order is handed to at most, not counting those that refuse it.
-const TRIES_MAX: usize = 3;
+pub(crate) const TRIES_MAX: usize = 3;
 
 /// Longest refusal, in bytes.
 const REFUSAL_BYTES_MAX: usize = 1 << 16;
@@ -51,7 +54,7 @@ pub(crate) struct Buying {
     pub(crate) order: Order,
     pub(crate) signature: Signature,
     /// What it may cost its client.
-    pub(crate) spending: Spending,
+    pub(crate) spending: Arc<Spending>,
     wanted: Wanted,
     /// The submission without its payment: the same bytes for every provider.
     submission: Bytes,
@@ -65,6 +68,16 @@ struct Unpaid<'a> {
     order: &'a Order,
     signature: &'a Signature,
     terms: &'a Terms,
+    #[serde(skip_serializing_if = "<[SignedGrant]>::is_empty")]
+    grants: &'a [SignedGrant],
+}
+
+/// An order with the buyer's signature, and the grants that the buyer acts under.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedOrder {
+    pub(crate) order: Order,
+    pub(crate) signature: Signature,
+    pub(crate) grants: Vec<SignedGrant>,
 }
 
 /// What a client hears of its purchase, in this order.
@@ -118,21 +131,42 @@ impl Buying {
         let spending = caller.set_aside(&model, wanted.max_price)?;
         let conditions = Conditions {
             buyer: gateway.key.address(),
-            market: gateway.purse.as_ref().map_or(Address::ZERO, |purse| purse.terms.market),
+            market: gateway.market(),
             assurance: wanted.assurance,
             audit: gateway.audit,
             max_price: wanted.max_price,
             deadline: now + gateway.order_ttl.as_secs().max(1),
             nonce,
+            grant: B256::ZERO,
         };
         let order = draft.order(&model, conditions);
+        let signature = order.sign(gateway.chain, &gateway.key);
+        let signed = SignedOrder { order, signature, grants: Vec::new() };
+        Self::new(gateway, model, draft, signed, wanted, spending)
+    }
+
+    /// The order `signed`, which is about `draft` of `model`.
+    pub(crate) fn new(
+        gateway: &Gateway,
+        model: Arc<Model>,
+        draft: Draft,
+        signed: SignedOrder,
+        wanted: Wanted,
+        spending: Spending,
+    ) -> Result<Self, Problem> {
+        let SignedOrder { order, signature, grants } = signed;
         let hash = order.hash(gateway.chain);
-        let signature = gateway.key.sign(hash.0);
-        let chain_id = gateway.chain;
-        let unpaid = Unpaid { chain_id, order: &order, signature: &signature, terms: &draft.terms };
+        let unpaid = Unpaid {
+            chain_id: gateway.chain,
+            order: &order,
+            signature: &signature,
+            terms: &draft.terms,
+            grants: &grants,
+        };
         let submission = serde_json::to_vec(&unpaid)
             .map_err(|error| Problem::internal(error.to_string()))?
             .into();
+        let spending = Arc::new(spending);
         Ok(Self { model, hash, draft, order, signature, spending, wanted, submission })
     }
 
@@ -173,6 +207,7 @@ pub(crate) fn unrouted(none: NoRoute, max_price: Amount) -> Problem {
         NoRoute::NoOffer => Problem::no_provider(),
         NoRoute::Busy => Problem::all_busy(),
         NoRoute::Price => Problem::price(max_price),
+        NoRoute::Grants => Problem::no_taker(),
     }
 }
 
@@ -386,6 +421,7 @@ pub(crate) fn leave(
         draft: buying.draft.clone(),
         offer: candidate.offer.clone(),
         sent: sent.to_vec(),
+        spending: Arc::clone(&buying.spending),
     });
 }
 

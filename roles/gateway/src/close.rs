@@ -30,6 +30,8 @@ pub(crate) struct Ordered<'a> {
 pub(crate) struct Lie<'a> {
     /// What is not so.
     pub(crate) reason: String,
+    /// When it was found out, Unix seconds.
+    pub(crate) time: u64,
     pub(crate) chain_id: ChainId,
     pub(crate) url: &'a str,
     pub(crate) offer: &'a Offer,

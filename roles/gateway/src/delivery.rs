@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::buy::{Bought, Buying, Client, News, TopUps, Turn, end_session, leave};
 use crate::close::{CloseError, Lie, Ordered, close};
-use crate::http::Gateway;
+use crate::http::{Gateway, now_s};
 use crate::lines::{Lines, LinesError};
 use crate::openai::{Finish, Problem, Usage};
 use crate::pay::{DueError, Lease};
@@ -208,6 +208,7 @@ impl<'a> Delivery<'a> {
     fn lie(&self, error: &CloseError, sealed: &Sealed) -> Option<Row> {
         let lie = Lie {
             reason: error.to_string(),
+            time: now_s(),
             chain_id: self.gateway.chain,
             url: &self.candidate.url,
             offer: &self.candidate.offer,
@@ -279,7 +280,7 @@ impl<'a> Delivery<'a> {
     /// Keeps an answer together with what it moved.
     async fn keep(&mut self, answer: &Answer) -> Result<(), StoreError> {
         let mut rows = Vec::with_capacity(3);
-        rows.extend(self.buying.spending.book(answer.receipt.price));
+        rows.extend(self.buying.spending.book(answer.receipt.price).unwrap_or_default());
         if let Some(lease) = &mut self.lease {
             rows.push(lease.settle(answer.receipt.channel_after)?);
         }

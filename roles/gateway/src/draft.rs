@@ -40,6 +40,8 @@ pub(crate) struct Conditions {
     /// Unix seconds.
     pub(crate) deadline: u64,
     pub(crate) nonce: U256,
+    /// Digest of the grant that the buyer acts under; zero for none.
+    pub(crate) grant: B256,
 }
 
 /// Drafts the order for `request` to `model`. Randomness comes from the request's seed, or from
@@ -76,6 +78,7 @@ impl Draft {
             prompt_tokens: self.prompt_tokens,
             max_tokens: self.max_tokens,
             max_price,
+            registry: Address::ZERO,
         }
     }
 
@@ -96,7 +99,7 @@ impl Draft {
             max_price: conditions.max_price,
             deadline: conditions.deadline,
             nonce: conditions.nonce,
-            grant: B256::ZERO,
+            grant: conditions.grant,
         }
     }
 }
@@ -179,7 +182,7 @@ fn seed_of(seed: i64) -> B256 {
 }
 
 /// The canonical request body: JSON without white space, keys sorted.
-fn canonical(messages: &[Message]) -> String {
+pub(crate) fn canonical(messages: &[Message]) -> String {
     #[derive(Serialize)]
     struct Body<'a> {
         messages: Vec<Turn<'a>>,
@@ -255,6 +258,7 @@ pub(crate) mod tests {
                 max_price: Amount(1),
                 deadline: 9,
                 nonce: U256::from(1),
+                grant: B256::ZERO,
             },
         );
         let signature = order.sign(chain, &key);

@@ -1,10 +1,10 @@
 //! Serves clients: routes, errors in one shape, request ids, CORS.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use assay_protocol::{Amount, Audit, B256, ChainId, Key, OrderHash, U256, hex};
+use assay_protocol::{Address, Amount, Audit, ChainId, Key, OrderHash, hex};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -20,18 +20,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::body::{BODIES_BYTES_MAX, Read, read};
-use crate::buy::{Buying, News, buy, news_max, unrouted};
+use crate::begin::{Begun, Taken, start, taken};
+use crate::body::{BODIES_BYTES_MAX, read};
+use crate::budget::Budgets;
+use crate::buy::News;
 use crate::catalogue::{Catalogue, Model};
 use crate::directory::{Directory, Market};
-use crate::draft::draft;
 use crate::jsonrpc;
-use crate::keys::{self, Caller, Keys};
-use crate::openai::{ChatRequest, ModelCard, Models, Problem, Reply};
+use crate::keys::{self, Keys};
+use crate::lies;
+use crate::openai::{ModelCard, Models, Problem, Reply};
 use crate::origin::Origin;
 use crate::pay::{Jobs, Purse};
-use crate::relay::{Passing, Relay, pass, passing};
-use crate::route::choose;
+use crate::relay::{Relay, pass};
+use crate::signed::Desk;
 use crate::store::Store;
 use crate::x402::{self, Cost, Door};
 use crate::{Config, Patience, RunError};
@@ -66,6 +68,10 @@ pub(crate) struct Gateway {
     pub(crate) purse: Option<Arc<Purse>>,
     /// The keys of its clients.
     pub(crate) keys: Arc<Keys>,
+    /// What was spent with them, and under grants.
+    pub(crate) budgets: Arc<Budgets>,
+    /// What is known of orders that clients sign themselves.
+    pub(crate) desk: Desk,
     pub(crate) http: reqwest::Client,
     pub(crate) catalogue: Catalogue,
     /// The models that the operator's own servers answer for.
@@ -112,9 +118,11 @@ impl Gateway {
             let opened = opened.map_err(|source| RunError::Store { path: path(), source })?;
             (purse, jobs) = (Some(opened.0), Some(opened.1));
         }
-        let keys = Keys::open(config.keys, store.clone()).await;
+        let budgets = Arc::new(Budgets::default());
+        let keys = Keys::open(config.keys, store.clone(), Arc::clone(&budgets)).await;
         let keys = keys.map_err(|source| RunError::Store { path: config.store, source })?;
         let gateway = Self {
+            desk: Desk::new(&config.key),
             key: config.key,
             chain: config.chain,
             audit: config.audit,
@@ -132,6 +140,7 @@ impl Gateway {
             store,
             purse,
             keys,
+            budgets,
             http,
             catalogue: Catalogue::new(config.models),
             relay: Relay::new(config.relayed)?,
@@ -144,6 +153,11 @@ impl Gateway {
         Ok((gateway, jobs))
     }
 
+    /// What orders name as their market; zero where nothing is paid.
+    pub(crate) fn market(&self) -> Address {
+        self.purse.as_ref().map_or(Address::ZERO, |purse| purse.terms.market)
+    }
+
     /// Whether pages of `origin` may ask.
     fn trusts(&self, origin: &HeaderValue) -> bool {
         let origin = origin.to_str().unwrap_or("");
@@ -153,6 +167,11 @@ impl Gateway {
     /// A place among the requests that are worked on at once.
     pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Problem::overloaded())
+    }
+
+    /// The same, unless the gateway closes.
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        if self.closing.is_cancelled() { Err(Problem::closing()) } else { self.permit() }
     }
 
     /// Leave to begin a purchase, for which a drain waits.
@@ -176,6 +195,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, door: Option<&Arc<Door>>) -> Router 
         .route("/v1/lanes", get(lanes))
         .route("/rpc", post(jsonrpc::post).get(jsonrpc::open))
         .merge(keys::routes())
+        .merge(lies::routes())
         .route("/livez", get(health))
         .route("/health", get(health))
         .route("/readyz", get(ready))
@@ -359,158 +379,6 @@ async fn chat(State(gateway): Shared, mut request: Request) -> Result<Response, 
         Some(News::Accepted) => whole(&reply, news).await,
         _ => Err(Problem::internal("the purchase ended without a word")),
     }
-}
-
-/// A purchase under way.
-pub(crate) struct Begun {
-    /// Whether the request asks for the answer in pieces.
-    stream: bool,
-    reply: Reply,
-    pub(crate) news: mpsc::Receiver<News>,
-}
-
-/// Makes an order of a request's body and begins to buy it. Dropping the news cancels it.
-pub(crate) async fn begin(
-    gateway: &Arc<Gateway>,
-    caller: &Caller,
-    read: Read,
-) -> Result<Begun, Problem> {
-    let prepared = prepared(gateway, caller, read).await?;
-    start(gateway, prepared)
-}
-
-/// A request that was read and has leave to run.
-pub(crate) enum Taken {
-    /// It is bought on the network.
-    Bought(Box<Prepared>),
-    /// It is passed on to a server of the operator's own.
-    Relayed(Box<Passing>),
-}
-
-impl Taken {
-    /// The most that the answer may cost, in base units.
-    pub(crate) fn price_max(&self) -> Amount {
-        match self {
-            Self::Bought(prepared) => prepared.buying.price_max(),
-            Self::Relayed(passing) => passing.price_max(),
-        }
-    }
-
-    /// Puts it into a request's extensions, for whoever handles the request. It can be taken once.
-    pub(crate) fn ride(self, request: &mut Request) {
-        request.extensions_mut().insert(Rider(Arc::new(Mutex::new(Some(self)))));
-    }
-
-    fn take(request: &mut Request) -> Option<Self> {
-        let rider = request.extensions_mut().remove::<Rider>()?;
-        rider.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// What rides in a request's extensions, which want to be cloned.
-#[derive(Clone)]
-struct Rider(Arc<Mutex<Option<Taken>>>);
-
-/// Takes a request by its body: for the network, or for the operator's own servers.
-pub(crate) async fn taken(
-    gateway: &Arc<Gateway>,
-    caller: &Caller,
-    read: Read,
-) -> Result<Taken, Problem> {
-    match gateway.relay.target(&read.bytes) {
-        Some(target) => Ok(Taken::Relayed(Box::new(passing(gateway, caller, target, read)?))),
-        None => Ok(Taken::Bought(Box::new(prepared(gateway, caller, read).await?))),
-    }
-}
-
-/// A request of which an order was made, with leave to run it.
-pub(crate) struct Prepared {
-    request: ChatRequest,
-    buying: Buying,
-    permit: OwnedSemaphorePermit,
-}
-
-/// Makes an order of a request's body.
-async fn prepared(
-    gateway: &Arc<Gateway>,
-    caller: &Caller,
-    read: Read,
-) -> Result<Prepared, Problem> {
-    if gateway.closing.is_cancelled() {
-        return Err(Problem::closing());
-    }
-    let permit = gateway.permit()?;
-    caller.count()?;
-    let (shop, caller) = (Arc::clone(gateway), caller.clone());
-    // Rendering and counting a long prompt takes milliseconds, which other streams need not wait
-    // for.
-    let prepared = tokio::task::spawn_blocking(move || {
-        // Its room is held until the body is an order, even if the client hangs up meanwhile.
-        prepare(&shop, &caller, &read.bytes)
-    })
-    .await;
-    let (request, buying) = prepared.map_err(|error| Problem::internal(error.to_string()))??;
-    Ok(Prepared { request, buying, permit })
-}
-
-/// Begins to buy. Dropping the news cancels it.
-fn start(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<Begun, Problem> {
-    let Prepared { request, buying, permit } = prepared;
-    let model = &buying.model.listed;
-    let reply =
-        Reply::new(buying.hash, model.id, model.name.clone(), now_s(), request.include_usage);
-    let (sender, news) = mpsc::channel(news_max(buying.tokens_max()));
-    let purchase = buy(Arc::clone(gateway), buying, sender);
-    let begun = gateway.begin()?;
-    gateway.purchases.spawn(async move {
-        purchase.await;
-        drop(permit);
-    });
-    drop(begun);
-    Ok(Begun { stream: request.stream, reply, news })
-}
-
-/// Everything about a request that waits for nobody.
-fn prepare(
-    gateway: &Gateway,
-    caller: &Caller,
-    body: &[u8],
-) -> Result<(ChatRequest, Buying), Problem> {
-    let request = ChatRequest::parse(body)?;
-    let model =
-        gateway.catalogue.find(&request.model).ok_or_else(|| Problem::model(&request.model))?;
-    let draft = draft(model, &request, random()?)?;
-    let nonce = U256::from_be_bytes(random()?.0);
-    let buying = Buying::sign(gateway, caller, Arc::clone(model), draft, now_s(), nonce)?;
-    Ok((request, buying))
-}
-
-/// What the answer to a request would cost now.
-pub(crate) fn quote(gateway: &Gateway, body: &[u8]) -> Result<jsonrpc::Quote, Problem> {
-    let request = ChatRequest::parse(body)?;
-    let model =
-        gateway.catalogue.find(&request.model).ok_or_else(|| Problem::model(&request.model))?;
-    let draft = draft(model, &request, random()?)?;
-    let now = now_s();
-    let wanted = draft.wanted(model, gateway.price_max);
-    let candidates = gateway.directory.candidates(wanted.model, now);
-    let chosen =
-        choose(&wanted, &candidates, &[], now).map_err(|none| unrouted(none, wanted.max_price))?;
-    Ok(jsonrpc::Quote {
-        model: wanted.model,
-        prompt_tokens: wanted.prompt_tokens,
-        max_tokens: wanted.max_tokens,
-        max_price: chosen.worst_price(&wanted),
-        min_price: chosen.offer.price(wanted.prompt_tokens, 0),
-        provider: chosen.offer.provider,
-    })
-}
-
-fn random() -> Result<B256, Problem> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Problem::internal(format!("the system gives no randomness: {error}")))?;
-    Ok(B256::from(bytes))
 }
 
 /// The answer in one piece, once it is complete.

@@ -6,20 +6,24 @@
 //! choose another text than the one its tokens spell.
 //!
 //! The way of a request, in reading order: `http` takes it, unless it comes from a web page that
-//! `origin` does not trust, `body` reads it, and `openai` makes our words of it, `draft` turns it into an order for
-//! a model of the `catalogue` (`prompt` makes tokens of its messages), `route` chooses among the
-//! offers in the `directory` (`latency` weighs slow ones), `buy` hands the order in and `delivery` passes text on (`text` decides
-//! how much of it, `lines` reads the provider's words), `close` checks the receipt, and `store` keeps
-//! the answer (`disk` under it shares commits). `jsonrpc` and `x402` are other doors to the same.
+//! `origin` does not trust, `body` reads it, and `openai` makes our words of it, `begin` has `draft`
+//! turn it into an order for a model of the `catalogue` (`prompt` makes tokens of its messages),
+//! `route` chooses among the offers in the `directory` (`latency` weighs slow ones), `buy` hands the
+//! order in and `delivery` passes text on (`text` decides how much of it, `lines` reads the provider's
+//! words), `close` checks the receipt, and `store` keeps the answer (`disk` under it shares commits);
+//! what shows that a provider lied is read in `lies`. `jsonrpc` and `x402` are other doors to the same.
 //!
 //! A model that the operator's own servers answer for takes another way: `relay` passes its requests on
-//! as they are.
+//! as they are. A client that holds its own key has an order made for it, and signs it: `signed` decides
+//! whether that is bought, and under whose grants.
 //!
-//! Where clients need a key, `keys` knows what each may spend. Where providers are paid, `pay` holds
-//! the money: an order takes a lane, a channel to its provider, for itself, and a voucher goes with
-//! it. What its answer costs is kept together with the answer.
+//! Where clients need a key, `keys` knows what each may do, and `budget` counts what was spent with it.
+//! Where providers are paid, `pay` holds the money: an order takes a lane, a channel to its provider,
+//! for itself, and a voucher goes with it. What its answer costs is kept together with the answer.
 
+mod begin;
 mod body;
+mod budget;
 mod buy;
 mod catalogue;
 mod close;
@@ -31,6 +35,7 @@ mod http;
 mod jsonrpc;
 mod keys;
 mod latency;
+mod lies;
 mod lines;
 mod openai;
 mod origin;
@@ -38,6 +43,7 @@ mod pay;
 mod prompt;
 mod relay;
 mod route;
+mod signed;
 mod store;
 mod text;
 pub mod x402;
@@ -118,6 +124,9 @@ pub struct Payments {
     pub channels: Address,
     /// The deployment's Receipts contract, which orders name as their market.
     pub market: Address,
+    /// The deployment's Grants contract, which orders that clients sign themselves are bought under;
+    /// zero: there is none, and no such orders.
+    pub grants: Address,
     /// The ERC-20 that channels are in, and that an offer's zero asset stands for.
     pub token: Address,
     /// What is put into a channel when it is opened or has run low, in base units; more where one
@@ -294,6 +303,7 @@ async fn fund(gateway: &Gateway, jobs: Option<pay::Jobs>) {
                     prompt_tokens: 1,
                     max_tokens: 1,
                     max_price: gateway.price_max,
+                    registry: Address::ZERO,
                 };
                 let now = http::now_s();
                 let candidates = gateway.directory.candidates(wanted.model, now);

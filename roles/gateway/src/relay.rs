@@ -31,8 +31,9 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::body::Read;
+use crate::budget::Spending;
 use crate::http::{CONNECT_WAIT_MAX, Gateway, IDLE_CONNECTIONS_MAX, IDLE_MAX};
-use crate::keys::{Caller, Spending};
+use crate::keys::Caller;
 use crate::openai::Problem;
 use crate::x402::Cost;
 
@@ -200,8 +201,9 @@ pub(crate) async fn pass(gateway: &Gateway, passing: Passing) -> Result<Response
     headers.insert(ASSURANCE, HeaderValue::from_static("none"));
     head.headers = headers;
     if head.status.is_success() {
-        if let Some(row) = spending.book(target.price).filter(|_| target.price > Amount(0)) {
-            gateway.store.keep(vec![row]).await.map_err(Problem::storage)?;
+        let rows = spending.book(target.price).filter(|_| target.price > Amount(0));
+        if let Some(rows) = rows.filter(|rows| !rows.is_empty()) {
+            gateway.store.keep(rows).await.map_err(Problem::storage)?;
         }
         head.extensions.insert(Cost::known(target.price));
     }

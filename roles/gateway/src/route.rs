@@ -14,6 +14,8 @@ pub(crate) struct Wanted {
     pub(crate) max_tokens: u32,
     /// Most that the answer may cost; an offer above it is not considered.
     pub(crate) max_price: Amount,
+    /// Where the grants can be taken back that it is bought under; zero: it is bought under none.
+    pub(crate) registry: Address,
 }
 
 /// An offer, and how its provider does.
@@ -71,6 +73,8 @@ pub(crate) enum NoRoute {
     Busy,
     /// There are some, and all of them cost more than the order may.
     Price,
+    /// There are some, and all their providers refuse orders under such grants.
+    Grants,
 }
 
 /// Picks the offer at which the order costs least in the worst case, slow providers' prices weighed up, among
@@ -90,9 +94,8 @@ pub(crate) fn choose<'a>(
         .iter()
         .filter(|candidate| candidate.answers(wanted, now) && !tried.contains(&candidate.place))
         .filter(|candidate| match obstacle(candidate, wanted) {
-            // Being busy passes, so it is told before a price that does not.
             Some(found) => {
-                none = if none == NoRoute::Busy { none } else { found };
+                none = if told_first(none, found) { none } else { found };
                 false
             }
             None => true,
@@ -102,8 +105,24 @@ pub(crate) fn choose<'a>(
         .map_err(|()| none)
 }
 
+/// Whether a client hears of `one` obstacle rather than of `other`: of what passes, then of what a
+/// smaller request mends.
+fn told_first(one: NoRoute, other: NoRoute) -> bool {
+    let rank = |none| match none {
+        NoRoute::NoOffer => 0,
+        NoRoute::Grants => 1,
+        NoRoute::Price => 2,
+        NoRoute::Busy => 3,
+    };
+    rank(one) > rank(other)
+}
+
 /// What keeps an order from someone who could answer it.
 fn obstacle(candidate: &Candidate, wanted: &Wanted) -> Option<NoRoute> {
+    let takes = candidate.accepts.as_ref().map_or(Address::ZERO, |accepts| accepts.grants);
+    if !wanted.registry.is_zero() && takes != wanted.registry {
+        return Some(NoRoute::Grants);
+    }
     if candidate.worst_price(wanted) > wanted.max_price {
         return Some(NoRoute::Price);
     }
@@ -188,6 +207,7 @@ mod tests {
             prompt_tokens: 4,
             max_tokens: 6,
             max_price: Amount(50),
+            registry: Address::ZERO,
         }
     }
 
@@ -248,6 +268,29 @@ mod tests {
         check("ada 6 0/4, bob 5 0/4", &[], "b");
         check("ada 6 0/4, bob 5 4/4", &[], "Busy");
         check("bob 5 4/4, ada 6 0/4", &[], "Busy");
+    }
+
+    #[test]
+    fn an_order_under_grants_goes_to_who_takes_them() {
+        let registry = Address::repeat_byte(9);
+        let accepts = |grants| Accepts {
+            channels: Address::ZERO,
+            market: Address::ZERO,
+            token: Address::ZERO,
+            receiver: Address::ZERO,
+            receiver_authorizer: Address::ZERO,
+            withdraw_delay_min: 0,
+            credit_max: Amount(0),
+            grants,
+        };
+        let mut candidates = candidates("ada 1 0/4, bob 2 0/4, eve 3 0/4");
+        candidates[0].accepts = Some(accepts(Address::ZERO));
+        candidates[1].accepts = Some(accepts(registry));
+        let wanted = Wanted { registry, ..wanted() };
+        let chosen = |tried| choose(&wanted, &candidates, tried, NOW).map(|one| one.place);
+        assert_eq!(chosen(&[]), Ok(1));
+        assert_eq!(chosen(&[1]), Err(NoRoute::Grants));
+        assert_eq!(allowed_price(&wanted, &candidates, 2, NOW).0, 20);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Keeps answers with their receipts, the lanes that paid for them, and the lies that were told, as JSON.
+//! Keeps answers with their receipts, the lanes that paid for them, what was spent, and the lies that were
+//! told.
 //!
 //! An answer and what it moved are one row each of one change, so neither is there without the other.
 
@@ -18,10 +19,12 @@ const ANSWERS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("answ
 const LANES: TableDefinition<'_, [u8; 32], (u64, &[u8])> = TableDefinition::new("lanes");
 /// Hash of an API key → its terms.
 const KEYS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("keys");
-/// Hash of an API key → what its answers have cost, in base units.
+/// Hash of an API key, or digest of a grant → what its answers have cost, in base units.
 const SPENT: TableDefinition<'_, [u8; 32], u128> = TableDefinition::new("spent");
 /// Order hash → what a provider signed for it that is not so.
 const LIES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("lies");
+/// keccak256 of a buyer and its nonce → hash of the order that used it up.
+const NONCES: TableDefinition<'_, [u8; 32], [u8; 32]> = TableDefinition::new("nonces");
 
 /// One thing to keep.
 #[derive(Debug)]
@@ -43,10 +46,15 @@ pub(crate) enum Row {
         id: B256,
         json: Vec<u8>,
     },
-    /// So much more was spent with a key.
+    /// So much more was spent with a key, or under a grant.
     Spend {
         key: B256,
         amount: Amount,
+    },
+    /// A buyer's nonce was used up; `name` is for both.
+    Nonce {
+        name: B256,
+        order: OrderHash,
     },
 }
 
@@ -95,6 +103,9 @@ impl Row {
                 let before = spent.get(key.0)?.map_or(0, |row| row.value());
                 spent.insert(key.0, before.saturating_add(amount.0))?;
             }
+            Self::Nonce { name, order } => {
+                transaction.open_table(NONCES)?.insert(name.0, order.0.0)?;
+            }
         }
         Ok(())
     }
@@ -115,6 +126,7 @@ impl Store {
             transaction.open_table(LIES)?;
             transaction.open_table(KEYS)?;
             transaction.open_table(SPENT)?;
+            transaction.open_table(NONCES)?;
             Ok(())
         });
         Ok(Self { disk: disk.await? })
@@ -147,11 +159,63 @@ impl Store {
 
     /// The answer to `order` as JSON, if there is one.
     pub(crate) async fn find(&self, order: OrderHash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(ANSWERS, order).await
+    }
+
+    /// What a provider signed for `order` that is not so, as JSON, if it did.
+    pub(crate) async fn lie(&self, order: OrderHash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(LIES, order).await
+    }
+
+    async fn read(
+        &self,
+        table: TableDefinition<'static, [u8; 32], &'static [u8]>,
+        order: OrderHash,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let found = self.disk.read(move |transaction| {
-            let table = transaction.open_table(ANSWERS)?;
+            let table = transaction.open_table(table)?;
             Ok(table.get(order.0.0)?.map(|bytes| bytes.value().to_vec()))
         });
         found.await
+    }
+
+    /// The first `max` orders, by hash, about which a provider lied, with what `T` reads of it.
+    pub(crate) async fn lies<T>(&self, max: usize) -> Result<Vec<(OrderHash, T)>, StoreError>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let lies = self.disk.read(move |transaction| {
+            let table = transaction.open_table(LIES)?;
+            let mut lies = Vec::new();
+            for row in table.iter()?.take(max) {
+                let (order, json) = row?;
+                lies.push((OrderHash(order.value().into()), parsed(json.value())?));
+            }
+            Ok(lies)
+        });
+        lies.await
+    }
+
+    /// What answers under each of `names` have cost, in their order.
+    pub(crate) async fn spent(&self, names: Vec<B256>) -> Result<Vec<Amount>, StoreError> {
+        let spent = self.disk.read(move |transaction| {
+            let table = transaction.open_table(SPENT)?;
+            let mut spent = Vec::with_capacity(names.len());
+            for name in &names {
+                spent.push(Amount(table.get(name.0)?.map_or(0, |row| row.value())));
+            }
+            Ok(spent)
+        });
+        spent.await
+    }
+
+    /// The order that used up a buyer's nonce; `name` is for both.
+    pub(crate) async fn nonce(&self, name: B256) -> Result<Option<OrderHash>, StoreError> {
+        let order = self.disk.read(move |transaction| {
+            let table = transaction.open_table(NONCES)?;
+            Ok(table.get(name.0)?.map(|row| OrderHash(row.value().into())))
+        });
+        order.await
     }
 
     /// Every API key, with what it has spent.

@@ -63,6 +63,9 @@ impl Error {
                 "status": problem.status.as_u16(),
                 "retryAfter": problem.retry_after_s,
             });
+            if let Some(facts) = &problem.facts {
+                error["data"]["facts"] = (**facts).clone();
+            }
         }
         error
     }
@@ -116,6 +119,15 @@ impl Call {
             [only] => Ok(only),
             _ => Err(Error::Params(format!("{} are given, expected one", positions.len()))),
         }
+    }
+
+    /// The only two parameters, given by position.
+    pub(super) fn pair(&self) -> Result<[&RawValue; 2], Error> {
+        let positions = self.positions()?;
+        let found = positions.len();
+        positions
+            .try_into()
+            .map_err(|_| Error::Params(format!("{found} are given by position, expected two")))
     }
 
     /// All parameters, given by position.

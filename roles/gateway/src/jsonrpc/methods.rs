@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::message::{Call, Error, answer_line};
+use crate::begin::{Begun, begin, quote};
 use crate::buy::{Bought, News};
-use crate::http::{Begun, Gateway, begin, now_s, quote};
+use crate::http::{Gateway, now_s};
 use crate::keys::Caller;
 use crate::openai::{Finish, Problem, Usage};
+use crate::signed;
 
 /// What `rpc.discover` answers: the OpenRPC document.
-pub(super) const DOCUMENT: &str = include_str!("openrpc.json");
+pub(crate) const DOCUMENT: &str = include_str!("openrpc.json");
 
 /// Answers one call; `None` for a notification.
 pub(super) async fn answer(gateway: &Arc<Gateway>, caller: &Caller, call: Call) -> Option<String> {
@@ -22,10 +24,25 @@ pub(super) async fn answer(gateway: &Arc<Gateway>, caller: &Caller, call: Call) 
 }
 
 async fn run(gateway: &Arc<Gateway>, caller: &Caller, call: &Call) -> Result<Box<RawValue>, Error> {
+    if !signed::opens(&call.method) {
+        signed::needs_key(caller).map_err(Problem::from)?;
+    }
     match call.method.as_str() {
         "assay_models" => written(&models(gateway)),
         "assay_quote" => written(&quoted(gateway, call)?),
-        "assay_infer" => written(&infer(gateway, caller, call).await?),
+        "assay_infer" => {
+            let body = call.param()?.get().as_bytes().to_vec();
+            inferred(begin(gateway, caller, body.into()).await?).await
+        }
+        "assay_prepare" => {
+            let [request, wish] = call.pair()?;
+            let body = request.get().as_bytes().to_vec();
+            written(&signed::offer(gateway, caller, body, read(wish)?).await?)
+        }
+        "assay_submit" => {
+            let [request, order] = call.pair()?;
+            inferred(submitted(gateway, caller, request, order).await?).await
+        }
         "assay_receipt" => receipt(gateway, call).await,
         "assay_verify" => written(&verify(gateway, call)?),
         "assay_subscribe" | "assay_unsubscribe" => Err(Error::Request(
@@ -126,13 +143,20 @@ impl<'a> Inferred<'a> {
     }
 }
 
-async fn infer(
+/// Begins to buy what a client signed.
+pub(super) async fn submitted(
     gateway: &Arc<Gateway>,
     caller: &Caller,
-    call: &Call,
-) -> Result<Box<RawValue>, Error> {
-    let body = call.param()?.get().as_bytes().to_vec();
-    let Begun { mut news, .. } = begin(gateway, caller, body.into()).await?;
+    request: &RawValue,
+    order: &RawValue,
+) -> Result<Begun, Error> {
+    let body = request.get().as_bytes().to_vec();
+    Ok(signed::submit(gateway, caller, body, read(order)?).await?)
+}
+
+/// Waits for all of an answer.
+async fn inferred(begun: Begun) -> Result<Box<RawValue>, Error> {
+    let mut news = begun.news;
     loop {
         match news.recv().await {
             Some(News::Accepted | News::Text(_)) => {}
@@ -175,7 +199,13 @@ struct Verdict {
     reason: Option<String>,
     /// Who broke its word, if somebody did.
     fault: Option<&'static str>,
+    /// How it can be computed again.
+    advice: &'static str,
 }
+
+/// What a verdict without the model's weights leaves open, and who closes it.
+const ADVICE: &str = "nothing was computed again; `assay verify FILE`, with the receipt as the file and \
+                      the model's weights at hand, replays the answer token by token";
 
 fn verify(gateway: &Gateway, call: &Call) -> Result<Verdict, Error> {
     let answer: Answer = read(call.param()?)?;
@@ -192,8 +222,14 @@ fn verify(gateway: &Gateway, call: &Call) -> Result<Verdict, Error> {
         let output = &answer.output;
         listed.tokenizer.decode(&output[..ending.text_len(output, answer.receipt.finish)])
     };
-    let verdict =
-        Verdict { consistent: true, replayed: false, order: None, reason: None, fault: None };
+    let verdict = Verdict {
+        consistent: true,
+        replayed: false,
+        order: None,
+        reason: None,
+        fault: None,
+        advice: ADVICE,
+    };
     Ok(match answer.check(&ending) {
         Ok(order) if spelled() == answer.text => Verdict { order: Some(order), ..verdict },
         Ok(order) => Verdict {

@@ -20,7 +20,10 @@ use crate::body::read;
 use crate::http::{Gateway, json};
 use crate::keys::Caller;
 use crate::openai::Problem;
-use message::{Calls, Error, answer_line};
+use crate::signed;
+use message::{Call, Calls, Error, answer_line};
+#[cfg(test)]
+pub(crate) use methods::DOCUMENT;
 pub(crate) use methods::Quote;
 
 /// Most calls of one batch.
@@ -31,9 +34,13 @@ pub(crate) async fn post(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let caller = gateway.keys.caller(request.headers())?;
+    let caller = gateway.keys.caller_or_stranger(request.headers());
     let read = read(request, &gateway).await?;
-    Ok(match answer(&gateway, &caller, &read.bytes).await {
+    let calls = message::read(&read.bytes, BATCH_MAX);
+    if !calls.as_ref().is_ok_and(Calls::open_by_grants) {
+        signed::needs_key(&caller)?;
+    }
+    Ok(match answer(&gateway, &caller, calls).await {
         Some(text) => json(text),
         // There were notifications only, and nobody waits for their answers.
         None => axum::http::StatusCode::NO_CONTENT.into_response(),
@@ -45,14 +52,19 @@ pub(crate) async fn open(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
-) -> Result<Response<Body>, Problem> {
-    let caller = gateway.keys.caller(&headers)?;
-    Ok(socket::open(gateway, caller, upgrade))
+) -> Response<Body> {
+    // Whoever shows grants with its orders needs no key; all else is refused call by call.
+    let caller = gateway.keys.caller_or_stranger(&headers);
+    socket::open(gateway, caller, upgrade)
 }
 
-/// The answer to a text of calls; `None` if none of them waits for one.
-async fn answer(gateway: &Arc<Gateway>, caller: &Caller, text: &[u8]) -> Option<String> {
-    let calls = match message::read(text, BATCH_MAX) {
+/// The answer to calls; `None` if none of them waits for one.
+async fn answer(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    calls: Result<Calls, Error>,
+) -> Option<String> {
+    let calls = match calls {
         Ok(Calls::One(call)) => return methods::answer(gateway, caller, call).await,
         Ok(Calls::Batch(calls)) => calls,
         Err(error) => return Some(answer_line(None, Err(error))),
@@ -67,6 +79,17 @@ async fn answer(gateway: &Arc<Gateway>, caller: &Caller, text: &[u8]) -> Option<
         lines.extend(line);
     }
     (!lines.is_empty()).then(|| format!("[{}]", lines.join(",")))
+}
+
+impl Calls {
+    /// Whether grants may open every call to a client without a key.
+    fn open_by_grants(&self) -> bool {
+        let open = |call: &Call| signed::opens(&call.method);
+        match self {
+            Self::One(call) => open(call),
+            Self::Batch(calls) => calls.iter().all(|call| call.as_ref().is_ok_and(open)),
+        }
+    }
 }
 
 impl From<Problem> for Error {

@@ -1,6 +1,7 @@
 //! One WebSocket: calls and their answers, and answers that come piece by piece.
 //!
-//! `assay_subscribe` with `"infer"` and a request begins a purchase and gives its id; each piece is
+//! `assay_subscribe` with `"infer"` and a request, or with `"submit"`, a request and its signed order,
+//! begins a purchase and gives its id; each piece is
 //! an `assay_subscription` notice. `assay_unsubscribe`, or leaving, cancels the order, and what was
 //! delivered is paid for.
 
@@ -12,16 +13,18 @@ use assay_protocol::hex;
 use axum::body::Body;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval_at, timeout};
 
 use super::message::{self, Call, Calls, Error, answer_line};
-use super::methods::{Inferred, written};
+use super::methods::{Inferred, submitted, written};
 use super::{BATCH_MAX, answer};
+use crate::begin::{Begun, begin};
 use crate::buy::News;
-use crate::http::{Begun, Gateway, begin};
+use crate::http::Gateway;
 use crate::keys::Caller;
 use crate::openai::Problem;
 
@@ -103,11 +106,11 @@ impl Talk {
         match message::read(text, BATCH_MAX) {
             Ok(Calls::One(call)) if call.method == "assay_subscribe" => self.subscribe(&call),
             Ok(Calls::One(call)) if call.method == "assay_unsubscribe" => self.unsubscribe(&call),
-            _ => {
+            calls => {
                 let (gateway, lines) = (Arc::clone(&self.gateway), self.lines.clone());
-                let (text, caller) = (text.to_vec(), self.caller.clone());
+                let caller = self.caller.clone();
                 self.running.spawn(async move {
-                    if let Some(line) = answer(&gateway, &caller, &text).await {
+                    if let Some(line) = answer(&gateway, &caller, calls).await {
                         let _ = lines.send(line).await;
                     }
                 });
@@ -150,15 +153,36 @@ impl Talk {
     }
 }
 
-/// What a subscription is about: `["infer", {request}]`.
-fn wanted(call: &Call) -> Result<Vec<u8>, Error> {
+/// What a subscription is about.
+enum Wanted {
+    /// `["infer", {request}]`.
+    Infer(Vec<u8>),
+    /// `["submit", {request}, {order, terms, signature, grants}]`.
+    Submit(Box<RawValue>, Box<RawValue>),
+}
+
+fn wanted(call: &Call) -> Result<Wanted, Error> {
     let params = call.positions()?;
-    let [topic, request] = params.as_slice() else {
-        return Err(Error::Params("expected \"infer\" and a request".into()));
+    let Some((topic, params)) = params.split_first() else {
+        return Err(Error::Params("expected a topic, \"infer\" or \"submit\"".into()));
     };
-    match serde_json::from_str::<&str>(topic.get()) {
-        Ok("infer") => Ok(request.get().as_bytes().to_vec()),
-        _ => Err(Error::Params(format!("the topic is {topic}, expected \"infer\""))),
+    match (serde_json::from_str::<&str>(topic.get()), params) {
+        (Ok("infer"), [request]) => Ok(Wanted::Infer(request.get().as_bytes().to_vec())),
+        (Ok("submit"), &[request, order]) => {
+            Ok(Wanted::Submit(request.to_owned(), order.to_owned()))
+        }
+        (Ok("infer"), _) => Err(Error::Params("expected \"infer\" and a request".into())),
+        (Ok("submit"), _) => {
+            Err(Error::Params("expected \"submit\", a request and its signed order".into()))
+        }
+        _ => Err(Error::Params(format!("the topic is {topic}, expected \"infer\" or \"submit\""))),
+    }
+}
+
+async fn begun(gateway: &Arc<Gateway>, caller: &Caller, wanted: Wanted) -> Result<Begun, Error> {
+    match wanted {
+        Wanted::Infer(request) => Ok(begin(gateway, caller, request.into()).await?),
+        Wanted::Submit(request, order) => submitted(gateway, caller, &request, &order).await,
     }
 }
 
@@ -166,7 +190,7 @@ fn wanted(call: &Call) -> Result<Vec<u8>, Error> {
 async fn tell(
     gateway: &Arc<Gateway>,
     caller: &Caller,
-    request: Vec<u8>,
+    wanted: Wanted,
     id: &str,
     lines: &mpsc::Sender<String>,
 ) {
@@ -174,13 +198,11 @@ async fn tell(
         let params = json!({ "subscription": id, "result": result });
         json!({ "jsonrpc": "2.0", "method": "assay_subscription", "params": params }).to_string()
     };
-    let failed = |problem: Problem| {
-        notice(json!({ "type": "failed", "error": Error::from(problem).value() }))
-    };
-    let mut news = match begin(gateway, caller, request.into()).await {
+    let failed = |error: Error| notice(json!({ "type": "failed", "error": error.value() }));
+    let mut news = match begun(gateway, caller, wanted).await {
         Ok(Begun { news, .. }) => news,
-        Err(problem) => {
-            let _ = lines.send(failed(problem)).await;
+        Err(error) => {
+            let _ = lines.send(failed(error)).await;
             return;
         }
     };
@@ -193,9 +215,9 @@ async fn tell(
                     done["type"] = json!("done");
                     notice(done)
                 }
-                Err(error) => failed(Problem::internal(error.to_string())),
+                Err(error) => failed(Problem::internal(error.to_string()).into()),
             },
-            News::Failed(problem) => failed(problem),
+            News::Failed(problem) => failed(problem.into()),
         };
         if lines.send(line).await.is_err() {
             return;

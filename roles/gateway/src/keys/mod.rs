@@ -1,22 +1,20 @@
 //! API keys: what a public gateway's clients may spend, how fast, on which models, until when.
 //!
-//! A key is shown once, when it is made; what is kept is its hash, which is also its name. An answer
-//! sets its highest price aside before it is bought, so answers that come at once never spend more
-//! than there is, and its price is booked in the transaction that keeps the answer.
+//! A key is shown once, when it is made; what is kept is its hash, which is also its name. What is
+//! spent with it, and how often, is counted in the `budget`.
 
 mod routes;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use assay_protocol::{Amount, B256, hex, keccak256};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use crate::Listed;
+use crate::budget::{Budgets, Limit, Over, Spending};
 use crate::catalogue::Model;
 use crate::http::now_s;
 use crate::openai::Problem;
@@ -32,8 +30,6 @@ const KEYS_MAX: usize = 100_000;
 
 /// Longest name of a key, in bytes.
 const NAME_BYTES_MAX: usize = 200;
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// Who may ask a gateway for answers, and who makes its keys.
 #[derive(Clone, Debug, Default)]
@@ -124,6 +120,19 @@ pub(crate) enum Denied {
     SetAside { asked: Amount },
 }
 
+impl Denied {
+    /// What keeps an answer from being bought with a key of this budget.
+    pub(crate) fn of(over: Over, budget: Amount) -> Self {
+        match over {
+            Over::Rate { per_minute, retry_after_s, .. } => {
+                Self::Rate { per_minute, retry_after_s }
+            }
+            Over::Spent { asked, left, .. } => Self::Budget { asked, left, budget },
+            Over::SetAside { asked, .. } => Self::SetAside { asked },
+        }
+    }
+}
+
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         let (status, code, retry_after_s) = match denied {
@@ -152,37 +161,11 @@ struct Kept {
     revoked: bool,
 }
 
-/// A key at work.
-#[derive(Debug)]
-struct Account {
-    kept: Kept,
-    spent: Amount,
-    /// What answers under way may cost.
-    aside: Amount,
-    /// When requests at the allowed pace would have reached the number that came.
-    paced: Instant,
-}
-
-impl Account {
-    fn left(&self) -> Amount {
-        Amount(self.kept.terms.budget.0.saturating_sub(self.spent.0))
+impl Kept {
+    fn status(&self, id: B256, spent: Amount) -> KeyStatus {
+        let Self { terms, created, revoked } = self.clone();
+        KeyStatus { id, terms, created, spent, revoked }
     }
-
-    fn status(&self, id: B256) -> KeyStatus {
-        let Kept { terms, created, revoked } = self.kept.clone();
-        KeyStatus { id, terms, created, spent: self.spent, revoked }
-    }
-}
-
-/// When requests at the allowed pace reach one more, if it may come `now`; else how long it has to
-/// wait.
-fn pace(paced: Instant, now: Instant, per_minute: u32) -> Result<Instant, Duration> {
-    if per_minute == 0 {
-        return Err(MINUTE);
-    }
-    let next = paced.max(now) + MINUTE / per_minute;
-    let ahead = next.duration_since(now);
-    if ahead > MINUTE { Err(ahead - MINUTE) } else { Ok(next) }
 }
 
 /// The keys of a gateway.
@@ -190,7 +173,8 @@ fn pace(paced: Instant, now: Instant, per_minute: u32) -> Result<Instant, Durati
 pub(crate) struct Keys {
     rules: KeyRules,
     store: Store,
-    accounts: Mutex<HashMap<B256, Account>>,
+    budgets: Arc<Budgets>,
+    kept: Mutex<HashMap<B256, Kept>>,
 }
 
 /// For whom an answer is bought.
@@ -200,16 +184,23 @@ pub(crate) enum Caller {
     Anyone,
     /// The holder of a key.
     Holder(Arc<Keys>, B256),
+    /// Whoever has no key where one is demanded, and why it counts as none. Only grants open
+    /// something to it.
+    Stranger(Denied),
 }
 
 impl Keys {
-    pub(crate) async fn open(rules: KeyRules, store: Store) -> Result<Arc<Self>, StoreError> {
-        let now = Instant::now();
-        let rows = store.keys::<Kept>().await?.into_iter();
-        let accounts = rows
-            .map(|(id, kept, spent)| (id, Account { kept, spent, aside: Amount(0), paced: now }));
-        let accounts = Mutex::new(accounts.collect());
-        Ok(Arc::new(Self { rules, store, accounts }))
+    pub(crate) async fn open(
+        rules: KeyRules,
+        store: Store,
+        budgets: Arc<Budgets>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let mut keys = HashMap::new();
+        for (id, kept, spent) in store.keys::<Kept>().await? {
+            budgets.learn(id, spent, true);
+            keys.insert(id, kept);
+        }
+        Ok(Arc::new(Self { rules, store, budgets, kept: Mutex::new(keys) }))
     }
 
     /// Whose request carries these headers.
@@ -218,8 +209,13 @@ impl Keys {
             return Ok(Caller::Anyone);
         }
         let id = keccak256(bearer(headers).ok_or(Denied::Missing)?);
-        live(&mut self.lock(), id)?;
+        live(&self.lock(), id)?;
         Ok(Caller::Holder(Arc::clone(self), id))
+    }
+
+    /// The same for requests that grants may open as well as keys.
+    pub(crate) fn caller_or_stranger(self: &Arc<Self>, headers: &HeaderMap) -> Caller {
+        self.caller(headers).unwrap_or_else(Caller::Stranger)
     }
 
     /// Makes a key. It is given out here, and nowhere else.
@@ -236,17 +232,17 @@ impl Keys {
         let id = keccak256(&key);
         let kept = Kept { terms, created: now_s(), revoked: false };
         self.store.keep(vec![Row::key(id, &kept)?]).await?;
-        let paced = Instant::now();
-        let account = Account { kept, spent: Amount(0), aside: Amount(0), paced };
-        let status = account.status(id);
-        self.lock().insert(id, account);
+        let status = kept.status(id, Amount(0));
+        self.budgets.learn(id, Amount(0), true);
+        self.lock().insert(id, kept);
         Ok((key, status))
     }
 
     /// All keys, the newest first.
     pub(crate) fn list(&self) -> Vec<KeyStatus> {
-        let accounts = self.lock();
-        let mut keys: Vec<_> = accounts.iter().map(|(id, account)| account.status(*id)).collect();
+        let kept = self.lock();
+        let status = |(id, kept): (&B256, &Kept)| kept.status(*id, self.budgets.spent(*id));
+        let mut keys: Vec<_> = kept.iter().map(status).collect();
         keys.sort_unstable_by_key(|key| (std::cmp::Reverse(key.created), key.id));
         keys
     }
@@ -254,28 +250,27 @@ impl Keys {
     /// Makes a key void. Answers under way are finished.
     pub(crate) async fn revoke(&self, id: B256) -> Result<KeyStatus, KeyError> {
         let (row, status) = {
-            let mut accounts = self.lock();
-            let account = accounts.get_mut(&id).ok_or(KeyError::Unknown { id })?;
-            account.kept.revoked = true;
-            (Row::key(id, &account.kept)?, account.status(id))
+            let mut keys = self.lock();
+            let kept = keys.get_mut(&id).ok_or(KeyError::Unknown { id })?;
+            kept.revoked = true;
+            (Row::key(id, kept)?, kept.status(id, self.budgets.spent(id)))
         };
         self.store.keep(vec![row]).await?;
         Ok(status)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<B256, Account>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<B256, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A key that is neither unknown nor void.
-fn live(accounts: &mut HashMap<B256, Account>, id: B256) -> Result<&mut Account, Denied> {
-    let account = accounts.get_mut(&id).filter(|account| !account.kept.revoked);
-    let account = account.ok_or(Denied::Unknown)?;
+fn live(keys: &HashMap<B256, Kept>, id: B256) -> Result<&KeyTerms, Denied> {
+    let kept = keys.get(&id).filter(|kept| !kept.revoked).ok_or(Denied::Unknown)?;
     let now = now_s();
-    match account.kept.terms.expires.filter(|expires| *expires <= now) {
+    match kept.terms.expires.filter(|expires| *expires <= now) {
         Some(expired) => Err(Denied::Expired { expired, now }),
-        None => Ok(account),
+        None => Ok(&kept.terms),
     }
 }
 
@@ -288,22 +283,45 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 impl Caller {
     /// Counts a request for an answer.
     pub(crate) fn count(&self) -> Result<(), Denied> {
-        let Self::Holder(keys, id) = self else { return Ok(()) };
-        let mut accounts = keys.lock();
+        match self {
+            Self::Anyone => Ok(()),
+            Self::Stranger(denied) => Err(denied.clone()),
+            Self::Holder(keys, id) => {
+                let per_minute = live(&keys.lock(), *id)?.requests_per_minute;
+                let counted = keys.budgets.count(*id, per_minute);
+                counted.map_err(|over| Denied::of(over, Amount(0)))
+            }
+        }
+    }
+
+    /// What the caller's key allows an answer of `model`; none: nobody bounds it.
+    pub(crate) fn limit(&self, model: &Model) -> Result<Option<Limit>, Denied> {
+        let Listed { name, id, .. } = &model.listed;
+        self.limit_for(name, |allowed| allowed == name || allowed.parse() == Ok(*id))
+    }
+
+    fn limit_for(
+        &self,
+        name: &str,
+        is_named: impl Fn(&String) -> bool,
+    ) -> Result<Option<Limit>, Denied> {
+        let (keys, id) = match self {
+            Self::Anyone => return Ok(None),
+            Self::Stranger(denied) => return Err(denied.clone()),
+            Self::Holder(keys, id) => (keys, *id),
+        };
+        let kept = keys.lock();
         // A connection may have outlived its key.
-        let account = live(&mut accounts, *id)?;
-        let per_minute = account.kept.terms.requests_per_minute;
-        account.paced = pace(account.paced, Instant::now(), per_minute).map_err(|wait| {
-            let retry_after_s = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
-            Denied::Rate { per_minute, retry_after_s }
-        })?;
-        Ok(())
+        let terms = live(&kept, id)?;
+        if !terms.models.is_empty() && !terms.models.iter().any(is_named) {
+            return Err(Denied::Model { model: name.to_owned() });
+        }
+        Ok(Some(Limit { name: id, spend: terms.budget, per_minute: None }))
     }
 
     /// Sets aside what an answer of `model` may cost.
     pub(crate) fn set_aside(&self, model: &Model, most: Amount) -> Result<Spending, Denied> {
-        let Listed { name, id, .. } = &model.listed;
-        self.set_aside_for(name, |allowed| allowed == name || allowed.parse() == Ok(*id), most)
+        self.set_aside_under(self.limit(model)?, most)
     }
 
     /// The same for a model of that `name`, which a key's list of models names as `is_named` says.
@@ -313,62 +331,15 @@ impl Caller {
         is_named: impl Fn(&String) -> bool,
         most: Amount,
     ) -> Result<Spending, Denied> {
-        let Self::Holder(keys, id) = self else {
-            return Ok(Spending { holder: None, most, open: AtomicBool::new(false) });
+        self.set_aside_under(self.limit_for(name, is_named)?, most)
+    }
+
+    fn set_aside_under(&self, limit: Option<Limit>, most: Amount) -> Result<Spending, Denied> {
+        let (Self::Holder(keys, _), Some(limit)) = (self, limit) else {
+            return Ok(Spending::free());
         };
-        let mut accounts = keys.lock();
-        let account = accounts.get_mut(id).ok_or(Denied::Unknown)?;
-        let names = &account.kept.terms.models;
-        if !names.is_empty() && !names.iter().any(is_named) {
-            return Err(Denied::Model { model: name.to_owned() });
-        }
-        let (asked, left, budget) = (most, account.left(), account.kept.terms.budget);
-        if asked > left {
-            return Err(Denied::Budget { asked, left, budget });
-        }
-        if asked.0 > left.0.saturating_sub(account.aside.0) {
-            return Err(Denied::SetAside { asked });
-        }
-        // Both are at most the budget, so nothing overflows.
-        account.aside.0 += most.0;
-        let holder = Some((Arc::clone(keys), *id));
-        Ok(Spending { holder, most, open: AtomicBool::new(true) })
-    }
-}
-
-/// What an answer under way may cost its client. Dropping it frees what was not booked.
-#[derive(Debug)]
-pub(crate) struct Spending {
-    holder: Option<(Arc<Keys>, B256)>,
-    most: Amount,
-    /// Whether `most` is set aside.
-    open: AtomicBool,
-}
-
-impl Spending {
-    /// Books the answer's price; gives what has to be kept with it.
-    pub(crate) fn book(&self, price: Amount) -> Option<Row> {
-        let (_, id) = self.holder.as_ref()?;
-        self.close(price).then_some(Row::Spend { key: *id, amount: price })
-    }
-
-    /// Ends it once; whether it was open.
-    fn close(&self, price: Amount) -> bool {
-        let Some((keys, id)) = &self.holder else { return false };
-        if !self.open.swap(false, Ordering::Relaxed) {
-            return false;
-        }
-        if let Some(account) = keys.lock().get_mut(id) {
-            account.aside.0 = account.aside.0.saturating_sub(self.most.0);
-            account.spent.0 = account.spent.0.saturating_add(price.0);
-        }
-        true
-    }
-}
-
-impl Drop for Spending {
-    fn drop(&mut self) {
-        self.close(Amount(0));
+        let set_aside = keys.budgets.set_aside(&[limit], most);
+        set_aside.map_err(|over| Denied::of(over, limit.spend))
     }
 }
 
@@ -383,7 +354,7 @@ impl KeyBook {
     /// If it cannot be read, or a running gateway has it open: that one is asked over HTTP.
     pub async fn open(store: PathBuf) -> Result<Self, KeyError> {
         let store = Store::open(store).await?;
-        Ok(Self(Keys::open(KeyRules::default(), store).await?))
+        Ok(Self(Keys::open(KeyRules::default(), store, Arc::default()).await?))
     }
 
     /// Makes a key. It cannot be seen again.
@@ -420,28 +391,14 @@ mod tests {
 
     async fn keys(folder: &std::path::Path) -> Arc<Keys> {
         let store = Store::open(folder.join("answers")).await.unwrap();
-        Keys::open(KeyRules { demanded: true, admin: None }, store).await.unwrap()
+        let rules = KeyRules { demanded: true, admin: None };
+        Keys::open(rules, store, Arc::default()).await.unwrap()
     }
 
     fn headers(text: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, text.parse().unwrap());
         headers
-    }
-
-    #[test]
-    fn so_many_may_come_at_once_and_then_at_the_pace() {
-        let start = Instant::now();
-        let mut paced = start;
-        for _ in 0..6 {
-            paced = pace(paced, start, 6).unwrap();
-        }
-        assert_eq!(pace(paced, start, 6), Err(Duration::from_secs(10)));
-        let later = start + Duration::from_secs(10);
-        paced = pace(paced, later, 6).unwrap();
-        assert_eq!(pace(paced, later, 6), Err(Duration::from_secs(10)));
-        assert!(pace(paced, later + Duration::from_secs(3600), 6).is_ok());
-        assert_eq!(pace(start, start, 0), Err(MINUTE));
     }
 
     #[tokio::test]
@@ -452,9 +409,9 @@ mod tests {
             let (key, made) = keys.create(terms(100)).await.unwrap();
             let caller = keys.caller(&headers(&format!("Bearer {key}"))).unwrap();
             let spending = caller.set_aside(&nano(), Amount(60)).unwrap();
-            let row = spending.book(Amount(40)).unwrap();
+            let rows = spending.book(Amount(40)).unwrap();
             assert!(spending.book(Amount(40)).is_none());
-            keys.store.keep(vec![row]).await.unwrap();
+            keys.store.keep(rows).await.unwrap();
             (key, made)
         };
         let file = std::fs::read(folder.path().join("answers")).unwrap();

@@ -5,6 +5,7 @@ use assay_protocol::wire::Refusal;
 use assay_text::ChatError;
 use axum::http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 
 /// Longest message, in bytes. Some repeat what the client sent, which may be millions.
 const MESSAGE_BYTES_MAX: usize = 1000;
@@ -21,6 +22,8 @@ pub(crate) struct Problem {
     pub(crate) message: String,
     /// Seconds after which the same request may succeed.
     pub(crate) retry_after_s: Option<u32>,
+    /// What was found and expected, for a client program. OpenAI's clients have no place for it.
+    pub(crate) facts: Option<Box<Value>>,
 }
 
 /// Body of an error: `{"error": …}`.
@@ -41,7 +44,7 @@ struct Inner<'a> {
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = shortened(message.into());
-        Self { status, code, param: None, message, retry_after_s: None }
+        Self { status, code, param: None, message, retry_after_s: None, facts: None }
     }
 
     fn bad(code: &'static str, param: &str, message: impl Into<String>) -> Self {
@@ -109,6 +112,11 @@ impl Problem {
              may cost here; ask for fewer tokens"
         );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "price_too_high", message).retry_after(2)
+    }
+
+    pub(crate) fn no_taker() -> Self {
+        let message = "no provider of this model takes orders under grants of this deployment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_provider", message).retry_after(2)
     }
 
     pub(crate) fn origin(origin: &HeaderValue) -> Self {

@@ -3,7 +3,7 @@
 //! No request waits for it. Whoever deposits does so ahead of need, in the background.
 
 use assay_chain::{Chain, ChainError, ChannelState};
-use assay_protocol::{Address, Amount, Channel, ChannelId};
+use assay_protocol::{Address, Amount, B256, Channel, ChannelId};
 use futures_util::future::BoxFuture;
 
 /// Where the money of channels is: a chain, or a test's memory.
@@ -36,6 +36,9 @@ pub trait Bank: std::fmt::Debug + Send + Sync {
         &'a self,
         channel: &'a Channel,
     ) -> BoxFuture<'a, Result<(), ChainError>>;
+
+    /// Whether `issuer` took back the grant with this digest.
+    fn is_revoked(&self, issuer: Address, grant: B256) -> BoxFuture<'_, Result<bool, ChainError>>;
 }
 
 impl Bank for Chain {
@@ -72,5 +75,9 @@ impl Bank for Chain {
         channel: &'a Channel,
     ) -> BoxFuture<'a, Result<(), ChainError>> {
         Box::pin(async move { self.finish_withdrawal(channel).await.map(drop) })
+    }
+
+    fn is_revoked(&self, issuer: Address, grant: B256) -> BoxFuture<'_, Result<bool, ChainError>> {
+        Box::pin(self.is_revoked(issuer, grant))
     }
 }

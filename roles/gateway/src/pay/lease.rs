@@ -75,15 +75,20 @@ impl Lease {
         lane.adopt(&purse.at, &position)?;
         let shown = match &self.unsettled {
             Some(order) if lane.charged > self.lane.charged => {
-                Some((order.hash, order.answer(&purse.http, &self.url, self.line()).await?))
+                Some((Arc::clone(order), order.answer(&purse.http, &self.url, self.line()).await?))
             }
             _ => None,
         };
         self.lane = lane;
         if let Some((order, answer)) = shown {
-            tracing::info!(%order, price = %answer.receipt.price, "an answer that broke off is settled");
-            let rows =
-                vec![self.settle(answer.receipt.channel_after)?, Row::answer(order, &answer)?];
+            let (hash, price) = (order.hash, answer.receipt.price);
+            tracing::info!(order = %hash, %price, "an answer that broke off is settled");
+            let mut rows = vec![self.settle(answer.receipt.channel_after)?];
+            // If another provider has answered the order meanwhile, that is its answer.
+            if let Some(booked) = order.spending.book(price) {
+                rows.extend(booked);
+                rows.push(Row::answer(hash, &answer)?);
+            }
             purse.store.keep(rows).await?;
         }
         Ok(())
@@ -179,7 +184,8 @@ impl Drop for Lease {
         self.purse.change(self.lane.provider, |account| {
             let Some(slot) = account.slot(self.id) else { return };
             put(slot, &self.lane);
-            slot.unsettled = self.unsettled.take();
+            // Of a provider that lied no answer is taken any more.
+            slot.unsettled = self.unsettled.take().filter(|_| !slot.lane.ended);
             slot.busy = false;
             slot.rests_until = self.rests.then(|| Instant::now() + REST);
             if self.doubted && !std::mem::replace(&mut slot.asked, true) {

@@ -358,7 +358,7 @@ impl Purse {
             account.seller = None;
             account.alone_until = Some(Instant::now() + Duration::from_secs(STRUCK_S));
             for slot in account.slots.iter_mut().filter(|slot| !slot.lane.ended) {
-                slot.lane.ended = true;
+                (slot.lane.ended, slot.unsettled) = (true, None);
                 match slot.row() {
                     Ok(row) => rows.push(row),
                     Err(error) => tracing::error!(channel = %slot.id, %error, "not kept"),

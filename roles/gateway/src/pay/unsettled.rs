@@ -10,6 +10,7 @@ use assay_protocol::{Answer, ChainId, Offer, Order, OrderHash, Signature};
 use reqwest::StatusCode;
 
 use super::{Line, POSITION_WAIT_MAX, PositionError};
+use crate::budget::Spending;
 use crate::catalogue::Model;
 use crate::close::{Ordered, close};
 use crate::draft::Draft;
@@ -27,6 +28,8 @@ pub(crate) struct Unsettled {
     pub(crate) offer: Offer,
     /// The tokens that came.
     pub(crate) sent: Vec<u32>,
+    /// What it may cost its client, set aside until it is known what it did cost.
+    pub(crate) spending: Arc<Spending>,
 }
 
 impl Unsettled {

@@ -13,8 +13,9 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 
 use super::door::{Counter, Quote};
+use crate::begin::taken;
 use crate::body::read;
-use crate::http::{Gateway, taken};
+use crate::http::Gateway;
 use crate::keys::Caller;
 use crate::openai::Problem;
 

@@ -1,13 +1,13 @@
 //! A chain in memory, as far as a purse needs one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use assay_chain::{ChainError, ChannelState, Withdrawal};
 use assay_gateway::Bank;
-use assay_protocol::{Address, Amount, Channel, ChannelId, Channels};
+use assay_protocol::{Address, Amount, B256, Channel, ChannelId, Channels};
 use futures_util::future::BoxFuture;
 
 use crate::stage::CHAIN;
@@ -16,6 +16,7 @@ pub(crate) const CHANNELS: Channels =
     Channels { chain: CHAIN, contract: Address::repeat_byte(0xc1) };
 pub(crate) const MARKET: Address = Address::repeat_byte(0xc2);
 pub(crate) const TOKEN: Address = Address::repeat_byte(0xc3);
+pub(crate) const GRANTS: Address = Address::repeat_byte(0xc4);
 
 /// Where a provider is paid.
 pub(crate) fn till(provider: Address) -> Address {
@@ -29,6 +30,8 @@ pub(crate) struct Vault {
     block: Duration,
     /// Nobody answers.
     pub(crate) down: AtomicBool,
+    /// Grants that were taken back.
+    pub(crate) revoked: Mutex<HashSet<(Address, B256)>>,
 }
 
 impl Vault {
@@ -118,5 +121,14 @@ impl Bank for Vault {
             let amount = state.withdrawal.take().map_or(0, |withdrawal| withdrawal.amount.0);
             state.balance.0 -= amount.min(state.balance.0 - state.claimed.0);
         }))
+    }
+
+    fn is_revoked(&self, issuer: Address, grant: B256) -> BoxFuture<'_, Result<bool, ChainError>> {
+        Box::pin(async move {
+            if self.down.load(Ordering::Relaxed) {
+                return Err(unreachable());
+            }
+            Ok(self.revoked.lock().unwrap().contains(&(issuer, grant)))
+        })
     }
 }

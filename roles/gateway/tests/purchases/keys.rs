@@ -9,7 +9,7 @@ use crate::stage::{NAME, Pay, Setup, Stage};
 
 const ADMIN: &str = "the admin's token";
 
-async fn public(setup: Setup) -> Stage {
+pub(crate) async fn public(setup: Setup) -> Stage {
     let keys = KeyRules { demanded: true, admin: Some(keccak256(ADMIN)) };
     let stage = Stage::new(Setup { keys, ..setup }).await;
     stage.providers[0].says("the answer is 2");
@@ -17,7 +17,7 @@ async fn public(setup: Setup) -> Stage {
 }
 
 /// Makes a key over HTTP; gives it and its id.
-async fn made(stage: &Stage, terms: Value) -> (String, String) {
+pub(crate) async fn made(stage: &Stage, terms: Value) -> (String, String) {
     let url = format!("{}/v1/keys", stage.url);
     let said = stage.send(stage.http.post(url).bearer_auth(ADMIN).json(&terms)).await;
     assert_eq!(said.status, 201, "{}", said.body);
@@ -25,11 +25,11 @@ async fn made(stage: &Stage, terms: Value) -> (String, String) {
     (text("key"), text("id"))
 }
 
-fn terms(budget: u128) -> Value {
+pub(crate) fn terms(budget: u128) -> Value {
     json!({"name": "ada", "budget": budget.to_string(), "requests_per_minute": 1000})
 }
 
-async fn listed(stage: &Stage) -> Value {
+pub(crate) async fn listed(stage: &Stage) -> Value {
     let get = stage.http.get(format!("{}/v1/keys", stage.url));
     stage.send(get.bearer_auth(ADMIN)).await.json()["data"].clone()
 }
@@ -90,6 +90,32 @@ async fn a_budget_is_never_overspent_however_many_ask_at_once() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_settled_late_is_billed_to_its_key() {
+    let stage = public(Setup { pay: Some(Pay::default()), ..Setup::default() }).await;
+    let (key, _) = made(&stage, terms(400)).await;
+    stage.providers[0].change(|act| act.breaks_after = Some(2));
+    let ask = || stage.send(stage.request(json!({})).bearer_auth(&key));
+    assert_eq!(ask().await.error(), (502, "upstream_error".into()));
+    assert_eq!(listed(&stage).await[0]["spent"], "0");
+    // What it may have cost is set aside until that is known, so not even this is too much.
+    assert_eq!(ask().await.error(), (429, "rate_limit_exceeded".into()));
+    let (other, _) = made(&stage, terms(10_000)).await;
+    stage.providers[0].says("the truth");
+    let said = stage.send(stage.request(json!({})).bearer_auth(&other)).await;
+    assert_eq!(said.status, 200, "{}", said.body);
+    let keys = listed(&stage).await;
+    let spent = |budget: &str| {
+        let keys = keys.as_array().unwrap().iter();
+        let key = keys.filter(|key| key["budget"] == budget).map(|key| key["spent"].clone());
+        key.collect::<Vec<_>>()[0].as_str().unwrap().parse::<u128>().unwrap()
+    };
+    let answer = stage.receipt(said.json()["id"].as_str().unwrap()).await;
+    assert_eq!(spent("10000"), answer.receipt.price.0);
+    assert_eq!(spent("400"), answer.receipt.channel_before.0);
+    assert!(spent("400") > 0);
+}
+
+#[tokio::test]
 async fn keys_have_a_pace_and_models() {
     let stage = public(Setup::default()).await;
     let slow = json!({"name": "slow", "budget": "10000", "requests_per_minute": 2});
@@ -128,7 +154,7 @@ async fn json_rpc_needs_a_key_too() {
 async fn only_the_admin_sees_keys_and_money() {
     let stage = public(Setup { pay: Some(Pay::default()), ..Setup::default() }).await;
     let (key, id) = made(&stage, terms(10_000)).await;
-    for path in ["/v1/keys", "/v1/lanes"] {
+    for path in ["/v1/keys", "/v1/lanes", "/v1/lies"] {
         let get = || stage.http.get(format!("{}{path}", stage.url));
         for request in [get(), get().bearer_auth(&key)] {
             assert_eq!(stage.send(request).await.error(), (401, "invalid_api_key".into()));

@@ -8,6 +8,7 @@ mod paid;
 mod provider;
 mod relay;
 mod rpc;
+mod signed;
 mod stage;
 
 use std::sync::Arc;
@@ -143,6 +144,26 @@ async fn a_provider_that_lies_is_struck() {
         let said = stage.chat(json!({})).await;
         assert_eq!(said.json()["choices"][0]["message"]["content"], "the truth");
         assert_eq!(stage.providers[0].orders(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_shows_a_lie_can_be_read() {
+    let stage = Stage::new(Setup::default()).await;
+    assert_eq!(stage.get("/v1/lies").await.json()["data"], json!([]));
+    stage.providers[0].says("the answer is 2");
+    stage.providers[0].change(|act| act.lie = Some(Lie::Text));
+    assert_eq!(stage.chat(json!({})).await.error(), (502, "receipt_mismatch".into()));
+    let lies = stage.get("/v1/lies").await.json()["data"].clone();
+    let order = stage.providers[0].seen.lock().unwrap().orders[0].to_string();
+    assert_eq!((lies.as_array().unwrap().len(), &lies[0]["order"]), (1, &json!(order)));
+    assert!(lies[0]["reason"].is_string() && lies[0]["time"].as_u64() > Some(1_600_000_000));
+    let lie = stage.get(&format!("/v1/lies/{order}")).await.json();
+    assert_eq!(lie["offer"]["provider"], lies[0]["provider"]);
+    assert_eq!(lie["sealed"]["receipt"]["order"], lies[0]["order"]);
+    for unknown in ["0x00".to_owned(), format!("0x{}", "11".repeat(32))] {
+        let said = stage.get(&format!("/v1/lies/{unknown}")).await;
+        assert_eq!(said.error(), (404, "lie_not_found".into()));
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use assay_protocol::wire::{
     Accepts, Frame, Offers, Payment, Position, Refusal, Sealed, SignedOffer, Submission, TopUp,
 };
 use assay_protocol::{
     Address, Amount, Assurance, B256, ChannelId, Ending, Finish, Key, Offer, OrderHash, Receipt,
-    Signature, State, Voucher, keccak256, token_root,
+    Signature, State, Use, Voucher, check_grants, keccak256, token_root,
 };
 use assay_text::Tokenizer;
 use axum::body::{Body, BodyDataStream};
@@ -89,6 +89,16 @@ pub(crate) struct Account {
     pub(crate) busy: bool,
 }
 
+/// How a provider is paid.
+#[derive(Clone, Debug)]
+pub(crate) struct Till {
+    pub(crate) vault: Arc<Vault>,
+    /// What it delivers beyond what vouchers allow.
+    pub(crate) credit: u128,
+    /// Where the grants can be taken back that it takes orders under.
+    pub(crate) grants: Address,
+}
+
 /// A paid order that runs.
 struct Tab {
     id: ChannelId,
@@ -122,8 +132,8 @@ pub(crate) struct Scripted {
     /// The order that runs, and how to stop it.
     running: Mutex<Option<(OrderHash, CancellationToken)>>,
     pub(crate) running_max: u32,
-    /// The chain and the credit given, if it is paid.
-    pub(crate) paid: Option<(Arc<Vault>, u128)>,
+    /// How it is paid, if it is.
+    pub(crate) paid: Option<Till>,
     pub(crate) accounts: Mutex<HashMap<ChannelId, Account>>,
     /// Answers whose streams broke off.
     kept: Mutex<HashMap<OrderHash, Sealed>>,
@@ -136,7 +146,7 @@ impl Scripted {
         price: u128,
         running_max: u32,
         tokenizer: Arc<Tokenizer>,
-        paid: Option<(Arc<Vault>, u128)>,
+        paid: Option<Till>,
     ) -> (Arc<Self>, String) {
         let provider = Arc::new(Self {
             key: Key::from_bytes([name; 32]).unwrap(),
@@ -287,7 +297,7 @@ impl Scripted {
     }
 
     fn accepts(&self) -> Option<Accepts> {
-        let (_, credit_max) = self.paid.as_ref()?;
+        let Till { credit, grants, .. } = self.paid.as_ref()?;
         Some(Accepts {
             channels: CHANNELS.contract,
             market: MARKET,
@@ -295,8 +305,8 @@ impl Scripted {
             receiver: till(self.key.address()),
             receiver_authorizer: self.key.address(),
             withdraw_delay_min: 900,
-            credit_max: Amount(*credit_max),
-            grants: Address::ZERO,
+            credit_max: Amount(*credit),
+            grants: *grants,
         })
     }
 
@@ -311,21 +321,39 @@ impl Scripted {
         lines: BodyDataStream,
         bytes: Vec<u8>,
     ) -> Result<Option<Tab>, Refusal> {
-        let Some((vault, credit)) = &self.paid else {
-            assert!(submission.payment.is_none());
-            assert!(submission.order.market.is_zero());
+        let Some(Till { vault, credit, grants }) = &self.paid else {
+            assert!(submission.payment.is_none() && submission.grants.is_empty());
+            assert!(submission.order.market.is_zero() && submission.order.grant.is_zero());
             return Ok(None);
         };
         let order = &submission.order;
         assert_eq!(order.market, MARKET);
         let Payment { channel, voucher } = submission.payment.as_ref().ok_or(Refusal::Unpaid)?;
-        assert_eq!(channel.payer_authorizer, order.buyer);
+        if submission.grants.is_empty() {
+            assert_eq!(channel.payer_authorizer, order.buyer);
+            assert!(order.grant.is_zero());
+        } else {
+            let wanted = Use {
+                chain: CHAIN,
+                registry: *grants,
+                payer: channel.payer,
+                buyer: order.buyer,
+                model: order.model,
+                asset: order.asset,
+                max_price: order.max_price,
+                now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
+            };
+            let digests = check_grants(&submission.grants, &wanted).unwrap();
+            assert_eq!(digests.last(), Some(&order.grant));
+            let issuers = submission.grants.iter().map(|signed| signed.grant.issuer);
+            assert!(issuers.chain([order.buyer]).any(|key| key == channel.payer_authorizer));
+        }
         assert_eq!(channel.receiver, till(self.key.address()));
         assert_eq!(channel.receiver_authorizer, self.key.address());
         assert_eq!((channel.token, channel.withdraw_delay), (TOKEN, 900));
         let (id, found) = (channel.id(&CHANNELS), voucher.claimable);
         let signed = Voucher { channel: id, claimable: found };
-        assert_eq!(signed.signer(&CHANNELS, &voucher.signature), Ok(order.buyer));
+        assert_eq!(signed.signer(&CHANNELS, &voucher.signature), Ok(channel.payer_authorizer));
         let mut accounts = self.accounts.lock().unwrap();
         let account =
             accounts.entry(id).or_insert(Account { charged: 0, voucher: *voucher, busy: false });
@@ -343,7 +371,7 @@ impl Scripted {
             return Err(Refusal::Deposit { found: held, expected: found });
         }
         (account.voucher, account.busy) = (*voucher, true);
-        let (signer, charged, claimable) = (order.buyer, account.charged, found.0);
+        let (signer, charged, claimable) = (channel.payer_authorizer, account.charged, found.0);
         let busy = accounts.values().filter(|account| account.busy).count();
         let mut seen = self.seen.lock().unwrap();
         seen.at_once = seen.at_once.max(busy);
@@ -359,7 +387,7 @@ impl Scripted {
         frames: &mpsc::Sender<Frame>,
         stopped: &CancellationToken,
     ) -> bool {
-        let (vault, credit) = self.paid.as_ref().unwrap();
+        let Till { vault, credit, .. } = self.paid.as_ref().unwrap();
         while next > tab.claimable + credit {
             if frames.send(Frame::Due(Amount(most))).await.is_err() {
                 return false;

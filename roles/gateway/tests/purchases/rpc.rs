@@ -51,6 +51,7 @@ async fn it_quotes_answers_keeps_and_checks() {
     let verdict = call(&stage, "assay_verify", json!([kept])).await["result"].clone();
     assert_eq!((&verdict["consistent"], &verdict["order"]), (&json!(true), &order));
     assert_eq!(verdict["replayed"], false);
+    assert!(verdict["advice"].as_str().unwrap().contains("`assay verify FILE`"), "{verdict}");
     for (field, value) in
         [("text", json!("the answer is 3")), ("output", json!([1])), ("chainId", json!(1))]
     {
@@ -100,6 +101,25 @@ async fn the_document_describes_what_is_there() {
     for method in methods {
         let answer = call(&stage, method["name"].as_str().unwrap(), json!([])).await;
         assert_ne!(answer["error"]["code"], -32601, "{method}");
+    }
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    assert!(found.len() > 50);
+    for reference in found {
+        let there = document.pointer(reference.strip_prefix('#').unwrap());
+        assert!(there.is_some(), "{reference}");
+    }
+}
+
+/// Everything that a document refers to within itself.
+fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str));
+            fields.values().for_each(|field| references(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
     }
 }
 

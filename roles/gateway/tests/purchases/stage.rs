@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_gateway::{Config, KeyRules, Listed, Origin, Patience, Payments, Relayed, RunError, run};
-use assay_protocol::{Amount, Answer, Audit, B256, ChainId, Ending, Key, ModelId};
+use assay_protocol::{Address, Amount, Answer, Audit, B256, ChainId, Ending, Key, ModelId};
 use assay_text::{Chat, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::bank::{CHANNELS, MARKET, TOKEN, Vault};
-use crate::provider::Scripted;
+use crate::bank::{CHANNELS, GRANTS, MARKET, TOKEN, Vault};
+use crate::provider::{Scripted, Till};
 
 pub(crate) const CHAIN: ChainId = ChainId(7777);
 pub(crate) const MODEL: ModelId = ModelId(B256::repeat_byte(0xaa));
@@ -53,6 +53,10 @@ pub(crate) struct Pay {
     /// What its providers deliver beyond what vouchers allow.
     pub(crate) credit: u128,
     pub(crate) lane_wait_max: Duration,
+    /// Where grants can be taken back, as the gateway knows it.
+    pub(crate) grants: Address,
+    /// The same, as its providers do.
+    pub(crate) taken: Address,
 }
 
 impl Default for Pay {
@@ -63,6 +67,8 @@ impl Default for Pay {
             prepay_max: u128::MAX,
             credit: 0,
             lane_wait_max: Duration::from_secs(10),
+            grants: GRANTS,
+            taken: GRANTS,
         }
     }
 }
@@ -127,6 +133,11 @@ impl Said {
     }
 }
 
+/// The gateway's own key, as its owner has it.
+pub(crate) fn gateway_key() -> Key {
+    Key::from_bytes([42; 32]).unwrap()
+}
+
 impl Stage {
     pub(crate) async fn new(setup: Setup) -> Self {
         let json = include_bytes!("../../../../assets/nano/tokenizer.json");
@@ -139,7 +150,11 @@ impl Stage {
         }
         for (name, price) in (1..).zip(&setup.prices) {
             let words = Arc::clone(&tokenizer);
-            let paid = setup.pay.as_ref().map(|pay| (Arc::clone(&vault), pay.credit));
+            let paid = setup.pay.as_ref().map(|pay| Till {
+                vault: Arc::clone(&vault),
+                credit: pay.credit,
+                grants: pay.taken,
+            });
             let (provider, url) =
                 Scripted::start(name, *price, setup.running_max, words, paid).await;
             providers.push(provider);
@@ -147,7 +162,7 @@ impl Stage {
         }
         let folder = tempfile::tempdir().unwrap();
         let config = Config {
-            key: Key::from_bytes([42; 32]).unwrap(),
+            key: gateway_key(),
             chain: CHAIN,
             models: vec![Listed {
                 id: MODEL,
@@ -169,6 +184,7 @@ impl Stage {
                 bank: Arc::clone(&vault) as _,
                 channels: CHANNELS.contract,
                 market: MARKET,
+                grants: pay.grants,
                 token: TOKEN,
                 deposit: Amount(pay.deposit),
                 lanes_max: pay.lanes_max,

@@ -1,0 +1,69 @@
+//! The answer to an order that was bought before: the same again, for nothing.
+
+use std::sync::Arc;
+
+use assay_protocol::{Answer, Ending, Finish as Ended, OrderHash, keccak256};
+use tokio::sync::mpsc;
+
+use super::fault::Fault;
+use super::found;
+use crate::begin::Begun;
+use crate::buy::{Bought, News};
+use crate::draft::canonical;
+use crate::http::Gateway;
+use crate::openai::{ChatRequest, Finish, Problem, Reply, Usage};
+use crate::text::Text;
+
+/// The news of an order's purchase as they were, all at once.
+///
+/// # Errors
+/// If the order was for another request, or was given up before it was complete.
+pub(super) async fn again(
+    gateway: &Gateway,
+    body: &[u8],
+    hash: OrderHash,
+) -> Result<Begun, Problem> {
+    let request = ChatRequest::parse(body)?;
+    let model = found(gateway, &request)?;
+    let kept = gateway.store.find(hash).await;
+    let kept = kept.map_err(|error| Problem::internal(error.to_string()))?;
+    let kept = kept.ok_or_else(|| Problem::internal("an answer was booked and is not kept"))?;
+    let answer: Answer =
+        serde_json::from_slice(&kept).map_err(|error| Problem::internal(error.to_string()))?;
+    let (found, expected) = (answer.order.request, keccak256(canonical(&request.messages)));
+    if found != expected {
+        let (found, expected) = (found.to_string(), expected.to_string());
+        return Err(Fault::Mismatch { what: "request", found, expected }.into());
+    }
+    let ending = Ending {
+        eos: model.listed.eos.clone(),
+        stops: answer.terms.stops.clone(),
+        tokens_max: answer.order.max_tokens,
+    };
+    let mut text = Text::new(Arc::clone(&model.listed.tokenizer), ending, request.stop.clone());
+    let ended = answer.receipt.finish;
+    // An answer of no tokens was cancelled, and is refused below.
+    let mut shown = text.take(&answer.output).unwrap_or_default();
+    shown += &text.finish(ended);
+    let finish = match ended {
+        _ if text.is_cut() => Finish::Stop,
+        Ended::Eos | Ended::Stop => Finish::Stop,
+        Ended::Length => Finish::Length,
+        Ended::Cancelled => {
+            let tokens = answer.receipt.output_tokens;
+            return Err(Fault::Cancelled { order: hash, tokens }.into());
+        }
+    };
+    let usage = Usage::new(answer.order.prompt_tokens, answer.receipt.output_tokens);
+    let (listed, started) = (&model.listed, answer.receipt.started);
+    let reply = Reply::new(hash, listed.id, listed.name.clone(), started, request.include_usage);
+    let answer = Answer { states: Vec::new(), ..answer };
+    let (sender, news) = mpsc::channel(3);
+    let told =
+        [News::Accepted, News::Text(shown), News::Done(Box::new(Bought { answer, finish, usage }))];
+    for said in told {
+        // There is room for all three.
+        let _ = sender.try_send(said);
+    }
+    Ok(Begun { stream: request.stream, reply, news })
+}
