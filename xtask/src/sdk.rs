@@ -42,6 +42,7 @@ pub(crate) fn clients() -> Result<()> {
     step("Python client", network.told_to_gateway(&mut pytest(&python, "python"))?)?;
     step("Node client", network.told_to_gateway(&mut tests("node"))?)?;
     step("contracts", network.told_to_chain(tests("chain").arg("contracts.test.mjs"))?)?;
+    step("signed orders", network.told_to_gateway(tests("chain").arg("signed.test.mjs"))?)?;
     drop(network);
 
     let network = Running::paid_network()?;
