@@ -22,7 +22,7 @@ use crate::openings::{Noise, RULES, call};
 use crate::twin::{selector, twin};
 
 /// Cases of each rule in the quick test.
-const CASES: u32 = 1_000;
+const CASES: u32 = 4_000;
 /// Cases of each rule in the thorough one.
 const CASES_MANY: u32 = 1_000_000;
 
