@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop with a panic")]
 
+mod known;
 mod trace;
 mod world;
 
@@ -18,6 +19,7 @@ use assay_evidence::op::{
 use assay_models::OpKind;
 use assay_protocol::{Draws, State, hidden_hash};
 
+use crate::known::{AWKWARD, Known, NANO};
 use crate::trace::Trace;
 use crate::world::{Choices, World, greedy, penalised, plain, sampled};
 
@@ -26,7 +28,7 @@ const CHECKS: [(Kind, Check); 3] =
     [(Kind::Token, Check::Link), (Kind::Sample, Check::Kth), (Kind::Sample, Check::Nucleus)];
 
 fn answer(choices: &Choices, prompt: usize, output: usize) -> World {
-    World::answer(choices, prompt, output)
+    World::answer(&NANO, choices, prompt, output)
 }
 
 /// Compares what the forward pass showed with the leaves that the rules wrote.
@@ -67,11 +69,23 @@ fn the_rules_give_what_the_engine_computes() {
     for (choices, prompt, output) in
         [(greedy(), 60, 7), (sampled(), 30, 5), (penalised(), 33, 5), (plain(), 1, 3)]
     {
-        let world = answer(&choices, prompt, output);
-        let trace = Trace::write(&world);
-        compare(&world, &trace);
-        ends_as_signed(&world, &trace);
+        agrees(&NANO, &choices, prompt, output);
     }
+}
+
+#[test]
+fn the_rules_give_what_the_engine_computes_at_awkward_sizes() {
+    for (choices, prompt, output) in [(greedy(), 64, 4), (sampled(), 5, 5), (penalised(), 9, 5)] {
+        agrees(&AWKWARD, &choices, prompt, output);
+    }
+}
+
+/// Answers, writes the trace from the rules, and compares.
+fn agrees(known: &'static Known, choices: &Choices, prompt: usize, output: usize) {
+    let world = World::answer(known, choices, prompt, output);
+    let trace = Trace::write(&world);
+    compare(&world, &trace);
+    ends_as_signed(&world, &trace);
 }
 
 #[test]
@@ -99,8 +113,7 @@ fn the_key_of_draws_is_the_orders() {
 
 /// Flips a bit of one element in every leaf of some positions, one at a time: the rule of that
 /// leaf must give another leaf than the flipped one, from a trace that is honest before it.
-fn every_flip_is_seen(choices: &Choices, prompt: usize, output: usize, positions: &[u32]) {
-    let world = answer(choices, prompt, output);
+fn every_flip_is_seen(world: World, positions: &[u32]) {
     let claim = world.claim();
     let mut trace = Trace::write(&world);
     let mut flips = 0u32;
@@ -175,9 +188,10 @@ fn betrayed(world: &World, trace: &Trace, advice: Place) -> bool {
 
 #[test]
 fn every_flipped_number_is_seen() {
-    every_flip_is_seen(&sampled(), 6, 3, &[0, 4, 5, 7]);
-    every_flip_is_seen(&penalised(), 40, 2, &[39, 40]);
-    every_flip_is_seen(&greedy(), 64, 2, &[64]);
+    every_flip_is_seen(answer(&sampled(), 6, 3), &[0, 1, 2, 3, 4, 5, 6, 7]);
+    every_flip_is_seen(answer(&penalised(), 40, 2), &[31, 32, 39, 40]);
+    every_flip_is_seen(answer(&greedy(), 64, 2), &[63, 64]);
+    every_flip_is_seen(World::answer(&AWKWARD, &penalised(), 3, 2), &[0, 2, 3]);
 }
 
 #[test]

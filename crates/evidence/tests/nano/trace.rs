@@ -29,7 +29,7 @@ impl Openings for Trace {
 impl Trace {
     pub(crate) fn write(world: &World) -> Trace {
         let claim = world.claim();
-        let mut trace = Trace { leaves: HashMap::new(), model: Arc::clone(&world.leaves) };
+        let mut trace = Trace { leaves: HashMap::new(), model: world.leaves() };
         for position in 0..claim.positions() {
             for op in 0..claim.ops() {
                 let mut advised = Vec::new().into_iter();

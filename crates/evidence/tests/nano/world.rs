@@ -1,76 +1,20 @@
-//! The model that ships, an answer that it gave, and all that it computed on the way.
+//! An answer that a model gave, and all that it computed on the way.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use assay_evidence::op::{self, Choice, Claim, Penalties, Source};
 use assay_kernels::{Cpu, Isa, Pairing, tables};
-use assay_models::load;
 use assay_models::{
-    Cache, Model, Op, OpKind, Precision, Role, Row, Sampler, Scratch, Seen, Shape, Sites, Step,
-    Tap, Tensors, Values, convert, program, rope,
+    Cache, Op, OpKind, Row, Sampler, Scratch, Seen, Shape, Step, Tap, Values, program,
 };
 use assay_protocol::{
     Amount, Assurance, Audit, B256, Draws, ModelId, Order, activation_leaf, bias_hash, fixed_leaf,
-    token_root, weight_leaf,
+    token_root,
 };
 
-/// Fraction bits that differ from site to site, so that none can be mistaken for another.
-const SITES: Sites =
-    Sites { attention_norm: 12, query: 11, value: 13, attention: 14, hidden_norm: 11, hidden: 10 };
-
-static MODEL: LazyLock<Model> = LazyLock::new(|| {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/nano/nano-q8_0.gguf");
-    let source = load::open(Path::new(path)).unwrap();
-    let shape = source.shape().clone();
-    let precision = Precision { residual: 16, layers: vec![SITES; shape.layers], output_norm: 12 };
-    let angles = rope::tables(&shape.rope, shape.head_dim, shape.context).unwrap();
-    let tensors = Tensors::gather::<convert::ConvertError>(
-        &shape,
-        angles,
-        |role| convert::weights(&source.tensor(role).unwrap()),
-        |role| convert::gain(&source.tensor(role).unwrap()),
-    );
-    Model::new(shape, precision, tensors.unwrap()).unwrap()
-});
-
-/// Every leaf of the model's weights and of the first positions' angles.
-static LEAVES: LazyLock<Arc<HashMap<Source, Vec<u8>>>> = LazyLock::new(|| {
-    let mut leaves = HashMap::new();
-    for (tensor, role) in (0..).zip(MODEL.shape().roles()) {
-        let found = match MODEL.gain(role) {
-            Some(gain) => gain.chunks(32).map(|values| fixed_leaf(values).to_vec()).collect(),
-            None => matrix(role),
-        };
-        let indexed = (0..).zip(found);
-        leaves.extend(indexed.map(|(leaf, data)| (Source::Weights { tensor, leaf }, data)));
-    }
-    let mut leaf = 0;
-    for position in 0..128 {
-        let (cos, sin) = MODEL.rope().row(position, MODEL.shape().head_dim);
-        for values in cos.chunks(32).chain(sin.chunks(32)) {
-            leaves.insert(Source::Rope { leaf }, fixed_leaf(values).to_vec());
-            leaf += 1;
-        }
-    }
-    Arc::new(leaves)
-});
-
-fn matrix(role: Role) -> Vec<Vec<u8>> {
-    let weights = MODEL.weights(role).unwrap();
-    let mut leaves = Vec::new();
-    for row in 0..weights.rows() {
-        let mut quants = vec![0; weights.columns()];
-        weights.row_q(row, &mut quants);
-        for (chunk, quants) in quants.as_chunks::<128>().0.iter().enumerate() {
-            let scales = std::array::from_fn(|group| weights.scale(row, 4 * chunk + group));
-            leaves.push(weight_leaf(weights.exponent(row), &scales, quants).to_vec());
-        }
-    }
-    leaves
-}
+use crate::known::Known;
 
 /// How tokens are chosen, in the words of an order.
 pub(crate) type Choices = (assay_protocol::Sampler, Vec<(u32, i32)>);
@@ -100,7 +44,7 @@ pub(crate) fn penalised() -> Choices {
     let (mut sampler, _) = sampled();
     (sampler.rep_q16, sampler.freq_q16, sampler.pres_q16) = (80_000, 20_000, -30_000);
     sampler.top_k = 0;
-    let bias = vec![(5, -400_000), (9, 131_072), (1023, 65_536)];
+    let bias = vec![(5, -400_000), (9, 131_072), (60, 65_536)];
     sampler.bias = bias_hash(&bias);
     (sampler, bias)
 }
@@ -110,6 +54,7 @@ type Shown = HashMap<(u32, Op), Vec<Vec<u8>>>;
 
 /// Keeps what a forward pass shows.
 struct Recorder<'a> {
+    head_dim: usize,
     first: u32,
     shown: &'a mut Shown,
 }
@@ -122,7 +67,7 @@ impl Tap for Recorder<'_> {
             }
             Values::Quant { q, scales } => {
                 let heads = [OpKind::QuantiseQuery, OpKind::QuantiseKey, OpKind::QuantiseValue];
-                let part = if heads.contains(&op.kind) { MODEL.shape().head_dim } else { q.len() };
+                let part = if heads.contains(&op.kind) { self.head_dim } else { q.len() };
                 let parts = q.chunks(part).zip(scales.chunks(part / 32));
                 parts.flat_map(|(q, scales)| padded(q, scales)).collect()
             }
@@ -147,6 +92,7 @@ fn padded(q: &[i8], scales: &[u16]) -> Vec<Vec<u8>> {
 
 /// An answer, and everything that was computed for it.
 pub(crate) struct World {
+    known: &'static Known,
     pub(crate) steps: Vec<Step>,
     pub(crate) program: Vec<op::Step>,
     pub(crate) order: Order,
@@ -156,25 +102,34 @@ pub(crate) struct World {
     /// Quantised last norms, one per output token.
     pub(crate) hidden: Vec<(Vec<i8>, Vec<u16>)>,
     pub(crate) shown: Shown,
-    pub(crate) leaves: Arc<HashMap<Source, Vec<u8>>>,
     choice: Choice,
 }
 
 impl World {
     /// Answers a prompt of noise with so many tokens.
-    pub(crate) fn answer((sampler, bias): &Choices, prompt: usize, output: usize) -> World {
-        let shape = MODEL.shape();
-        let token = |index: u32| 6 + index.wrapping_mul(2_654_435_761) / 7 % 1000;
+    pub(crate) fn answer(
+        known: &'static Known,
+        (sampler, bias): &Choices,
+        prompt: usize,
+        output: usize,
+    ) -> World {
+        let shape = known.model.shape();
+        let tokens = shape.vocab as u32 - 6;
+        let token = |index: u32| 6 + index.wrapping_mul(2_654_435_761) / 7 % tokens;
         let prompt: Vec<u32> = (0..prompt as u32).map(token).collect();
         let order = order(&prompt, sampler);
-        let steps = program(shape, MODEL.precision());
+        let steps = program(shape, known.model.precision());
         let penalties = Penalties {
             rep_q16: sampler.rep_q16,
             freq_q16: sampler.freq_q16,
             pres_q16: sampler.pres_q16,
         };
         let mut world = World {
-            program: steps.iter().map(|step| op::Step::read(&step_leaf(step)).unwrap()).collect(),
+            known,
+            program: steps
+                .iter()
+                .map(|step| op::Step::read(&step_leaf(shape, step)).unwrap())
+                .collect(),
             steps,
             order,
             sampler: sampler.clone(),
@@ -182,7 +137,6 @@ impl World {
             output: Vec::new(),
             hidden: Vec::new(),
             shown: HashMap::new(),
-            leaves: Arc::clone(&LEAVES),
             choice: Choice {
                 inv_t_q16: sampler.inv_t_q16,
                 top_k: sampler.top_k,
@@ -198,7 +152,7 @@ impl World {
 
     fn generate(&mut self, tokens: usize) {
         let cpu = Cpu::new(Isa::detect(), NonZeroUsize::MIN).unwrap();
-        let (mut cache, mut scratch) = (Cache::new(MODEL.shape()), Scratch::default());
+        let (mut cache, mut scratch) = (Cache::new(self.known.model.shape()), Scratch::default());
         let draws = Draws::new(&self.order, &self.sampler);
         let mut next = self.prompt.clone();
         for index in 0..tokens {
@@ -210,9 +164,13 @@ impl World {
                 wanted: row == wanted,
             };
             let rows: Vec<Row> = next.iter().enumerate().map(row).collect();
-            let mut recorder = Recorder { first, shown: &mut self.shown };
-            let result =
-                MODEL.forward(&cpu, &rows, &mut [&mut cache], &mut scratch, &mut recorder).unwrap();
+            let head_dim = self.known.model.shape().head_dim;
+            let mut recorder = Recorder { head_dim, first, shown: &mut self.shown };
+            let result = self
+                .known
+                .model
+                .forward(&cpu, &rows, &mut [&mut cache], &mut scratch, &mut recorder)
+                .unwrap();
             let (q, scales) = result.hidden.row(0);
             self.hidden.push((q.to_vec(), scales.to_vec()));
             let mut logits = result.logits;
@@ -251,13 +209,19 @@ impl World {
         logits
     }
 
+    /// The leaves of the model.
+    pub(crate) fn leaves(&self) -> Arc<HashMap<Source, Vec<u8>>> {
+        Arc::clone(&self.known.leaves)
+    }
+
     /// The index of an op in the program.
     pub(crate) fn op(&self, op: Op) -> u32 {
         self.steps.iter().position(|step| step.op == op).unwrap() as u32
     }
 
     pub(crate) fn claim(&self) -> Claim<'_> {
-        let Shape { width, heads, kv_heads, head_dim, vocab, ref rope, .. } = *MODEL.shape();
+        let Shape { width, heads, kv_heads, head_dim, vocab, ref rope, .. } =
+            *self.known.model.shape();
         let [width, heads, kv_heads, head_dim, vocab] =
             [width, heads, kv_heads, head_dim, vocab].map(|size| size as u32);
         let sampler = assay_protocol::Sampler { seed: B256::ZERO, ..self.sampler.clone() };
@@ -270,7 +234,7 @@ impl World {
                 head_dim,
                 vocab,
                 attention_q30: tables::att_q30(head_dim as usize).unsigned_abs(),
-                norm_eps: MODEL.eps_q(),
+                norm_eps: self.known.model.eps_q(),
                 halves: rope.pairing == Pairing::Halves,
             },
             program: &self.program,
@@ -304,9 +268,9 @@ fn order(prompt: &[u32], sampler: &assay_protocol::Sampler) -> Order {
 }
 
 /// A step as the manifest's program tree holds it (docs/protocol/commitments.md).
-fn step_leaf(step: &Step) -> Vec<u8> {
+fn step_leaf(shape: &Shape, step: &Step) -> Vec<u8> {
     let input = |index: usize| step.inputs.get(index).map_or(u32::MAX, |input| *input as u32);
-    let roles = MODEL.shape().roles();
+    let roles = shape.roles();
     let tensor = step.tensor.map(|role| roles.iter().position(|other| *other == role).unwrap());
     let words = [
         step.op.kind as u32,
