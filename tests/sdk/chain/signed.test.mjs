@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { Wallet } from "ethers";
 import { hashTypedData } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import WebSocket from "ws";
 
 import { binary } from "../../../contracts/tools/foundry.mjs";
 
@@ -72,7 +73,7 @@ describe("signed orders", { skip: missing }, () => {
     });
   }
 
-  test("an answer comes piece by piece", { skip: !globalThis.WebSocket && "no WebSocket" }, async () => {
+  test("an answer comes piece by piece", async () => {
     const { order } = await signed(SIGNERS.viem);
     const socket = new WebSocket(`${ASSAY_URL.replace("http", "ws")}/rpc`);
     const done = new Promise((resolve, reject) => {
