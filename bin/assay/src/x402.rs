@@ -33,6 +33,8 @@ const COLLECT_EVERY: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// Seconds between a payer's wish to withdraw and the withdrawal, the least that channels know.
 const WITHDRAW_DELAY: u64 = 900;
+/// What a transaction must be worth. Gas costs nothing on the local chain, so anything is.
+const SETTLE_MIN: Amount = Amount(1);
 /// Requests that a first deposit should pay for.
 const DEPOSIT_REQUESTS: u32 = 10;
 
@@ -113,6 +115,7 @@ pub(crate) async fn door(
             timeout: TIMEOUT,
             withdraw_delay: WITHDRAW_DELAY,
             deposit_requests: DEPOSIT_REQUESTS,
+            settle_min: SETTLE_MIN,
         },
         rail: Arc::new(ChainRail::new(chain).map_err(failed)?),
         collecting: Collecting {

@@ -193,7 +193,8 @@ impl Door {
         let (terms, authorizer) = (&self.facilitator.terms, self.facilitator.place.authorizer);
         let mut batch = terms.asks(Scheme::Batch, price, authorizer);
         batch.extra.extend(corrective);
-        vec![terms.asks(Scheme::Exact, price, authorizer), batch]
+        let exact = terms.asks(Scheme::Exact, price, authorizer);
+        if price < terms.settle_min { vec![batch] } else { vec![exact, batch] }
     }
 
     /// What a payer hears whose payment is not taken; `tried` if its settlement was tried.
@@ -211,11 +212,11 @@ impl Door {
             return Box::new(Problem::storage(reason).into_response());
         }
         let mut response = self.required(url.to_owned(), price, Some(fault), Map::new());
-        if fault.is_passing() {
+        if let Some(seconds) = fault.retry_after_s() {
             // The same payment may go through later; a new one could be a second.
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            *response.status_mut() = later(fault);
             response.headers_mut().remove(PAYMENT_REQUIRED);
-            response.headers_mut().insert(header::RETRY_AFTER, 2.into());
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         if let Some(payer) = tried {
             let failed = SettlementResponse {
@@ -269,6 +270,14 @@ fn malformed(error: &WireError) -> Response {
         _ => StatusCode::BAD_REQUEST,
     };
     Problem::new(status, "invalid_payment", error.to_string()).into_response()
+}
+
+/// The status of a fault that passes.
+pub(super) fn later(fault: &Fault) -> StatusCode {
+    match fault {
+        Fault::Hasty { .. } => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 /// The same payment is being worked on.

@@ -11,12 +11,13 @@ use assay_protocol::{Address, Amount, B256, keccak256};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Map, Value, json};
 
 use super::batch::{Signed, SignedKind};
+use super::door::later;
 use super::exact::Transfer;
 use super::facilitator::{Facilitator, Progress};
 use super::fault::Fault;
@@ -104,12 +105,21 @@ async fn settle(State(facilitator): Shared, body: Bytes) -> Response {
             amount: Some(amount.to_string()),
             extra,
         },
-        Err(fault) => SettlementResponse {
-            error_reason: Some(fault.code().to_owned()),
-            payer,
-            network,
-            ..SettlementResponse::default()
-        },
+        Err(fault) => {
+            let failed = SettlementResponse {
+                error_reason: Some(fault.code().to_owned()),
+                payer,
+                network,
+                ..SettlementResponse::default()
+            };
+            let mut response = axum::Json(failed).into_response();
+            if let Fault::Crowded { .. } | Fault::Hasty { .. } = fault {
+                *response.status_mut() = later(&fault);
+                let seconds = fault.retry_after_s().unwrap_or_default();
+                response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            }
+            return response;
+        }
     };
     axum::Json(response).into_response()
 }
@@ -189,10 +199,6 @@ impl Judged {
     async fn settle(self, facilitator: &Facilitator) -> Result<Settled, Fault> {
         match self {
             Self::Exact(transfer) => {
-                // Gas is ours, so a transfer of nothing is not brought to the chain for anybody.
-                if transfer.amount() == Amount(0) {
-                    return Err(Fault::Short { found: Amount(0), expected: Amount(1) });
-                }
                 let _turn = facilitator.turn(transfer.key(facilitator.terms.token.address))?;
                 // Settled for no request of ours, so none is answered for it.
                 let key = transfer.key(facilitator.terms.token.address);

@@ -109,7 +109,6 @@ mod tests {
     use super::super::paper::{self, NOW};
     use super::*;
     use assay_protocol::Key;
-    use serde_json::json;
 
     /// A payment of 100 for a request of 100, changed by `change` before it is signed.
     fn check(change: impl Fn(&mut Authorization), expected: Result<(), Fault>) {
@@ -148,7 +147,9 @@ mod tests {
         let mut payment = paper::exact(&terms, &paper::payer(), 100, 1, |_| {});
         let payer = paper::payer().address();
         let other = Key::from_bytes([9; 32]).unwrap().address();
-        payment.payload["authorization"]["from"] = json!(other);
+        let mut payload: ExactPayload = wire::part(&payment.payload).unwrap();
+        payload.authorization.from = other;
+        payment.payload = serde_json::value::to_raw_value(&payload).unwrap();
         let found = Transfer::check(&payment, &terms, Amount(100), NOW);
         assert_eq!(found, Err(Fault::Signature { payer: other }));
         let mut elsewhere = terms.clone();

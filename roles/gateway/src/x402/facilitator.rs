@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use assay_chain::{Authorization, DepositAuthorization};
 use assay_protocol::{Amount, B256, Channel, ChannelId, U256};
@@ -15,6 +15,7 @@ use super::batch::{Account, Place, Signed};
 use super::exact::{Transfer, in_time};
 use super::fault::{Fault, unanswered};
 use super::journal::{Journal, Paid, Payment, Pending};
+use super::line::Line;
 use super::rail::{Rail, RailError};
 use super::reply::Names;
 use super::terms::Terms;
@@ -37,6 +38,7 @@ pub(crate) struct Facilitator {
     pub(crate) place: Place,
     pub(crate) rail: Arc<dyn Rail>,
     pub(crate) journal: Journal,
+    line: Line,
     /// Payments and channels that a request is working on.
     running: Arc<Mutex<HashSet<B256>>>,
 }
@@ -60,7 +62,8 @@ impl Facilitator {
             collector: rail.collector(),
             authorizer: rail.account(),
         };
-        Self { terms, place, rail, journal, running: Arc::default() }
+        let line = Line::default();
+        Self { terms, place, rail, journal, line, running: Arc::default() }
     }
 
     /// Leave to work on `key`, if nobody does.
@@ -80,7 +83,12 @@ impl Facilitator {
         if used {
             return Err(Fault::Used);
         }
-        let expected = transfer.amount();
+        // Gas is ours, so a transfer of next to nothing is not brought to the chain for anybody.
+        let (amount, least) = (transfer.amount(), self.terms.settle_min.max(Amount(1)));
+        if amount < least {
+            return Err(Fault::Small { found: amount, expected: least });
+        }
+        let expected = amount;
         if found < expected { Err(Fault::Balance { found, expected }) } else { Ok(()) }
     }
 
@@ -166,6 +174,7 @@ impl Facilitator {
         });
         let name = names.payment;
         if known.is_none() {
+            let _leave = self.line.stand(transfer.payer(), Instant::now())?;
             self.keep(key, payment.clone(), name, pending.clone()).await?;
             payment.transaction = Some(self.transfer(transfer, names).await?);
         }
@@ -287,6 +296,11 @@ impl Facilitator {
         if found < deposit.value {
             return Err(Fault::Balance { found, expected: deposit.value });
         }
+        let (found, expected) = (deposit.value, self.terms.settle_min);
+        if found < expected {
+            return Err(Fault::SmallDeposit { found, expected });
+        }
+        let _leave = self.line.stand(payer, Instant::now())?;
         let transaction = match self.rail.deposit(&signed.channel, deposit).await {
             Ok(transaction) => transaction,
             Err(RailError::Refused(reason)) => return Err(Fault::Deposit(reason)),
@@ -312,14 +326,18 @@ impl Facilitator {
         if account.credit > Amount(0) && wanted.is_none_or(|wanted| wanted > account.left()) {
             account = self.uncharge(signed.id).await?;
         }
-        if let Some(claim) = account.claim() {
-            self.rail.claim(&[claim]).await.map_err(refund_failed)?;
-            account = self.sync(signed.id, &signed.channel, now).await?;
-        }
         let left = account.left();
         let amount = wanted.unwrap_or(left);
         if left == Amount(0) || amount > left {
             return Err(Fault::NoBalance);
+        }
+        let expected = self.terms.settle_min;
+        if amount < expected {
+            return Err(Fault::SmallRefund { found: amount, expected });
+        }
+        let _leave = self.line.stand(signed.channel.payer, Instant::now())?;
+        if let Some(claim) = account.claim() {
+            self.rail.claim(&[claim]).await.map_err(refund_failed)?;
         }
         let sent = self.rail.refund(&signed.channel, amount).await.map_err(refund_failed)?;
         Ok((sent, amount, self.sync(signed.id, &signed.channel, now).await?))

@@ -44,6 +44,21 @@ pub(crate) enum Fault {
     /// The same payment, or another of the same channel, is being worked on.
     #[error("an earlier request with this payment is not done yet")]
     Busy,
+    /// Too many transactions are under way.
+    #[error("{max} settlements are waiting for the chain already")]
+    Crowded { max: usize },
+    /// Too many of this payer's transactions lately.
+    #[error("the payer had {max} settlements within a minute; the next is taken in {seconds} s")]
+    Hasty { max: u32, seconds: u64 },
+    /// Not worth its gas.
+    #[error("{found} is less than a transaction is sent for, expected at least {expected}")]
+    Small { found: Amount, expected: Amount },
+    /// A deposit that is not worth its gas.
+    #[error("the deposit is of {found}, expected at least {expected}")]
+    SmallDeposit { found: Amount, expected: Amount },
+    /// A refund that is not worth its gas; its payer can withdraw without us.
+    #[error("a refund of {found} is less than a transaction is sent for, expected {expected}")]
+    SmallRefund { found: Amount, expected: Amount },
     /// The chain refused the transfer.
     #[error("the transfer was refused: {0}")]
     Transfer(String),
@@ -119,7 +134,9 @@ impl Fault {
             Self::Payload(WireError::Version { .. }) => "invalid_x402_version",
             Self::Payload(_) => "invalid_payload",
             Self::Network { .. } => "invalid_network",
-            Self::Asset { .. } | Self::Short { .. } => "invalid_payment_requirements",
+            Self::Asset { .. } | Self::Short { .. } | Self::Small { .. } => {
+                "invalid_payment_requirements"
+            }
             Self::Recipient { .. } => "invalid_exact_evm_payload_recipient_mismatch",
             Self::Value { .. } => "invalid_exact_evm_payload_authorization_value_mismatch",
             Self::Early { .. } => "invalid_exact_evm_payload_authorization_valid_after",
@@ -129,7 +146,10 @@ impl Fault {
             Self::Used => "invalid_exact_evm_nonce_already_used",
             Self::Busy => "invalid_batch_settlement_evm_channel_busy",
             Self::Transfer(_) => "invalid_transaction_state",
-            Self::Chain(_) | Self::Journal(_) => "unexpected_settle_error",
+            Self::Chain(_) | Self::Journal(_) | Self::Crowded { .. } | Self::Hasty { .. } => {
+                "unexpected_settle_error"
+            }
+            Self::SmallDeposit { .. } => "invalid_batch_settlement_evm_deposit_below_min_deposit",
             Self::Receiver { .. } => "invalid_batch_settlement_evm_receiver_mismatch",
             Self::ReceiverAuthorizer { .. } => {
                 "invalid_batch_settlement_evm_receiver_authorizer_mismatch"
@@ -155,7 +175,9 @@ impl Fault {
             }
             Self::Deposit(_) => "invalid_batch_settlement_evm_deposit_transaction_failed",
             Self::NoBalance => "invalid_batch_settlement_evm_refund_no_balance",
-            Self::RefundAmount => "invalid_batch_settlement_evm_refund_amount_invalid",
+            Self::RefundAmount | Self::SmallRefund { .. } => {
+                "invalid_batch_settlement_evm_refund_amount_invalid"
+            }
             Self::Refund(_) => "invalid_batch_settlement_evm_refund_transaction_failed",
             Self::Action => "invalid_batch_settlement_evm_unknown_settle_action",
         }
@@ -168,7 +190,18 @@ impl Fault {
 
     /// Whether the same payment may be taken later.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Busy | Self::Chain(_) | Self::Journal(_))
+        self.retry_after_s().is_some()
+    }
+
+    /// In how many seconds the same payment may be taken, if ever.
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Busy => Some(1),
+            Self::Chain(_) | Self::Journal(_) => Some(2),
+            Self::Crowded { .. } => Some(5),
+            Self::Hasty { seconds, .. } => Some(*seconds),
+            _ => None,
+        }
     }
 }
 

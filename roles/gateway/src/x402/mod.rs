@@ -1,12 +1,11 @@
 //! x402 at the HTTP door: an answer for whoever pays, without an account anywhere.
 //!
 //! x402 version 2 with its schemes `exact` and `batch-settlement`, spoken so that its own clients pay here
-//! unmodified. In reading order: `wire` is what strangers send (`base64` under it), `terms` what is asked,
-//! `fault` why a payment is not taken; `exact` and `batch` judge payments by value; `rail` is the chain and
-//! `journal` the disk; `facilitator` joins them, `door` says what is asked and `sell` sells answers over it, `counter` prices
+//! unmodified. In reading order: `wire` is what strangers send, `terms` what is asked,
+//! `fault` why a payment is not taken; `exact` and `batch` judge payments by value; `rail` is the chain (`line`
+//! the way to it) and `journal` the disk; `facilitator` joins them, `door` says what is asked and `sell` sells answers over it, `counter` prices
 //! them, `reply` repeats those that were lost, `endpoints` serve others' clients, and `collect` brings the money home.
 
-mod base64;
 mod batch;
 mod collect;
 mod counter;
@@ -16,6 +15,7 @@ mod exact;
 mod facilitator;
 mod fault;
 mod journal;
+mod line;
 #[cfg(test)]
 mod paper;
 mod rail;

@@ -10,7 +10,9 @@ use assay_chain::{
 use assay_protocol::{
     Address, Amount, B256, ChainId, Channel, ChannelId, Channels, Key, Signature, U256, Voucher,
 };
-use serde_json::{Map, json};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::to_raw_value;
 
 use super::batch::{Account, Place};
 use super::facilitator::Facilitator;
@@ -43,6 +45,7 @@ pub(crate) fn terms() -> Terms {
         timeout: Duration::from_secs(60),
         withdraw_delay: 900,
         deposit_requests: 10,
+        settle_min: Amount(50),
     }
 }
 
@@ -54,16 +57,11 @@ pub(crate) fn place() -> Place {
     }
 }
 
-fn payment(
-    terms: &Terms,
-    scheme: Scheme,
-    amount: u128,
-    payload: serde_json::Value,
-) -> PaymentPayload {
+fn payment(terms: &Terms, scheme: Scheme, amount: u128, payload: impl Serialize) -> PaymentPayload {
     PaymentPayload {
         x402_version: VERSION,
         accepted: terms.asks(scheme, Amount(amount), place().authorizer),
-        payload,
+        payload: to_raw_value(&payload).unwrap(),
         extensions: None,
     }
 }
@@ -182,7 +180,7 @@ pub(crate) fn batch_payment(
             BatchPayload::Deposit { channel_config, voucher, deposit }
         }
     };
-    payment(&terms, Scheme::Batch, amount, serde_json::to_value(payload).unwrap())
+    payment(&terms, Scheme::Batch, amount, payload)
 }
 
 /// A refund of all that is left where `charged` was charged.
@@ -190,7 +188,7 @@ pub(crate) fn refund(payer: &Key, charged: u128) -> PaymentPayload {
     let channel_config = config(payer, 0);
     let voucher = signed(&channel_config.clone().into(), payer, charged);
     let payload = BatchPayload::Refund { channel_config, voucher, amount: None };
-    payment(&terms(), Scheme::Batch, 1, serde_json::to_value(payload).unwrap())
+    payment(&terms(), Scheme::Batch, 1, payload)
 }
 
 /// The chain.
@@ -295,6 +293,17 @@ impl Paper {
     pub(crate) fn poison(&self, salt: u8) {
         let id = Channel::from(config(&payer(), salt)).id(&place().channels);
         self.state().poisoned.insert(id);
+    }
+
+    /// The `number`th channel of many, with some money in it and a voucher for one unit.
+    pub(crate) fn channel_number(&self, number: usize) -> (ChannelId, Channel, Signature) {
+        let mut channel = channel(&payer());
+        channel.salt = B256::from(U256::from(number));
+        let id = channel.id(&place().channels);
+        let state = ChannelState { balance: Amount(1000), ..ChannelState::default() };
+        self.state().channels.insert(id, state);
+        let signature = signed(&channel, &payer(), 1).signature;
+        (id, channel, signature)
     }
 
     /// Has a channel that owes `amount`, of which a voucher is kept.
@@ -483,9 +492,8 @@ impl Rail for Paper {
 
 /// A payment with an identifier that its client chose.
 pub(crate) fn named(mut payment: PaymentPayload, id: &str) -> PaymentPayload {
-    let mut extensions = Map::new();
     let info = json!({ "info": { "required": false, "id": id } });
-    extensions.insert(super::reply::IDENTIFIER.to_owned(), info);
-    payment.extensions = Some(extensions);
+    let extensions = json!({ super::reply::IDENTIFIER: info });
+    payment.extensions = Some(to_raw_value(&extensions).unwrap());
     payment
 }

@@ -13,12 +13,13 @@ use axum::http::response::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::journal::Reply;
-use super::wire::{PAYMENT_RESPONSE, PaymentPayload};
+use super::wire::{self, PAYMENT_RESPONSE, PaymentPayload};
 
 /// Longest reply that is kept, in bytes. Longer ones are sent and not kept.
 const REPLY_BYTES_MAX: usize = 1 << 20;
@@ -96,15 +97,25 @@ impl Names {
     }
 }
 
-fn identifier(payment: &PaymentPayload) -> Result<Option<&str>, NotIdentifier> {
-    let Some(extension) = payment.extensions.as_ref().and_then(|all| all.get(IDENTIFIER)) else {
-        return Ok(None);
-    };
-    match extension.get("info").and_then(|info| info.get("id")) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(id)) if is_identifier(id) => Ok(Some(id)),
-        Some(_) => Err(NotIdentifier),
+fn identifier(payment: &PaymentPayload) -> Result<Option<String>, NotIdentifier> {
+    /// What is looked at of a payment's extensions.
+    #[derive(Deserialize)]
+    struct Extensions {
+        #[serde(rename = "payment-identifier")]
+        identifier: Option<Extension>,
     }
+    #[derive(Deserialize)]
+    struct Extension {
+        info: Option<Info>,
+    }
+    #[derive(Deserialize)]
+    struct Info {
+        id: Option<String>,
+    }
+    let Some(extensions) = &payment.extensions else { return Ok(None) };
+    let read: Extensions = wire::part(extensions).map_err(|_| NotIdentifier)?;
+    let id = read.identifier.and_then(|extension| extension.info?.id);
+    if id.as_deref().is_none_or(is_identifier) { Ok(id) } else { Err(NotIdentifier) }
 }
 
 fn is_identifier(id: &str) -> bool {

@@ -434,7 +434,7 @@ async fn what_is_not_earned_yet_is_not_claimed() {
     let payer = paper::payer();
     let payment = paper::batch_payment(&payer, 0, PRICE, Some(500));
     let begun = shop.begin("stream that hangs", &payment).await;
-    let rows = super::collect::round(&shop.facilitator, &at_once(), crate::http::now_s()).await;
+    let rows = collected(&shop, &at_once(), 0).await;
     assert_eq!((rows, shop.paper.swept()), (Ok(0), Amount(0)));
     drop(begun);
 }
@@ -475,8 +475,18 @@ async fn a_channel_pays_for_answers_with_one_transaction() {
     assert_eq!((second.status, second.charged()), (200, "60"));
     assert_eq!(second.settled.unwrap().transaction, "");
     assert_eq!((shop.paper.sent(), shop.paper.channel_of(&payer).balance), (1, Amount(500)));
-    let rows = super::collect::round(&shop.facilitator, &at_once(), crate::http::now_s()).await;
+    let rows = collected(&shop, &at_once(), 0).await;
     assert_eq!((rows, shop.paper.swept()), (Ok(1), Amount(2 * COST)));
+}
+
+/// A round of collecting, so many seconds from now.
+async fn collected(
+    shop: &Shop,
+    collecting: &super::Collecting,
+    later: u64,
+) -> Result<usize, Fault> {
+    let mut collector = super::collect::Collector::default();
+    collector.round(&shop.facilitator, collecting, crate::http::now_s() + later).await
 }
 
 fn at_once() -> super::Collecting {
@@ -575,7 +585,8 @@ async fn money_that_is_leaving_pays_for_nothing() {
     assert_eq!(shop.ask("hi", Some(&deposit)).await.status, 200);
     let id = paper::channel(&payer).id(&paper::place().channels);
     shop.paper.withdraw(id, 450);
-    let rows = super::collect::round(&shop.facilitator, &super::Collecting::default(), 0).await;
+    // It is seen by looking, some time later.
+    let rows = collected(&shop, &super::Collecting::default(), 300).await;
     assert_eq!((rows, shop.paper.swept()), (Ok(1), Amount(COST)));
     let got = shop.ask("hi!", Some(&paper::batch_payment(&payer, COST, PRICE, None))).await;
     let expected = "invalid_batch_settlement_evm_cumulative_exceeds_balance";
@@ -625,6 +636,27 @@ async fn what_is_left_goes_back() {
     assert_eq!(shop.paper.channel_of(&payer).claimed, Amount(COST));
     let got = Shop::got(asked(&paper::refund(&payer, COST)).await.unwrap()).await;
     assert_eq!(got.error(), "invalid_batch_settlement_evm_refund_no_balance");
+}
+
+#[tokio::test]
+async fn what_is_not_worth_its_gas_is_not_sent() {
+    let shop = funded().await;
+    let payer = paper::payer();
+    let small = shop.ask("hi", Some(&paper::batch_payment(&payer, 0, PRICE, Some(49)))).await;
+    assert_eq!(small.status, 402);
+    let deposit = paper::batch_payment(&payer, 0, PRICE, Some(100));
+    assert_eq!(shop.ask("hi", Some(&deposit)).await.status, 200);
+    let asked = shop.http.get(format!("{}/v1/chat/completions", shop.url));
+    let header = wire::header(&paper::refund(&payer, COST)).unwrap();
+    let got = Shop::got(asked.header(PAYMENT_SIGNATURE, header).send().await.unwrap()).await;
+    assert_eq!(got.error(), "invalid_batch_settlement_evm_refund_amount_invalid");
+    let payment = paper::exact(&paper::terms(), &payer, 49, 1, |_| {});
+    let asked = serde_json::json!({
+        "x402Version": 2, "paymentPayload": payment, "paymentRequirements": payment.accepted,
+    });
+    let settled = shop.post("/x402/settle", asked).await;
+    assert_eq!(settled["errorReason"], "invalid_payment_requirements");
+    assert_eq!(shop.paper.sent(), 1);
 }
 
 #[tokio::test]

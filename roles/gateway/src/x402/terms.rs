@@ -24,6 +24,10 @@ pub struct Terms {
     pub withdraw_delay: u64,
     /// Requests that a first deposit should pay for; a hint to clients, not a condition.
     pub deposit_requests: u32,
+    /// The least that we send a transaction for, base units: a transfer, a deposit, a refund. Gas is ours,
+    /// so it should be worth some times that. Cheaper requests are sold by `batch-settlement` only, and who
+    /// wants less back withdraws it without us.
+    pub settle_min: Amount,
 }
 
 impl Terms {
@@ -53,6 +57,7 @@ impl Terms {
 
     fn channel_extra(&self, price: Amount, authorizer: Address) -> Map<String, Value> {
         let deposit = price.0.saturating_mul(u128::from(self.deposit_requests.max(1)));
+        let deposit = deposit.max(self.settle_min.0);
         let mut extra = Map::new();
         extra.insert("receiverAuthorizer".to_owned(), json!(authorizer.to_string()));
         extra.insert("withdrawDelay".to_owned(), json!(self.withdraw_delay));

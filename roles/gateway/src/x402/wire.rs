@@ -10,11 +10,12 @@ use std::fmt;
 
 use assay_protocol::{Address, Amount, B256, ChainId, Channel, Signature, U256};
 use axum::http::{HeaderName, HeaderValue};
+use base64::engine::general_purpose::STANDARD;
+use base64::{DecodeError, Engine};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-
-use super::base64;
 
 /// What we speak.
 pub(crate) const VERSION: u64 = 2;
@@ -42,7 +43,7 @@ pub(crate) enum WireError {
     },
     /// The header is no base64.
     #[error("the header is not base64: {0}")]
-    Base64(#[from] base64::Base64Error),
+    Base64(#[from] DecodeError),
     /// The bytes are no JSON of the expected shape.
     #[error("{0}")]
     Json(String),
@@ -216,10 +217,10 @@ pub(crate) struct PaymentPayload {
     /// Which of the offered requirements is met.
     pub(crate) accepted: Requirements,
     /// What the scheme needs; read by [`ExactPayload`] or [`BatchPayload`].
-    pub(crate) payload: Value,
+    pub(crate) payload: Box<RawValue>,
     /// By id; `{info, schema}` each. Some clients send null.
     #[serde(default)]
-    pub(crate) extensions: Option<Map<String, Value>>,
+    pub(crate) extensions: Option<Box<RawValue>>,
 }
 
 /// The payload of `exact` by ERC-3009.
@@ -395,17 +396,22 @@ pub(crate) struct Kind {
 /// Writes a header's value.
 pub(crate) fn header(word: &impl Serialize) -> Result<HeaderValue, WireError> {
     let json = serde_json::to_vec(word).map_err(|error| WireError::Json(error.to_string()))?;
-    HeaderValue::from_str(&base64::encode(&json))
+    HeaderValue::try_from(STANDARD.encode(&json))
         .map_err(|error| WireError::Json(error.to_string()))
 }
 
 /// Reads a header's value.
+#[cfg(test)]
 pub(crate) fn read<T: DeserializeOwned>(value: &HeaderValue) -> Result<T, WireError> {
+    json(&decoded(value)?)
+}
+
+fn decoded(value: &HeaderValue) -> Result<Vec<u8>, WireError> {
     let bytes = value.as_bytes();
     if bytes.len() > HEADER_BYTES_MAX {
         return Err(WireError::Long { found: bytes.len(), max: HEADER_BYTES_MAX });
     }
-    json(&base64::decode(bytes)?)
+    Ok(STANDARD.decode(bytes)?)
 }
 
 /// Reads a payment.
@@ -415,11 +421,14 @@ pub(crate) fn payment(value: &HeaderValue) -> Result<PaymentPayload, WireError> 
     struct Version {
         x402_version: u64,
     }
-    let Version { x402_version: found } = read(value)?;
-    if found != VERSION {
-        return Err(WireError::Version { found });
-    }
-    read(value)
+    let bytes = decoded(value)?;
+    let read = json::<PaymentPayload>(&bytes);
+    let found = match &read {
+        Ok(payment) => payment.x402_version,
+        // Another version may well have another shape, and is what to tell its client.
+        Err(_) => json::<Version>(&bytes)?.x402_version,
+    };
+    if found == VERSION { read } else { Err(WireError::Version { found }) }
 }
 
 /// Reads JSON, and names what is wrong with it.
@@ -428,8 +437,8 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
 }
 
 /// Reads a part of a payment that its scheme gives the shape of.
-pub(crate) fn part<T: DeserializeOwned>(value: &Value) -> Result<T, WireError> {
-    T::deserialize(value).map_err(|error| WireError::Json(error.to_string()))
+pub(crate) fn part<T: DeserializeOwned>(value: &RawValue) -> Result<T, WireError> {
+    json(value.get().as_bytes())
 }
 
 #[cfg(test)]
@@ -441,7 +450,7 @@ mod tests {
     const EXACT: &str = r#"{"x402Version":2,"payload":{"authorization":{"from":"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266","to":"0x70997970C51812dc3A010C7d01b50e0d17dc79C8","value":"10000","validAfter":"0","validBefore":"1900000000","nonce":"0x0707070707070707070707070707070707070707070707070707070707070707"},"signature":"0x000000000000000000000000000000000000000000000000000000000000000100000000000000000000000000000000000000000000000000000000000000021b"},"accepted":{"scheme":"exact","network":"eip155:31337","asset":"0x5FbDB2315678afecb367f032d93F642f64180aa3","amount":"10000","payTo":"0x70997970C51812dc3A010C7d01b50e0d17dc79C8","maxTimeoutSeconds":60,"extra":{"name":"Assay","version":"1"}},"extensions":null}"#;
 
     fn value(json: &str) -> HeaderValue {
-        HeaderValue::from_str(&base64::encode(json.as_bytes())).unwrap()
+        HeaderValue::from_str(&STANDARD.encode(json)).unwrap()
     }
 
     #[test]
@@ -511,14 +520,14 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
                 let _ = payment(&value);
             }
-            let _ = payment(&HeaderValue::from_str(&base64::encode(&bytes)).unwrap());
+            let _ = payment(&HeaderValue::from_str(&STANDARD.encode(&bytes)).unwrap());
         }
 
         #[test]
         fn no_change_of_a_byte_breaks_the_reader(at in 0..EXACT.len(), byte in 32u8..127) {
             let mut bytes = EXACT.as_bytes().to_vec();
             bytes[at] = byte;
-            let read = payment(&HeaderValue::from_str(&base64::encode(&bytes)).unwrap());
+            let read = payment(&HeaderValue::from_str(&STANDARD.encode(&bytes)).unwrap());
             if let Ok(payment) = read {
                 let _ = part::<ExactPayload>(&payment.payload);
                 let _ = part::<BatchPayload>(&payment.payload);
