@@ -8,3 +8,4 @@ mod commands;
 mod library;
 mod money;
 mod network;
+mod x402;

@@ -27,6 +27,7 @@ pub(crate) fn assay() -> Command {
         "KEY_FILE",
         "API_KEY",
         "REQUIRE_KEYS",
+        "X402",
     ] {
         assay.env_remove(format!("ASSAY_{variable}"));
     }
@@ -107,6 +108,12 @@ impl Up {
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// Kills it as a power cut would, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Reads standard error until a line begins with `word`.

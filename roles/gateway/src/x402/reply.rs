@@ -234,42 +234,76 @@ fn is_events(headers: &HeaderMap) -> bool {
 }
 
 /// How a stream ended.
-#[derive(Debug)]
 pub(crate) struct Ended {
     /// Whether it did not break off.
     pub(crate) whole: bool,
     /// What it said, if that is text and not too long.
     pub(crate) body: Option<String>,
+    /// What its client has not got yet.
+    last: Last,
+}
+
+/// The end of a stream, held back until it is kept: whoever has seen a whole answer finds just that one
+/// when it asks again.
+struct Last {
+    pieces: Vec<Bytes>,
+    client: mpsc::Sender<Result<Bytes, axum::Error>>,
+}
+
+impl Ended {
+    /// Sends the end.
+    pub(crate) async fn release(self) {
+        for piece in self.last.pieces {
+            // A client that is gone may come back for the copy.
+            let _ = self.last.client.send(Ok(piece)).await;
+        }
+    }
 }
 
 /// Splits a response into one that is sent and a task's work: reading the body to its end, whether or not
-/// the client does.
-pub(crate) fn copied(response: Response) -> (Response, impl Future<Output = Ended>) {
+/// the client does. What comes once the cost is known, or says that it is the last, is held back; where the
+/// cost is `known` beforehand only the latter tells.
+pub(crate) fn copied(response: Response, cost: Cost) -> (Response, impl Future<Output = Ended>) {
     let (parts, body) = response.into_parts();
-    let (sender, receiver) = mpsc::channel::<Result<Bytes, axum::Error>>(PIECES_MAX);
+    let (client, receiver) = mpsc::channel(PIECES_MAX);
+    let known = cost.get().is_some();
     let work = async move {
         let mut pieces = body.into_data_stream();
-        let (mut bytes, mut short) = (Vec::new(), true);
+        let (mut bytes, mut short, mut whole) = (Vec::new(), true, true);
+        let mut last = Last { pieces: Vec::new(), client };
         while let Some(piece) = pieces.next().await {
             let piece = match piece {
                 Ok(piece) => piece,
                 Err(error) => {
+                    whole = false;
                     // The client must not take what it has for the whole.
-                    let _ = sender.send(Err(error)).await;
-                    return Ended { whole: false, body: None };
+                    let _ = last.client.send(Err(error)).await;
+                    break;
                 }
             };
             short &= bytes.len() + piece.len() <= REPLY_BYTES_MAX;
             if short {
                 bytes.extend_from_slice(&piece);
             }
-            // A client that is gone may come back for the copy.
-            let _ = sender.send(Ok(piece)).await;
+            let ends = !known && cost.get().is_some() || says_done(&piece);
+            if (ends || !last.pieces.is_empty()) && last.pieces.len() < PIECES_MAX {
+                last.pieces.push(piece);
+                continue;
+            }
+            for piece in last.pieces.drain(..).chain([piece]) {
+                // A client that is gone may come back for the copy.
+                let _ = last.client.send(Ok(piece)).await;
+            }
         }
-        let body = String::from_utf8(bytes).ok().filter(|_| short);
-        Ended { whole: true, body }
+        let body = String::from_utf8(bytes).ok().filter(|_| short && whole);
+        Ended { whole, body, last }
     };
     (Response::from_parts(parts, Body::from_stream(ReceiverStream::new(receiver))), work)
+}
+
+/// Whether a piece of a stream of events ends with OpenAI's last one.
+fn says_done(piece: &[u8]) -> bool {
+    piece.trim_ascii_end().ends_with(b"data: [DONE]")
 }
 
 #[cfg(test)]
@@ -312,17 +346,33 @@ mod tests {
     async fn an_answer_too_long_to_be_kept_is_sent_all_the_same() {
         let read = read(pieces(3, REPLY_BYTES_MAX / 2), &Cost::known(Amount(1))).await.unwrap();
         let Answer::Stream(response) = read else { panic!("{read:?}") };
-        let (sent, work) = copied(response);
+        let (sent, work) = copied(response, Cost::known(Amount(1)));
         let sent = tokio::spawn(axum::body::to_bytes(sent.into_body(), usize::MAX));
         let ended = work.await;
         assert!(ended.whole && ended.body.is_none());
+        ended.release().await;
         assert_eq!(sent.await.unwrap().unwrap().len(), REPLY_BYTES_MAX / 2 * 3);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_stream_waits_until_it_is_kept() {
+        let pieces =
+            ["data: a\n\n", "data: [DONE]\n\n"].map(|p| Ok::<_, Infallible>(Bytes::from(p)));
+        let response = Body::from_stream(futures_util::stream::iter(pieces)).into_response();
+        let (sent, work) = copied(response, Cost::known(Amount(1)));
+        let ended = work.await;
+        let mut sent = sent.into_body().into_data_stream();
+        assert_eq!(sent.next().await.unwrap().unwrap().as_ref(), b"data: a\n\n");
+        assert!(futures_util::FutureExt::now_or_never(sent.next()).is_none());
+        ended.release().await;
+        assert_eq!(sent.next().await.unwrap().unwrap().as_ref(), b"data: [DONE]\n\n");
+        assert!(sent.next().await.is_none());
     }
 
     #[tokio::test]
     async fn a_copy_is_whole_though_the_client_left() {
         let response = ([(header::CONTENT_TYPE, "text/plain")], "hello").into_response();
-        let (sent, work) = copied(response);
+        let (sent, work) = copied(response, Cost::known(Amount(1)));
         drop(sent);
         let ended = work.await;
         assert_eq!((ended.whole, ended.body.as_deref()), (true, Some("hello")));

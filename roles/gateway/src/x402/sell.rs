@@ -152,16 +152,17 @@ impl Door {
             }
             Ok(Answer::Stream(mut response)) => {
                 response.headers_mut().insert(PAYMENT_RESPONSE, settlement.clone());
-                let (response, work) = copied(response);
+                let (response, work) = copied(response, cost.clone());
                 let door = Arc::clone(&self);
                 self.tasks.spawn(async move {
                     // Who asks again meanwhile is told to wait, and finds the copy then.
                     let _turns = turns;
-                    let ended = work.await;
+                    let mut ended = work.await;
                     // One that broke off is not what a retry should get: it asks again.
                     if ended.whole && cost.get().is_some() {
-                        door.answered(key, copy, &settlement, ended.body).await;
+                        door.answered(key, copy, &settlement, ended.body.take()).await;
                     }
+                    ended.release().await;
                 });
                 response
             }
@@ -286,7 +287,7 @@ impl Door {
                 let id = signed.id;
                 let settlement = self.begin(sold, transaction, charged).await?;
                 response.headers_mut().insert(PAYMENT_RESPONSE, settlement.clone());
-                let (response, work) = copied(response);
+                let (response, work) = copied(response, cost.clone());
                 // The stream is charged, so the channel's next payment may come. Who asks for this one
                 // again is told to wait, and finds the copy then.
                 let (named, channel) = turns;
@@ -294,20 +295,21 @@ impl Door {
                 let door = Arc::clone(&self);
                 self.tasks.spawn(async move {
                     let _named = named;
-                    let ended = work.await;
+                    let mut ended = work.await;
                     // A stream that broke off tells no cost, and is not its payer's to bear.
                     let cost = cost.get().filter(|_| ended.whole);
-                    let body = ended.body.filter(|_| cost.is_some());
+                    let body = ended.body.take().filter(|_| cost.is_some());
                     let reply = body.map(|body| copy.reply(&settlement, body));
                     let cost = cost.unwrap_or_default();
-                    let ended = door.facilitator.journal.write(move |rows| {
+                    let kept = door.facilitator.journal.write(move |rows| {
                         end(rows, names, id, charged, cost)?;
                         reply.map_or(Ok(()), |reply| rows.keep_reply(names.kept, &reply))
                     });
-                    if let Err(error) = ended.await {
+                    if let Err(error) = kept.await {
                         // The pending row stays, and the next start credits it all.
                         tracing::error!(channel = %id, %error, "the end of a stream could not be kept");
                     }
+                    ended.release().await;
                 });
                 Ok(response)
             }
