@@ -260,7 +260,11 @@ pub(super) fn holds(at: &At<'_>, check: Check) -> Recomputed<bool> {
             Ok(super::link(drawn, *answered))
         }
         Check::Kth => match &parts.ranks {
-            Some((_, ranks)) => Ok(sampling::is_kth(at.top(op, ranks)?, claim.choice.top_k)),
+            Some((advice, ranks)) => {
+                let threshold = at.wide(op, *advice)?.0[0].cast_signed();
+                let ranks = at.top(op, ranks)?;
+                Ok(i32::try_from(threshold).is_ok() && sampling::is_kth(ranks, claim.choice.top_k))
+            }
             None => Ok(true),
         },
         Check::Nucleus => match &parts.masses {
