@@ -6,6 +6,7 @@ import {Elements} from "./libraries/judge/Elements.sol";
 import {Endings} from "./libraries/judge/Endings.sol";
 import {Extent, Layouts} from "./libraries/judge/Layouts.sol";
 import {Norms} from "./libraries/judge/Norms.sol";
+import {Openings} from "./libraries/judge/Openings.sol";
 import {Products} from "./libraries/judge/Products.sol";
 import {Reductions} from "./libraries/judge/Reductions.sol";
 import {Hits, Kept, Penalties, Sampling} from "./libraries/judge/Sampling.sol";
@@ -247,5 +248,11 @@ contract Rules {
         returns (uint256 level, uint256 read, uint256 joined)
     {
         return Layouts.treeWord(elements, leaf, word);
+    }
+
+    /// @notice The root that an opened leaf leads to. A place of a trace has the index (position, op, leaf), in as many
+    /// bits as the trees of positions, ops and leaves are deep.
+    function root(bytes calldata data, uint256 index, bytes32[] calldata proof) external pure returns (bytes32) {
+        return Openings.root(data, index, proof);
     }
 }

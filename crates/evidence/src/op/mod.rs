@@ -7,6 +7,7 @@
 
 mod attention;
 mod claim;
+mod commitment;
 mod element;
 mod ending;
 mod error;
@@ -25,6 +26,7 @@ pub use attention::{
     Block, attend, block_shift, block_sum, chunk_of_records, largest_score, score, weight_sum,
 };
 pub use claim::{Choice, Claim, Model, Place, Source, Tree};
+pub use commitment::{Nodes, Spine};
 pub use element::{Group, activate, add, embed, quantise, rope};
 pub use ending::{draw_key, finish, link, state, uniform};
 pub use error::{Quantity, RuleError};

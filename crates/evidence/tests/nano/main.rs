@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop with a panic")]
 
+#[path = "../judge/chain.rs"]
+mod chain;
 mod known;
 mod trace;
 mod world;
@@ -12,13 +14,15 @@ mod world;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
+use alloy_sol_types::{SolCall, sol};
 use assay_evidence::op::{
     Check, Kind, Openings, Place, RecomputeError, Ruling, Source, WideLeaf, check, judge, leaves,
     recompute,
 };
 use assay_models::OpKind;
-use assay_protocol::{Draws, State, hidden_hash};
+use assay_protocol::{B256, Draws, State, U256, depth, hidden_hash, leaf_hash};
 
+use crate::chain::Chain;
 use crate::known::{AWKWARD, Known, NANO};
 use crate::trace::Trace;
 use crate::world::{Choices, World, greedy, penalised, plain, sampled};
@@ -323,4 +327,47 @@ fn no_leaf_breaks_a_rule() {
         }
         assert!(given > 1000 && refused > 100, "{given} given, {refused} refused");
     }
+}
+
+sol! {
+    function root(bytes data, uint256 index, bytes32[] proof) external returns (bytes32);
+}
+
+/// What the contract says that an opening leads to.
+fn root_on_chain(chain: &mut Chain, data: &[u8], index: u64, proof: Vec<B256>) -> B256 {
+    let data = data.to_vec().into();
+    let call = rootCall { data, index: U256::from(index), proof }.abi_encode();
+    rootCall::abi_decode_returns(&chain.call(&call).0.unwrap()).unwrap()
+}
+
+#[test]
+fn every_leaf_opens_on_chain() {
+    let world = answer(&sampled(), 4, 3);
+    let claim = world.claim();
+    let trace = Trace::write(&world);
+    let spine = trace.spine(&world);
+    let mut chain = Chain::new();
+    let mut opened = 0;
+    for position in 0..claim.positions() {
+        for op in 0..claim.ops() {
+            let nodes = trace.nodes(&world, position, op);
+            let count = leaves(&claim.layout(position, op));
+            assert_eq!(nodes.depth(), depth(count));
+            for leaf in (0..count).step_by(7) {
+                let place = Place { position, op, leaf };
+                let (index, proof) = spine.open(place, &nodes);
+                let found = root_on_chain(&mut chain, trace.leaf(place), index, proof.clone());
+                assert_eq!(found, spine.root(), "{place:?}");
+                // Another place leads elsewhere, unless equal data stand there; other data do.
+                let other = root_on_chain(&mut chain, trace.leaf(place), index ^ 1, proof.clone());
+                let equal = proof[0] == leaf_hash(trace.leaf(place));
+                assert_eq!(other == spine.root(), equal, "{place:?}");
+                let mut data = trace.leaf(place).to_vec();
+                data[0] ^= 1;
+                assert_ne!(root_on_chain(&mut chain, &data, index, proof), spine.root());
+                opened += 1;
+            }
+        }
+    }
+    assert!(opened > 500, "{opened} leaves were opened");
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use assay_evidence::op::{
-    FixedLeaf, Kind, Openings, Place, Source, WideLeaf, advice, leaves, recompute,
+    FixedLeaf, Kind, Nodes, Openings, Place, Source, Spine, WideLeaf, advice, leaves, recompute,
 };
 
 use crate::world::World;
@@ -71,6 +71,19 @@ impl Trace {
 
     pub(crate) fn remove(&mut self, place: Place) {
         self.leaves.remove(&place);
+    }
+
+    /// The tree over an op's leaves.
+    pub(crate) fn nodes(&self, world: &World, position: u32, op: u32) -> Nodes {
+        Nodes::of_leaves(self.leaves(world, position, op))
+    }
+
+    /// The tree above the ops.
+    pub(crate) fn spine(&self, world: &World) -> Spine {
+        let claim = world.claim();
+        let roots =
+            |position| (0..claim.ops()).map(|op| self.nodes(world, position, op).root()).collect();
+        Spine::new((0..claim.positions()).map(roots))
     }
 
     /// The leaves of an op, in order.
