@@ -19,6 +19,7 @@ mod product;
 mod program;
 mod recompute;
 mod reduce;
+mod reveal;
 mod sample;
 mod sampling;
 
@@ -40,6 +41,7 @@ pub use product::{chunk, product};
 pub use program::{Kind, Step};
 pub use recompute::{Openings, RecomputeError, check, recompute};
 pub use reduce::{maximum, maximum_signed, total};
+pub use reveal::{Revealed, Round};
 pub use sample::{Check, advice};
 pub use sampling::{
     Hits, Kept, Penalties, adjust, best_key, draw, draw_token, heat, is_kth, is_nucleus, key_token,

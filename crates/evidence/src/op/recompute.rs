@@ -152,7 +152,7 @@ impl At<'_> {
     }
 
     /// Positions that are attended to.
-    fn attended(&self) -> u64 {
+    pub(super) fn attended(&self) -> u64 {
         u64::from(self.place.position) + 1
     }
 
@@ -323,7 +323,7 @@ impl At<'_> {
     }
 
     /// Which key and value head serves a head.
-    fn shared(&self, head: u64) -> u64 {
+    pub(super) fn shared(&self, head: u64) -> u64 {
         head * u64::from(self.claim.model.kv_heads) / u64::from(self.claim.model.heads)
     }
 
@@ -349,7 +349,7 @@ impl At<'_> {
     }
 
     /// The two trees of a head in the op that holds largest scores and sums of weights.
-    fn softmax_trees(&self, head: u64) -> [Tree; 2] {
+    pub(super) fn softmax_trees(&self, head: u64) -> [Tree; 2] {
         let size = Tree::new(0, self.attended()).top() + 1;
         [0, 1].map(|tree| Tree::new((2 * head + tree) * size, self.attended()))
     }
@@ -375,7 +375,7 @@ impl At<'_> {
     }
 
     /// The weights of one block of positions.
-    fn block(
+    pub(super) fn block(
         &self,
         scores: u32,
         softmax: u32,

@@ -16,8 +16,8 @@ use std::collections::HashSet;
 
 use alloy_sol_types::{SolCall, sol};
 use assay_evidence::op::{
-    Check, Kind, Openings, Place, RecomputeError, Ruling, Source, WideLeaf, check, judge, leaves,
-    recompute,
+    Check, FixedLeaf, Kind, Openings, Place, RecomputeError, Revealed, Round, Ruling, Source,
+    WideLeaf, check, judge, leaves, recompute,
 };
 use assay_models::OpKind;
 use assay_protocol::{B256, Draws, State, U256, depth, hidden_hash, leaf_hash};
@@ -370,4 +370,65 @@ fn every_leaf_opens_on_chain() {
         }
     }
     assert!(opened > 500, "{opened} leaves were opened");
+}
+
+/// The element that a leaf holds at a place of its own.
+fn element_of(trace: &Trace, place: Place, element: usize) -> i64 {
+    FixedLeaf::read(trace.leaf(place)).unwrap().0[element].into()
+}
+
+/// What is revealed gives the element, entry by entry from few leaves; a false entry that gives
+/// another element is seen at that entry.
+fn lists_give_elements(world: &World, position: u32) {
+    let claim = world.claim();
+    let trace = Trace::write(world);
+    let mut lists = 0;
+    for op in 0..claim.ops() {
+        for leaf in 0..leaves(&claim.layout(position, op)) {
+            let place = Place { position, op, leaf };
+            let Some(round) = Round::first(&claim, place) else { continue };
+            for element in [0, 7, 31] {
+                let noting = Noting { trace: &trace, read: RefCell::default() };
+                // Beyond what the section has there is nothing to reveal.
+                let Ok(revealed) = Revealed::new(&claim, &noting, place, element, round) else {
+                    assert_eq!(element_of(&trace, place, element), 0, "{place:?} {element}");
+                    continue;
+                };
+                let list = revealed.list().unwrap();
+                let expected = element_of(&trace, place, element);
+                assert_eq!(revealed.gives(&list), Ok(expected), "{place:?} {element}");
+                if round == Round::Sums {
+                    let round = Round::Values { block: revealed.entries() as u32 - 1 };
+                    let next = Revealed::new(&claim, &trace, place, element, round).unwrap();
+                    let sum = next.gives(&next.list().unwrap()).unwrap();
+                    assert_eq!(sum.to_be_bytes(), list[list.len() - 8..]);
+                    assert!(
+                        Revealed::new(
+                            &claim,
+                            &trace,
+                            place,
+                            element,
+                            Round::Values { block: revealed.entries() as u32 }
+                        )
+                        .is_err()
+                    );
+                } else {
+                    let before = noting.read.take();
+                    revealed.entry(revealed.entries() - 1).unwrap();
+                    assert!(noting.read.take().len() <= 2, "{place:?}");
+                    assert!(!before.is_empty());
+                }
+                assert!(revealed.entry(revealed.entries()).is_err());
+                assert!(revealed.gives(&list[1..]).is_err());
+                lists += 1;
+            }
+        }
+    }
+    assert!(lists > 100, "{lists} lists");
+}
+
+#[test]
+fn revealed_lists_give_what_was_committed() {
+    lists_give_elements(&answer(&penalised(), 70, 2), 70);
+    lists_give_elements(&World::answer(&AWKWARD, &penalised(), 66, 2), 65);
 }
