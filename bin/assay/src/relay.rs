@@ -50,6 +50,10 @@ impl RelayArgument {
                 }),
             }
         }
+        for model in &models {
+            let unfit = |error| Failure::new(Exit::Usage, "a relayed server is unfit").why(error);
+            model.check().map_err(unfit)?;
+        }
         Ok(models)
     }
 }
@@ -74,5 +78,6 @@ mod tests {
         assert_eq!(relayed(&[]), Ok(vec![]));
         assert!(relayed(&["model"]).unwrap_err().contains("is no model with its server"));
         assert!(relayed(&["model=http://a b"]).is_err());
+        assert!(relayed(&["model=https://a"]).unwrap_err().contains("unfit"));
     }
 }

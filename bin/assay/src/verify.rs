@@ -8,7 +8,7 @@ use std::time::Instant;
 use assay_engine::{Loaded, ReplayError, replay};
 use assay_evidence::{Fault, Verdict};
 use assay_kernels::Cpu;
-use assay_protocol::{Answer, AnswerError, Blame};
+use assay_protocol::{Answer, AnswerError, Blame, COMPUTE_UNIT};
 use clap::Args;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -43,26 +43,33 @@ pub(crate) struct Verify {
     json: bool,
 }
 
+/// What was found about an answer.
+struct Judged {
+    verdict: Verdict,
+    /// What its tokens take, in compute units; none where the model was not looked at.
+    units: Option<f64>,
+}
+
 impl Verify {
     pub(crate) fn run(self) -> Outcome<ExitCode> {
         let began = Instant::now();
         let answer = read(&self.file)?;
-        let verdict = match foreign(&answer) {
-            Some(fault) => Verdict::False(fault),
+        let judged = match foreign(&answer) {
+            Some(fault) => Judged { verdict: Verdict::False(fault), units: None },
             None => self.replayed(&answer)?,
         };
         if self.json {
-            say_json(&document(&answer, &verdict, began.elapsed().as_secs_f64()));
+            say_json(&document(&answer, &judged, began.elapsed().as_secs_f64()));
         } else {
-            tell(&answer, &verdict, began.elapsed().as_secs_f64());
+            tell(&answer, &judged, began.elapsed().as_secs_f64());
         }
-        Ok(match verdict {
+        Ok(match judged.verdict {
             Verdict::True => ExitCode::SUCCESS,
             Verdict::False(_) => ExitCode::from(Exit::False as u8),
         })
     }
 
-    fn replayed(&self, answer: &Answer) -> Outcome<Verdict> {
+    fn replayed(&self, answer: &Answer) -> Outcome<Judged> {
         let cpu = self.threads.cpu()?;
         let loaded = self.load(answer, &cpu)?;
         let mut progress = Progress::new();
@@ -70,7 +77,10 @@ impl Verify {
             progress.show("replaying", done, total);
         });
         drop(progress);
-        judged.map_err(|error| match error {
+        let output = u32::try_from(answer.output.len()).unwrap_or(u32::MAX);
+        let work = loaded.manifest.work(answer.order.prompt_tokens, output);
+        let units = Some(work as f64 / COMPUTE_UNIT as f64);
+        judged.map(|verdict| Judged { verdict, units }).map_err(|error| match error {
             ReplayError::WrongModel { .. } => {
                 Failure::new(Exit::NotFound, "this is not the model that was ordered")
                     .why(error)
@@ -149,7 +159,7 @@ fn parse(bytes: &[u8]) -> Result<Answer, String> {
     answer.map_err(|error| error.to_string())
 }
 
-fn tell(answer: &Answer, verdict: &Verdict, seconds: f64) {
+fn tell(answer: &Answer, Judged { verdict, units }: &Judged, seconds: f64) {
     let colour = stdout_has_colour();
     match verdict {
         Verdict::True => {
@@ -170,9 +180,12 @@ fn tell(answer: &Answer, verdict: &Verdict, seconds: f64) {
     say(format_args!("  provider  {}", answer.provider()));
     let (prompt, output) = (answer.terms.prompt.len(), answer.output.len());
     say(format_args!("  tokens    {prompt} in, {output} out; checked in {seconds:.2} s"));
+    if let Some(units) = units {
+        say(format_args!("  work      {units:.3} CU, by the model's shape and these tokens"));
+    }
 }
 
-fn document(answer: &Answer, verdict: &Verdict, seconds: f64) -> Value {
+fn document(answer: &Answer, Judged { verdict, units }: &Judged, seconds: f64) -> Value {
     let fault = match verdict {
         Verdict::True => None,
         Verdict::False(fault) => Some(fault),
@@ -191,6 +204,7 @@ fn document(answer: &Answer, verdict: &Verdict, seconds: f64) -> Value {
         "buyer": answer.order.buyer,
         "provider": answer.provider(),
         "tokens": { "prompt": answer.terms.prompt.len(), "output": answer.output.len() },
+        "compute_units": units,
         "seconds": seconds,
     })
 }

@@ -40,6 +40,9 @@ use crate::x402::Cost;
 /// What a reply says of itself: nobody can be held to it.
 const ASSURANCE: &str = "x-assay-assurance";
 
+/// Tokens that a whole answer may have where its request names no bound.
+const TOKENS_MOST: u32 = 8192;
+
 /// What is passed back of a reply's head, beside its status.
 const PASSED: [header::HeaderName; 4] =
     [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CACHE_CONTROL, header::RETRY_AFTER];
@@ -56,6 +59,16 @@ pub struct Relayed {
     pub authorization: Option<HeaderValue>,
     /// What an answer costs its client, in base units, whatever its length.
     pub price: Amount,
+}
+
+impl Relayed {
+    /// Whether it can be served.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with its servers.
+    pub fn check(&self) -> Result<(), RelayError> {
+        Target::new(self.clone()).map(drop)
+    }
 }
 
 /// Why a relayed model cannot be served.
@@ -80,6 +93,15 @@ pub enum RelayError {
 pub(crate) struct Relay {
     client: Client<HttpConnector, Full<Bytes>>,
     pub(crate) models: Vec<Arc<Target>>,
+}
+
+/// How an answer is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Manner {
+    /// As it comes.
+    Stream,
+    /// At once, of so many tokens at most: nothing is heard before the last one.
+    Whole(u32),
 }
 
 /// A relayed model at work.
@@ -108,19 +130,27 @@ impl Relay {
         Ok(Self { client, models: models.collect::<Result<_, _>>()? })
     }
 
-    /// The relayed model that a body names, if it names one. Nothing is looked at where there is none.
-    pub(crate) fn target(&self, body: &[u8]) -> Option<&Arc<Target>> {
+    /// The relayed model that a body asks, if it does, and how. Nothing is looked at where there is none.
+    pub(crate) fn target(&self, body: &[u8]) -> Option<(&Arc<Target>, Manner)> {
         #[derive(Deserialize)]
-        struct Named<'a> {
+        struct Asked<'a> {
             #[serde(borrow)]
             model: Cow<'a, str>,
+            stream: Option<bool>,
+            max_tokens: Option<u32>,
+            max_completion_tokens: Option<u32>,
         }
         if self.models.is_empty() {
             return None;
         }
         // A body that is no request is refused by whoever reads it whole.
-        let named: Named = serde_json::from_slice(body).ok()?;
-        self.models.iter().find(|target| target.model == named.model)
+        let asked: Asked = serde_json::from_slice(body).ok()?;
+        let target = self.models.iter().find(|target| target.model == asked.model)?;
+        let most = asked.max_completion_tokens.or(asked.max_tokens).unwrap_or(TOKENS_MOST);
+        Some((
+            target,
+            if asked.stream == Some(true) { Manner::Stream } else { Manner::Whole(most) },
+        ))
     }
 }
 
@@ -150,6 +180,7 @@ fn place(url: Uri) -> Result<Uri, RelayError> {
 /// A request for a relayed model, with leave to run it.
 pub(crate) struct Passing {
     target: Arc<Target>,
+    manner: Manner,
     body: Bytes,
     spending: Spending,
     hold: Hold,
@@ -173,23 +204,23 @@ impl Passing {
 pub(crate) fn passing(
     gateway: &Gateway,
     caller: &Caller,
-    target: &Arc<Target>,
+    (target, manner): (&Arc<Target>, Manner),
     read: Read,
 ) -> Result<Passing, Problem> {
     let hold = Hold { _permit: gateway.permit()?, _begun: gateway.begin()? };
     caller.count()?;
     let spending =
         caller.set_aside_for(&target.model, |name| *name == target.model, target.price)?;
-    Ok(Passing { target: Arc::clone(target), body: read.bytes.into(), spending, hold })
+    Ok(Passing { target: Arc::clone(target), manner, body: read.bytes.into(), spending, hold })
 }
 
 /// Hands a request on, and gives back what comes of it.
 pub(crate) async fn pass(gateway: &Gateway, passing: Passing) -> Result<Response, Problem> {
-    let Passing { target, body, spending, hold } = passing;
+    let Passing { target, manner, body, spending, hold } = passing;
     let reply = tokio::select! {
         biased;
         () = gateway.stopping.cancelled() => return Err(Problem::closing()),
-        reply = ask(gateway, &target, body) => reply?,
+        reply = ask(gateway, &target, manner, body) => reply?,
     };
     let (mut head, body) = reply.into_parts();
     let mut headers = HeaderMap::with_capacity(PASSED.len() + 4);
@@ -216,8 +247,13 @@ pub(crate) async fn pass(gateway: &Gateway, passing: Passing) -> Result<Response
 async fn ask(
     gateway: &Gateway,
     target: &Target,
+    manner: Manner,
     body: Bytes,
 ) -> Result<hyper::Response<Incoming>, Problem> {
+    let wait_max = match manner {
+        Manner::Stream => gateway.patience.frame_wait_max,
+        Manner::Whole(tokens) => gateway.patience.answer_wait_max(tokens),
+    };
     let first = target.next.fetch_add(1, Ordering::Relaxed);
     let mut unreached = None;
     for turn in 0..target.places.len() {
@@ -230,8 +266,7 @@ async fn ask(
         if let Some(authorization) = &target.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }
-        match timeout(gateway.patience.frame_wait_max, gateway.relay.client.request(request)).await
-        {
+        match timeout(wait_max, gateway.relay.client.request(request)).await {
             Ok(Ok(reply)) => return Ok(reply),
             // What was never heard may be said to another.
             Ok(Err(error)) if error.is_connect() => {
