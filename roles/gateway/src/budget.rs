@@ -225,6 +225,16 @@ impl Budgets {
         }
     }
 
+    /// Takes back the `price` of an answer that nobody got.
+    fn undo(&self, names: &[B256], price: Amount) {
+        let mut state = self.lock();
+        for name in names {
+            if let Some(account) = state.accounts.get_mut(name) {
+                account.spent.0 = account.spent.0.saturating_sub(price.0);
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -264,6 +274,18 @@ impl Spending {
         }
         let spent = self.names.iter().map(|name| Row::Spend { key: *name, amount: price });
         Some(spent.chain(self.place.as_ref().map(Place::row)).collect())
+    }
+
+    /// Whether it is for an order that its client signed, and so may hand in again.
+    pub(crate) fn is_clients_own(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Undoes what was booked for an answer of that `price` which could not be kept.
+    pub(crate) fn unbook(&self, price: Amount) {
+        if let Some(budgets) = &self.budgets {
+            budgets.undo(&self.names, price);
+        }
     }
 
     /// Ends it once; whether it was open.
@@ -337,6 +359,18 @@ mod tests {
         most.book(Amount(2));
         budgets.learn(GRANT, Amount(7), false);
         assert_eq!(budgets.spent(GRANT), Amount(9));
+    }
+
+    #[test]
+    fn what_was_booked_for_an_answer_that_was_not_kept_is_free_again() {
+        let budgets = Arc::new(Budgets::default());
+        budgets.learn(GRANT, Amount(3), false);
+        let most = budgets.set_aside(&[limit(GRANT, 10, None)], Amount(5)).unwrap();
+        assert!(most.book(Amount(4)).is_some());
+        most.unbook(Amount(4));
+        drop(most);
+        assert_eq!(budgets.spent(GRANT), Amount(3));
+        assert!(budgets.set_aside(&[limit(GRANT, 10, None)], Amount(7)).is_ok());
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub(crate) struct Ordered<'a> {
     pub(crate) offer: &'a Offer,
     /// Where the channel was that pays; none: nothing is paid.
     pub(crate) line: Option<Line>,
+    /// Whether the receipt is for the same order, answered and charged before: it then takes up its
+    /// channel where that was, at the price that was offered then.
+    pub(crate) paid_before: bool,
 }
 
 /// What a provider signed that is not so, with all that shows it.
@@ -70,7 +73,7 @@ pub(crate) fn close(
     output: &[u32],
     sealed: &Sealed,
 ) -> Result<String, CloseError> {
-    let Ordered { chain, order, ending, offer, line, .. } = ordered;
+    let Ordered { chain, order, ending, offer, line, paid_before, .. } = ordered;
     let receipt = &sealed.receipt;
     if sealed.output != output {
         return Err(CloseError::Output);
@@ -81,12 +84,15 @@ pub(crate) fn close(
     if receipt.provider != offer.provider {
         return Err(CloseError::Provider { found: receipt.provider, expected: offer.provider });
     }
-    let max = offer.price(order.prompt_tokens, receipt.output_tokens);
-    // Less is no lie: the provider may have a cheaper offer out than the one known here.
-    if receipt.price > max {
-        return Err(CloseError::Price { found: receipt.price, max });
+    // What was charged before is bounded by the order, as the receipt's own check has seen.
+    if !paid_before {
+        let max = offer.price(order.prompt_tokens, receipt.output_tokens);
+        // Less is no lie: the provider may have a cheaper offer out than the one known here.
+        if receipt.price > max {
+            return Err(CloseError::Price { found: receipt.price, max });
+        }
+        goes_on(line, receipt)?;
     }
-    goes_on(line, receipt)?;
     let leads = sealed.states.last().is_none_or(|last| *last == receipt.state);
     if sealed.states.len() != output.len() || !leads {
         return Err(CloseError::States);

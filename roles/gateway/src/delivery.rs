@@ -2,11 +2,15 @@
 //!
 //! A client that leaves cancels the order, and the receipt for what was delivered is still read and
 //! kept.
+//!
+//! An order that its client signed may have been answered before, by a gateway that ended or could not
+//! keep the answer. Its provider then shows the same answer again, charged where its channel was: that
+//! is kept as the answer, and moves nothing.
 
 use std::sync::Arc;
 
 use assay_protocol::wire::{Frame, Sealed};
-use assay_protocol::{Amount, Answer, Finish as Ended};
+use assay_protocol::{Amount, Answer, Finish as Ended, Receipt};
 use axum::body::Bytes;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,6 +21,7 @@ use crate::lines::{Lines, LinesError};
 use crate::openai::{Finish, Problem, Usage};
 use crate::pay::{DueError, Lease};
 use crate::route::Candidate;
+use crate::signed;
 use crate::store::{Row, StoreError};
 use crate::text::{NotTokens, Text};
 
@@ -225,6 +230,7 @@ impl<'a> Delivery<'a> {
     /// Checks and keeps the receipt, and tells the client how it ended.
     async fn conclude(&mut self, sealed: Sealed) -> Turn {
         let Buying { model, draft, order, signature, .. } = self.buying;
+        let paid_before = self.was_paid_before(&sealed.receipt);
         let ordered = Ordered {
             chain: self.gateway.chain,
             order,
@@ -234,13 +240,14 @@ impl<'a> Delivery<'a> {
             ending: &draft.ending,
             offer: &self.candidate.offer,
             line: self.lease.as_ref().map(Lease::line),
+            paid_before,
         };
         let closed = close(ordered, &model.listed.tokenizer, self.text.output(), &sealed);
         let answer = match closed {
             Ok(text) => ordered.answer(text, sealed),
             Err(error) => return self.lied(&error, self.lie(&error, &sealed)).await,
         };
-        if let Err(error) = self.keep(&answer).await {
+        if let Err(error) = self.keep(&answer, paid_before).await {
             tracing::error!(order = %self.buying.hash, %error, "an answer was not kept");
             // Who is given a receipt is promised that it can be fetched again.
             return Turn::Failed(Problem::storage(error));
@@ -254,6 +261,7 @@ impl<'a> Delivery<'a> {
             ms = self.client.since.elapsed().as_millis(),
             provider = %answer.receipt.provider,
             order = %self.buying.hash,
+            paid_before,
             "answered"
         );
         let rest = self.text.finish(ended);
@@ -264,27 +272,52 @@ impl<'a> Delivery<'a> {
             (_, Ended::Eos | Ended::Stop) => Finish::Stop,
             (_, Ended::Length) => Finish::Length,
             (Some(Stop::Closing), Ended::Cancelled) => return Turn::Failed(Problem::closing()),
+            (_, Ended::Cancelled) if paid_before => {
+                let tokens = answer.receipt.output_tokens;
+                return Turn::Failed(signed::cancelled(self.buying.hash, tokens));
+            }
             (_, Ended::Cancelled) => {
                 return self.failed(Problem::upstream("the provider ended the answer early"));
             }
         };
-        let took = self.begun.elapsed();
-        let tokens = answer.receipt.output_tokens;
-        self.gateway.directory.answered(self.candidate.place, took, tokens);
+        if !paid_before {
+            let took = self.begun.elapsed();
+            let tokens = answer.receipt.output_tokens;
+            self.gateway.directory.answered(self.candidate.place, took, tokens);
+        }
         let usage = Usage::new(order.prompt_tokens, answer.receipt.output_tokens);
         let answer = Answer { states: Vec::new(), ..answer };
         self.client.tell(News::Done(Box::new(Bought { answer, finish, usage })));
         Turn::Over
     }
 
+    /// Whether a receipt is for the same order, answered before.
+    fn was_paid_before(&self, receipt: &Receipt) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        let is_charged = || lease.has_charged(receipt.channel, receipt.channel_after);
+        self.buying.spending.is_clients_own() && is_charged()
+    }
+
     /// Keeps an answer together with what it moved.
-    async fn keep(&mut self, answer: &Answer) -> Result<(), StoreError> {
-        let mut rows = Vec::with_capacity(3);
-        rows.extend(self.buying.spending.book(answer.receipt.price).unwrap_or_default());
-        if let Some(lease) = &mut self.lease {
-            rows.push(lease.settle(answer.receipt.channel_after)?);
+    async fn keep(&mut self, answer: &Answer, paid_before: bool) -> Result<(), StoreError> {
+        let price = answer.receipt.price;
+        let booked = self.buying.spending.book(price);
+        let is_booked = booked.is_some();
+        let kept = async {
+            let mut rows = booked.unwrap_or_default();
+            match &mut self.lease {
+                Some(lease) if paid_before => lease.refused(),
+                Some(lease) => rows.push(lease.settle(answer.receipt.channel_after)?),
+                None => {}
+            }
+            rows.push(Row::answer(self.buying.hash, answer)?);
+            self.gateway.store.keep(rows).await
+        };
+        let kept = kept.await;
+        if kept.is_err() && is_booked {
+            // Nobody got it. Who hands its own order in again gets it then, and pays for it then.
+            self.buying.spending.unbook(price);
         }
-        rows.push(Row::answer(self.buying.hash, answer)?);
-        self.gateway.store.keep(rows).await
+        kept
     }
 }

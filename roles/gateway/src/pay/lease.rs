@@ -125,7 +125,8 @@ impl Lease {
         self.lane.due(&purse.at, &purse.key, bill, delivered, prepay, amount)
     }
 
-    /// The provider did not take the order, so nothing is charged for it.
+    /// The provider did not take the order, or had answered it before, so nothing is charged for it
+    /// now.
     pub(crate) fn refused(&mut self) {
         self.risk = None;
     }
@@ -155,6 +156,18 @@ impl Lease {
     pub(crate) fn line(&self) -> Line {
         let to = Amount(self.lane.charged.0.saturating_add(self.lane.slack.0));
         Line { channel: self.id, from: self.lane.charged, to }
+    }
+
+    /// Whether `after`, on this or another channel of ours with the same provider, is charged already
+    /// as far as is known here.
+    pub(crate) fn has_charged(&self, channel: ChannelId, after: Amount) -> bool {
+        if channel == self.id {
+            return after <= self.lane.charged;
+        }
+        let mut accounts = self.purse.lock();
+        let slot = accounts.get_mut(&self.lane.provider).and_then(|account| account.slot(channel));
+        // Where an unsure one is, its provider says when it is used next; so far it can have come.
+        slot.is_some_and(|slot| after.0 <= slot.lane.charged.0.saturating_add(slot.lane.slack.0))
     }
 
     /// Goes on from a receipt that was checked; gives what has to be kept with its answer.

@@ -66,6 +66,7 @@ impl Unsettled {
             ending: &self.draft.ending,
             offer: &self.offer,
             line: Some(line),
+            paid_before: false,
         };
         let text = close(ordered, &self.model.listed.tokenizer, &sealed.output, &sealed)
             .map_err(|error| unproven(error.to_string()))?;

@@ -283,6 +283,11 @@ fn same(drafted: &Order, order: &Order) -> Result<(), Fault> {
     }
 }
 
+/// What a client is told of its order that was given up before it was complete.
+pub(crate) fn cancelled(order: OrderHash, tokens: u32) -> Problem {
+    Fault::Cancelled { order, tokens }.into()
+}
+
 /// Why a caller is heard without a key: its order may be bought under grants.
 pub(crate) fn opens(method: &str) -> bool {
     matches!(method, "assay_prepare" | "assay_submit" | "assay_subscribe" | "assay_unsubscribe")

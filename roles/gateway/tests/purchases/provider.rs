@@ -135,7 +135,7 @@ pub(crate) struct Scripted {
     /// How it is paid, if it is.
     pub(crate) paid: Option<Till>,
     pub(crate) accounts: Mutex<HashMap<ChannelId, Account>>,
-    /// Answers whose streams broke off.
+    /// Answers to orders of clients that were sealed, for who asks again.
     kept: Mutex<HashMap<OrderHash, Sealed>>,
 }
 
@@ -291,7 +291,11 @@ impl Scripted {
             output.push(5);
             frames.send(Frame::Tokens(vec![5])).await.unwrap();
         }
-        let last = Frame::Sealed(Box::new(self.seal(submission, &ending, output, act.lie, tab)));
+        let sealed = self.seal(submission, &ending, output, act.lie, tab);
+        if act.lie.is_none() {
+            self.kept.lock().unwrap().insert(submission.order.hash(CHAIN), sealed.clone());
+        }
+        let last = Frame::Sealed(Box::new(sealed));
         // The buyer may have hung up.
         let _ = frames.send(last).await;
     }
@@ -537,6 +541,10 @@ async fn submit(Shared(provider): Shared<Arc<Scripted>>, body: Body) -> Response
     if let Some(refusal) = act.refuse {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(refusal)).into_response();
     }
+    let before = provider.kept.lock().unwrap().get(&hash).cloned();
+    if let Some(sealed) = before {
+        return frames([Frame::Tokens(sealed.output.clone()), Frame::Sealed(Box::new(sealed))]);
+    }
     let tab = match provider.admit(&submission, lines, bytes) {
         Ok(tab) => tab,
         Err(refusal) => return (StatusCode::PAYMENT_REQUIRED, Json(refusal)).into_response(),
@@ -548,6 +556,12 @@ async fn submit(Shared(provider): Shared<Arc<Scripted>>, body: Body) -> Response
     let lines = ReceiverStream::new(frames)
         .map(|frame| serde_json::to_string(&frame).map(|line| line + "\n"));
     Body::from_stream(lines).into_response()
+}
+
+/// A reply of these frames.
+fn frames(frames: [Frame; 2]) -> Response {
+    let lines = frames.map(|frame| serde_json::to_string(&frame).unwrap() + "\n");
+    lines.concat().into_response()
 }
 
 async fn cancel(
