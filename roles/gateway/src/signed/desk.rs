@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use assay_protocol::{Address, B256, Key, OrderHash, SignedGrant, U256, keccak256};
 use futures_util::future::try_join_all;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::fault::Fault;
 use super::mint::Mint;
@@ -15,6 +17,12 @@ use crate::store::Row;
 
 /// How long it is believed that a grant holds. One that was taken back stays so.
 const HOLDS: Duration = Duration::from_secs(10);
+
+/// Questions to the chain about grants under way at once, for all clients together.
+const ASKING_MAX: usize = 8;
+
+/// Longest wait for the chain's word on a line of grants, its turn to be asked included.
+const ASK_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Grants up to which nothing that is known is forgotten.
 const KNOWN_MAX: usize = 10_000;
@@ -26,6 +34,8 @@ pub(crate) struct Desk {
     running: Arc<Mutex<HashMap<B256, OrderHash>>>,
     /// Issuer and digest of a grant → when the chain said that it holds; none: it was taken back.
     known: Mutex<HashMap<(Address, B256), Option<Instant>>>,
+    /// Turns to ask the chain.
+    asking: Semaphore,
     pub(super) mint: Mint,
 }
 
@@ -39,7 +49,12 @@ pub(super) fn name(buyer: Address, nonce: U256) -> B256 {
 
 impl Desk {
     pub(crate) fn new(key: &Key) -> Self {
-        Self { running: Arc::default(), known: Mutex::default(), mint: Mint::new(key) }
+        Self {
+            running: Arc::default(),
+            known: Mutex::default(),
+            asking: Semaphore::new(ASKING_MAX),
+            mint: Mint::new(key),
+        }
     }
 
     /// Takes an order in hand, unless its buyer's nonce is in use.
@@ -55,7 +70,8 @@ impl Desk {
         Ok(Place { running: Arc::clone(&self.running), name, order })
     }
 
-    /// Refuses grants of which one was taken back.
+    /// Refuses grants of which one was taken back. That they are good in all else has been checked, so
+    /// there are few.
     pub(super) async fn check_revoked(
         &self,
         gateway: &Gateway,
@@ -68,11 +84,13 @@ impl Desk {
         });
         // What was minted here for one order nobody takes back; its provider asks all the same.
         let asked: Vec<_> = named.filter(|(.., minted)| !minted).collect();
-        try_join_all(asked.into_iter().map(async |(issuer, digest, _)| {
+        let asked = try_join_all(asked.into_iter().map(async |(issuer, digest, _)| {
             let known = self.known(issuer, digest);
             let revoked = match known {
                 Some(revoked) => revoked,
                 None => {
+                    let turn = self.asking.acquire().await;
+                    let _turn = turn.map_err(|error| Fault::Unseen(error.to_string()))?;
                     let asked = purse.terms.bank.is_revoked(issuer, digest).await;
                     let revoked = asked.map_err(|error| Fault::Unseen(error.to_string()))?;
                     self.learn(issuer, digest, revoked);
@@ -80,9 +98,9 @@ impl Desk {
                 }
             };
             if revoked { Err(Fault::Revoked { grant: digest }) } else { Ok(()) }
-        }))
-        .await
-        .map(drop)
+        }));
+        let late = || Fault::Unseen(format!("no answer within {} s", ASK_WAIT_MAX.as_secs()));
+        timeout(ASK_WAIT_MAX, asked).await.map_err(|_| late())?.map(drop)
     }
 
     /// Whether a grant was taken back, as far as that is known.

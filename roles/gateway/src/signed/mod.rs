@@ -88,32 +88,47 @@ pub(crate) async fn offer(
     wish: Wish,
 ) -> Result<Offered, Problem> {
     let permit = gateway.admit()?;
-    if gateway.registry().is_some() {
-        gateway.desk.check_revoked(gateway, &wish.grants).await?;
-    }
     let (shop, caller) = (Arc::clone(gateway), caller.clone());
-    let drafted = tokio::task::spawn_blocking(move || {
+    let vetted = tokio::task::spawn_blocking(move || {
         // Held until the work is done, even if the client hangs up meanwhile.
+        let vetted = vetted(&shop, &caller, &body, wish)?;
+        Ok::<_, Problem>((vetted, permit))
+    });
+    let vetted = vetted.await.map_err(|error| Problem::internal(error.to_string()))?;
+    let (vetted, permit) = vetted?;
+    // The chain is asked about grants that are good in all else, so that nobody has it asked at will.
+    gateway.desk.check_revoked(gateway, vetted.line.shown()).await?;
+    let shop = Arc::clone(gateway);
+    let drafted = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        offered(&shop, &caller, &body, wish)
+        offered(&shop, vetted)
     });
     drafted.await.map_err(|error| Problem::internal(error.to_string()))?
 }
 
-/// Everything about an offer that waits for nobody.
-fn offered(
-    gateway: &Gateway,
-    caller: &Caller,
-    body: &[u8],
-    wish: Wish,
-) -> Result<Offered, Problem> {
+/// A wish that may be granted, unless a grant was taken back.
+struct Vetted {
+    request: ChatRequest,
+    model: Arc<Model>,
+    buyer: Address,
+    line: Line,
+}
+
+/// Refuses whoever may not have an order made for the request.
+fn vetted(gateway: &Gateway, caller: &Caller, body: &[u8], wish: Wish) -> Result<Vetted, Problem> {
     let request = ChatRequest::parse(body)?;
     let model = found(gateway, &request)?;
-    let now = now_s();
     let Wish { buyer, grants } = wish;
     let line = Line::of(gateway, grants)?;
     line.admits(gateway, caller, &model)?;
-    line.check(gateway, buyer, &model, Amount(0), now)?;
+    line.check(gateway, buyer, &model, Amount(0), now_s())?;
+    Ok(Vetted { request, model, buyer, line })
+}
+
+/// Makes the order. It waits for nobody.
+fn offered(gateway: &Gateway, vetted: Vetted) -> Result<Offered, Problem> {
+    let Vetted { request, model, buyer, line } = vetted;
+    let now = now_s();
     let draft = draft(&model, &request, random()?)?;
     let most = gateway.price_max.min(line.spend().unwrap_or(gateway.price_max));
     let mut wanted = draft.wanted(&model, most);

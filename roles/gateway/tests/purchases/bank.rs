@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use assay_chain::{ChainError, ChannelState, Withdrawal};
@@ -32,6 +32,8 @@ pub(crate) struct Vault {
     pub(crate) down: AtomicBool,
     /// Grants that were taken back.
     pub(crate) revoked: Mutex<HashSet<(Address, B256)>>,
+    /// Questions whether one was.
+    pub(crate) asked: AtomicUsize,
 }
 
 impl Vault {
@@ -125,6 +127,7 @@ impl Bank for Vault {
 
     fn is_revoked(&self, issuer: Address, grant: B256) -> BoxFuture<'_, Result<bool, ChainError>> {
         Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::Relaxed);
             if self.down.load(Ordering::Relaxed) {
                 return Err(unreachable());
             }

@@ -475,6 +475,23 @@ async fn a_grant_that_was_taken_back_buys_nothing() {
     assert_eq!(stage.providers[0].orders(), 0);
 }
 
+#[tokio::test]
+async fn the_chain_is_asked_about_good_grants_only() {
+    let stage = locked(Pay::default()).await;
+    let asked = || stage.vault.asked.load(Ordering::Relaxed);
+    let good = granted(&client(), |_| ());
+    let forged = good.grant.clone().sign(CHAIN, &Key::from_bytes([8; 32]).unwrap());
+    let four = vec![good.clone(); 4];
+    let many = vec![good.clone(); 500];
+    for grants in [vec![forged], four, many] {
+        let wish = json!([request(), { "buyer": client().address(), "grants": grants }]);
+        assert_eq!(code(ask(&stage, "assay_prepare", wish, None).await), "invalid_grant");
+        assert_eq!(asked(), 0);
+    }
+    prepare(&stage, &[good]).await;
+    assert_eq!(asked(), 1);
+}
+
 /// An order under `grants` that was prepared with an API key.
 async fn changed_by_key(stage: &Stage, grants: &[SignedGrant], digest: B256) -> Value {
     let (key, _) = made(stage, terms(10_000)).await;
