@@ -13,6 +13,7 @@ use assay_protocol::{Amount, B256};
 
 use crate::signed::Place;
 use crate::store::Row;
+use crate::window::Window;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -29,7 +30,7 @@ pub(crate) struct Limit {
     pub(crate) name: B256,
     /// Most that all answers under it may cost.
     pub(crate) spend: Amount,
-    /// Orders a minute, so many of them at once; none: no bound.
+    /// Orders in any minute; none: no bound.
     pub(crate) per_minute: Option<u32>,
 }
 
@@ -62,6 +63,8 @@ struct Account {
     aside: Amount,
     /// When orders at the allowed pace would have reached the number that came.
     paced: Instant,
+    /// What came of late, where so many may come in any minute.
+    window: Option<Box<Window>>,
     /// When it was last used.
     used: Instant,
     /// Whether it is remembered for good.
@@ -70,21 +73,26 @@ struct Account {
 
 impl Account {
     fn new(spent: Amount, stays: bool, now: Instant) -> Self {
-        Self { spent, aside: Amount(0), paced: now, used: now, stays }
+        Self { spent, aside: Amount(0), paced: now, window: None, used: now, stays }
     }
 
     /// Whether nothing is lost by forgetting it: all of it is in the store.
     fn is_blank(&self, now: Instant) -> bool {
-        !self.stays && self.aside == Amount(0) && self.spent == Amount(0) && self.paced <= now
+        self.spent == Amount(0) && self.is_quiet(now)
     }
 
     fn is_idle(&self, now: Instant) -> bool {
-        let idle = now.duration_since(self.used) > IDLE_MAX;
-        !self.stays && self.aside == Amount(0) && self.paced <= now && idle
+        now.duration_since(self.used) > IDLE_MAX && self.is_quiet(now)
     }
 
-    /// Whether an answer of at most `most` fits under `limit`, and when its orders are paced to then.
-    fn admit(&self, limit: &Limit, most: Amount, now: Instant) -> Result<Instant, Over> {
+    /// Whether nothing is under way, and nothing came of late that counts.
+    fn is_quiet(&self, now: Instant) -> bool {
+        let over = self.window.as_ref().is_none_or(|window| window.is_over(now));
+        !self.stays && self.aside == Amount(0) && self.paced <= now && over
+    }
+
+    /// Whether an answer of at most `most` fits under `limit` now.
+    fn admit(&mut self, limit: &Limit, most: Amount, now: Instant) -> Result<(), Over> {
         let (name, asked) = (limit.name, most);
         let left = Amount(limit.spend.0.saturating_sub(self.spent.0));
         if asked > left {
@@ -93,13 +101,11 @@ impl Account {
         if asked.0 > left.0.saturating_sub(self.aside.0) {
             return Err(Over::SetAside { name, asked });
         }
-        match limit.per_minute {
-            None => Ok(self.paced),
-            Some(per_minute) => pace(self.paced, now, per_minute).map_err(|wait| Over::Rate {
-                name,
-                per_minute,
-                retry_after_s: whole_s(wait),
-            }),
+        let Some(per_minute) = limit.per_minute else { return Ok(()) };
+        let window = self.window.get_or_insert_with(|| Box::new(Window::new(now)));
+        match window.wait(now, per_minute) {
+            None => Ok(()),
+            Some(wait) => Err(Over::Rate { name, per_minute, retry_after_s: whole_s(wait) }),
         }
     }
 }
@@ -191,20 +197,30 @@ impl Budgets {
         limits: &[Limit],
         most: Amount,
     ) -> Result<Spending, Over> {
-        let now = Instant::now();
+        self.set_aside_at(limits, most, Instant::now())
+    }
+
+    fn set_aside_at(
+        self: &Arc<Self>,
+        limits: &[Limit],
+        most: Amount,
+        now: Instant,
+    ) -> Result<Spending, Over> {
         let mut state = self.lock();
-        let paces: Result<Vec<Instant>, Over> = limits
+        let admitted = limits
             .iter()
-            .map(|limit| state.account(limit.name, now).admit(limit, most, now))
-            .collect();
-        let paces = paces.inspect_err(|_| {
+            .try_for_each(|limit| state.account(limit.name, now).admit(limit, most, now));
+        admitted.inspect_err(|_| {
             limits.iter().for_each(|limit| state.forget_if_blank(limit.name, now));
         })?;
-        for (limit, paced) in limits.iter().zip(paces) {
+        for limit in limits {
             let account = state.account(limit.name, now);
             // Both are at most what the name allows, so nothing overflows.
             account.aside.0 += most.0;
-            (account.paced, account.used) = (paced, now);
+            account.used = now;
+            if let Some(window) = &mut account.window {
+                window.count(now);
+            }
         }
         let names = limits.iter().map(|limit| limit.name).collect();
         let budgets = Some(Arc::clone(self));
@@ -330,6 +346,24 @@ mod tests {
         assert_eq!(pace(paced, later, 6), Err(Duration::from_secs(10)));
         assert!(pace(paced, later + Duration::from_secs(3600), 6).is_ok());
         assert_eq!(pace(start, start, 0), Err(MINUTE));
+    }
+
+    #[test]
+    fn a_grants_rate_holds_in_every_minute() {
+        let (budgets, start) = (Arc::new(Budgets::default()), Instant::now());
+        let order = |second| {
+            let now = start + Duration::from_secs(second);
+            let limits = [limit(GRANT, 100, Some(2))];
+            budgets.set_aside_at(&limits, Amount(1), now).map(|most| most.book(Amount(1)))
+        };
+        assert!(order(0).is_ok() && order(1).is_ok());
+        for second in [2, 31, 59, 64] {
+            let retry_after_s = 70 - u32::try_from(second).unwrap() + 1;
+            let over = Over::Rate { name: GRANT, per_minute: 2, retry_after_s };
+            assert_eq!(order(second).unwrap_err(), over);
+        }
+        assert!(order(70).is_ok() && order(71).is_ok());
+        assert!(order(72).is_err());
     }
 
     #[test]

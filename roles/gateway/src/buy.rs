@@ -2,8 +2,12 @@
 //!
 //! A purchase is driven to its end by its own task. A provider that refuses, or fails before its
 //! first token, is replaced by the next, and asked last for a while; one that lies is struck, and
-//! its session ends. The gateway made the order, so no refusal is believed to be the order's fault.
-//! The order is signed once, by the gateway or by its client, and the same for all; what pays for it is each provider's own.
+//! its session ends. The gateway checked the order, so no refusal is believed to be the order's fault,
+//! but for one: each provider counts by itself what is spent under a client's grants, and how often.
+//! Who refuses the grants is replaced as well, and stays as good for all others as it was.
+//!
+//! The order is signed once, by the gateway or by its client, and the same for all; what pays for it
+//! is each provider's own.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,6 +35,7 @@ use crate::lines::{Lines, short_body};
 use crate::openai::{Finish, Problem, Usage};
 use crate::pay::{Bill, Lease, PositionError, Seller, Unsettled};
 use crate::route::{Candidate, NoRoute, Wanted, allowed_price, choose};
+use crate::signed;
 use crate::store::Row;
 
 /// Providers one order is handed to at most, not counting those that refuse it.
@@ -186,6 +191,11 @@ impl Buying {
         Bill { offer: &candidate.offer, prompt_tokens, max_tokens }
     }
 
+    /// Why a provider does not take its client's grants, if that is what it refuses.
+    fn ungranted(&self, refusal: &Refusal) -> Option<Problem> {
+        if self.order.grant.is_zero() { None } else { signed::ungranted(refusal) }
+    }
+
     /// The submission with its payment, as one line without its end.
     fn paid_by(&self, payment: &Payment) -> Result<Vec<u8>, Problem> {
         let Some((_, open)) = self.submission.split_last() else {
@@ -218,6 +228,8 @@ pub(crate) enum Turn {
     Over,
     /// It did not take the order.
     Refused(Problem),
+    /// It did not take the order under its grants, which says nothing of the provider.
+    Ungranted(Problem),
     /// It failed before the answer began, so another may have a try.
     Next(Problem),
     /// It failed in a way that another try does not mend.
@@ -249,6 +261,10 @@ pub(crate) async fn buy(gateway: Arc<Gateway>, buying: Buying, news: mpsc::Sende
             Turn::Refused(why) | Turn::Next(why) => {
                 tracing::warn!(order = %buying.hash, url = candidate.url, problem = why.message, "next provider");
                 gateway.directory.put_aside(candidate.place, &why.message);
+                problem = Some(why);
+            }
+            Turn::Ungranted(why) => {
+                tracing::info!(order = %buying.hash, url = candidate.url, problem = why.message, "next provider");
                 problem = Some(why);
             }
             Turn::Failed(why) => {
@@ -323,6 +339,10 @@ async fn hand_in(
                 return Turn::Refused(problem);
             }
         };
+        if let Some(why) = buying.ungranted(&refusal) {
+            lease.iter_mut().for_each(Lease::refused);
+            return Turn::Ungranted(why);
+        }
         refused = Problem::from(refusal.clone());
         let Some(paying) = lease.take() else { return Turn::Refused(refused) };
         if Instant::now() >= deadline {

@@ -46,6 +46,7 @@ mod route;
 mod signed;
 mod store;
 mod text;
+mod window;
 pub mod x402;
 
 use std::path::PathBuf;

@@ -211,8 +211,8 @@ impl From<ChatError> for Problem {
     }
 }
 
-/// What a client is told of a provider's refusal. It is never the client's fault: the gateway
-/// checked the order before it signed.
+/// What a client is told of a provider's refusal, other than that of a client's own grants. It is not
+/// the client's fault: the gateway checked the order.
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {

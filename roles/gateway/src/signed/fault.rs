@@ -1,5 +1,6 @@
 //! Why a signed order is not bought.
 
+use assay_protocol::wire::Refusal;
 use assay_protocol::{Address, Amount, B256, ChainId, GrantError, OrderError, OrderHash};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -50,6 +51,9 @@ pub(super) enum Fault {
     /// The grants are not good, or do not allow the order.
     #[error(transparent)]
     Grant(#[from] GrantError),
+    /// A provider, who checks them by itself, says that they are not.
+    #[error("the provider does not take the grants: {reason}")]
+    Ungranted { reason: String },
     /// One of them was taken back.
     #[error("grant {grant} was taken back by its issuer")]
     Revoked { grant: B256 },
@@ -69,7 +73,24 @@ pub(super) enum Fault {
     Rate { grant: B256, per_minute: u32, retry_after_s: u32 },
 }
 
+/// Seconds after which the same order may be taken by a provider whose pace for a grant was too low:
+/// it counts over a minute, and does not say when that is over.
+const PROVIDERS_PACE_S: u32 = 60;
+
 impl Fault {
+    /// What a provider says that counts what is bought there under a grant; none: something else.
+    pub(super) fn of_grants(refusal: &Refusal) -> Option<Self> {
+        Some(match refusal {
+            Refusal::Grant { reason } => Self::Ungranted { reason: reason.clone() },
+            Refusal::GrantRevoked { grant } => Self::Revoked { grant: *grant },
+            &Refusal::GrantSpent { grant, asked, left } => Self::Spent { grant, asked, left },
+            &Refusal::GrantRate { grant, rate } => {
+                Self::Rate { grant, per_minute: rate, retry_after_s: PROVIDERS_PACE_S }
+            }
+            _ => return None,
+        })
+    }
+
     /// The word that a client program chooses by, and what is at fault.
     fn code(&self) -> (StatusCode, &'static str, Option<&'static str>) {
         let (bad, conflict) = (StatusCode::BAD_REQUEST, StatusCode::CONFLICT);
@@ -87,7 +108,7 @@ impl Fault {
             Self::Nonce { .. } => (conflict, "nonce_used", Some("order.nonce")),
             Self::Cancelled { .. } => (conflict, "order_cancelled", None),
             Self::Unpaid | Self::NoRegistry => (bad, "grants_unsupported", Some("grants")),
-            Self::Grant(_) => (bad, "invalid_grant", Some("grants")),
+            Self::Grant(_) | Self::Ungranted { .. } => (bad, "invalid_grant", Some("grants")),
             Self::Revoked { .. } => (StatusCode::FORBIDDEN, "grant_revoked", Some("grants")),
             Self::Unseen(_) => (StatusCode::SERVICE_UNAVAILABLE, "chain_unreachable", None),
             Self::Spent { .. } => (StatusCode::TOO_MANY_REQUESTS, "grant_spent", Some("grants")),
@@ -131,6 +152,7 @@ impl Fault {
                 json!({ "grant": grant, "perMinute": per_minute })
             }
             Self::Grant(error) => grant_facts(error)?,
+            Self::Ungranted { reason } => json!({ "reason": reason }),
             Self::Order(_) | Self::Unpaid | Self::NoRegistry | Self::Unseen(_) => return None,
         })
     }
@@ -186,6 +208,7 @@ mod tests {
             Fault::Unpaid,
             Fault::NoRegistry,
             Fault::Grant(GrantError::Wider { index: 1, what: "spend" }),
+            Fault::Ungranted { reason: String::new() },
             Fault::Revoked { grant },
             Fault::Unseen(String::new()),
             Fault::Spent { grant, asked: amount, left: amount },

@@ -17,6 +17,7 @@ mod typed;
 
 use std::sync::Arc;
 
+use assay_protocol::wire::Refusal;
 use assay_protocol::{
     Address, Amount, Assurance, ChainId, Order, OrderHash, Signature, SignedGrant, Terms, U256,
 };
@@ -301,6 +302,11 @@ fn same(drafted: &Order, order: &Order) -> Result<(), Fault> {
 /// What a client is told of its order that was given up before it was complete.
 pub(crate) fn cancelled(order: OrderHash, tokens: u32) -> Problem {
     Fault::Cancelled { order, tokens }.into()
+}
+
+/// What a client is told of a provider that refuses its grants; none: it refuses something else.
+pub(crate) fn ungranted(refusal: &Refusal) -> Option<Problem> {
+    Fault::of_grants(refusal).map(Problem::from)
 }
 
 /// Why a caller is heard without a key: its order may be bought under grants.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use assay_protocol::wire::Refusal;
 use assay_protocol::{
     Address, Amount, Answer, Assurance, B256, ChainId, Grant, Key, ModelId, Order, SignedGrant,
     U256,
@@ -547,6 +548,49 @@ async fn a_grant_has_a_pace() {
     }
     let (said, facts) = refusal(answered(&stage, &grants).await);
     assert_eq!((said.as_str(), &facts["perMinute"]), ("rate_limit_exceeded", &json!(2)));
+}
+
+#[tokio::test]
+async fn a_provider_that_refuses_the_grants_is_as_good_as_before() {
+    let setup = Setup { prices: vec![1, 2], pay: Some(Pay::default()), ..Setup::default() };
+    let stage = Stage::new(setup).await;
+    let shown = granted(&client(), |_| ());
+    let (grant, grants) = (shown.grant.digest(CHAIN), [shown]);
+    let spent = Refusal::GrantSpent { grant, asked: Amount(9), left: Amount(4) };
+    let cases = [
+        (
+            Refusal::GrantRate { grant, rate: 2 },
+            "rate_limit_exceeded",
+            json!({ "grant": grant, "perMinute": 2 }),
+        ),
+        (spent, "grant_spent", json!({ "grant": grant, "asked": Amount(9), "left": Amount(4) })),
+        (Refusal::GrantRevoked { grant }, "grant_revoked", json!({ "grant": grant })),
+        (
+            Refusal::Grant { reason: "too new".into() },
+            "invalid_grant",
+            json!({ "reason": "too new" }),
+        ),
+    ];
+    for (refusal, expected, facts) in cases {
+        for provider in &stage.providers {
+            provider.change(|act| act.refuse = Some(refusal.clone()));
+        }
+        let error = answered(&stage, &grants).await.unwrap_err();
+        assert_eq!(error["data"]["code"], expected, "{error}");
+        assert_eq!(error["data"]["facts"], facts);
+        assert_eq!(error["data"]["retryAfter"].is_u64(), expected == "rate_limit_exceeded");
+        let listing = stage.get("/v1/providers").await.json();
+        assert!(listing["data"][0]["aside"].is_null(), "{listing}");
+    }
+    // One that takes them answers, and nothing is unsure after those that did not.
+    stage.providers[1].says("the answer is 2");
+    assert_eq!(answered(&stage, &grants).await.unwrap()["text"], "the answer is 2");
+    let lanes = stage.get("/v1/lanes").await.json();
+    assert!(lanes["data"].as_array().unwrap().iter().all(|lane| lane["unsure"] == "0"), "{lanes}");
+    // The gateway's own orders come under no grants, so there the same word is the provider's failure.
+    assert_eq!(stage.chat(json!({})).await.status, 200);
+    let listing = stage.get("/v1/providers").await.json();
+    assert!(listing["data"][0]["aside"].is_string(), "{listing}");
 }
 
 #[tokio::test]
