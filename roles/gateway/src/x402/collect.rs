@@ -39,8 +39,8 @@ const REFUSED_S: u64 = 600;
 /// Refused channels that are remembered.
 const REFUSED_MAX: usize = 10_000;
 
-/// Replies kept for retries.
-const REPLIES_MAX: usize = 4_096;
+/// Bodies of replies kept for retries. That they were paid is known as long as they would have been.
+const BODIES_MAX: u64 = 4_096;
 
 /// Seconds between two looks for what can be forgotten.
 const PRUNE_S: u64 = 60;
@@ -141,7 +141,7 @@ impl Collector {
         if now.saturating_sub(self.pruned) >= PRUNE_S {
             self.pruned = now;
             // What could not be forgotten is no reason to leave money where it is.
-            if let Err(error) = facilitator.journal.prune(now, REPLIES_MAX).await {
+            if let Err(error) = facilitator.journal.prune(now, BODIES_MAX).await {
                 tracing::warn!(%error, "old replies and payments could not be forgotten");
             }
         }

@@ -6,6 +6,9 @@
 //! when the stream has ended. Those that are found when the file is opened were cut off by a crash, and what
 //! they were charged is credited to their channels.
 //!
+//! A reply's body lies apart from what it is known by. Bodies are many bytes, and the oldest make room; that
+//! an answer was paid is known until its time is over, so no retry pays for it again.
+//!
 //! Accounts that were used lately are kept in memory, too: only this process writes the file.
 
 use std::collections::HashMap;
@@ -23,16 +26,22 @@ use super::fault::Fault;
 use super::wire::ExactPayload;
 use crate::disk::{Disk, StoreError, json, parsed};
 
-type Rows<'a> = TableDefinition<'a, [u8; 32], &'static [u8]>;
+pub(super) type Rows<'a> = TableDefinition<'a, [u8; 32], &'static [u8]>;
+
+/// A name, and until when what it names is kept.
+type Aged = (u64, [u8; 32]);
 
 /// Channel id → [`Account`].
 const ACCOUNTS: Rows<'_> = TableDefinition::new("accounts");
 /// Token, payer and nonce, hashed → [`Payment`].
-const PAYMENTS: Rows<'_> = TableDefinition::new("payments");
-/// A name of a payment → [`Reply`].
-const REPLIES: Rows<'_> = TableDefinition::new("replies");
+pub(super) const PAYMENTS: Rows<'_> = TableDefinition::new("payments");
+/// A name of a payment → [`Reply`], without its body.
+pub(super) const REPLIES: Rows<'_> = TableDefinition::new("replies");
+/// Until when a reply is kept, and its name → its body. The oldest come first.
+pub(super) const BODIES: TableDefinition<'_, (u64, [u8; 32]), &[u8]> =
+    TableDefinition::new("bodies");
 /// A name of a payment → [`Pending`].
-const PENDING: Rows<'_> = TableDefinition::new("pending");
+pub(super) const PENDING: Rows<'_> = TableDefinition::new("pending");
 
 /// Accounts kept in memory, of some 400 bytes each.
 const CACHED_MAX: usize = 16_384;
@@ -76,8 +85,9 @@ pub(crate) struct Reply {
     pub(crate) content_type: String,
     /// What became of the payment: the header's value.
     pub(crate) settlement: String,
-    /// What was said.
-    pub(crate) body: String,
+    /// What was said, unless it was too long, is no text, or had to make room.
+    #[serde(default, skip_serializing)]
+    pub(crate) body: Option<String>,
     /// Kept until this second.
     pub(crate) until: u64,
 }
@@ -113,7 +123,7 @@ pub(crate) enum Paid {
 /// The file.
 #[derive(Clone)]
 pub(crate) struct Journal {
-    disk: Disk,
+    pub(super) disk: Disk,
     cached: Arc<Mutex<HashMap<ChannelId, Account>>>,
 }
 
@@ -125,6 +135,7 @@ impl Journal {
             for table in [ACCOUNTS, PAYMENTS, REPLIES, PENDING] {
                 transaction.open_table(table)?;
             }
+            transaction.open_table(BODIES)?;
             Ok(())
         });
         let journal = Self { disk: disk.await?, cached: Arc::default() };
@@ -180,7 +191,17 @@ impl Journal {
 
     /// A reply given before.
     pub(crate) async fn reply(&self, key: B256) -> Result<Option<Reply>, StoreError> {
-        self.find(REPLIES, key).await
+        let found = self.disk.read(move |transaction| {
+            let table = transaction.open_table(REPLIES)?;
+            let Some(row) = table.get(key.0)? else { return Ok(None) };
+            let mut reply: Reply = parsed(row.value())?;
+            if let Some(body) = transaction.open_table(BODIES)?.get((reply.until, key.0))? {
+                let body = String::from_utf8(body.value().to_vec());
+                reply.body = Some(body.map_err(|error| StoreError::Format(error.to_string()))?);
+            }
+            Ok(Some(reply))
+        });
+        found.await
     }
 
     /// What was bought under a name and has no answer yet.
@@ -196,7 +217,12 @@ impl Journal {
         let cached = Arc::clone(&self.cached);
         let made = self.disk.write_then(
             move |transaction| {
-                let mut rows = Change { transaction, rows: Vec::new(), accounts: Vec::new() };
+                let mut rows = Change {
+                    transaction,
+                    rows: Vec::new(),
+                    bodies: Vec::new(),
+                    accounts: Vec::new(),
+                };
                 let said = change(&mut rows)?;
                 Ok((said, rows.keep()?))
             },
@@ -226,34 +252,6 @@ impl Journal {
         .await
     }
 
-    /// Drops payments, replies and names that nobody can come back for, and the oldest replies beyond `max`.
-    pub(crate) async fn prune(&self, now: u64, max: usize) -> Result<(), StoreError> {
-        let pruned = self.disk.write(move |transaction| {
-            let mut payments = transaction.open_table(PAYMENTS)?;
-            payments.retain(|_, row| parsed::<Payment>(row).is_ok_and(|kept| kept.until >= now))?;
-            let mut pending = transaction.open_table(PENDING)?;
-            pending.retain(|_, row| {
-                parsed::<Pending>(row)
-                    .is_ok_and(|kept| kept.until >= now || matches!(kept.paid, Paid::Stream { .. }))
-            })?;
-            let mut replies = transaction.open_table(REPLIES)?;
-            let mut kept = Vec::new();
-            for row in replies.iter()? {
-                let (key, reply) = row?;
-                kept.push((parsed::<Reply>(reply.value()).map_or(0, |r| r.until), key.value()));
-            }
-            kept.sort_unstable();
-            let over = kept.len().saturating_sub(max);
-            for (place, (until, key)) in kept.into_iter().enumerate() {
-                if place < over || until < now {
-                    replies.remove(key)?;
-                }
-            }
-            Ok(())
-        });
-        pruned.await
-    }
-
     async fn find<T: DeserializeOwned + Send + 'static>(
         &self,
         table: Rows<'static>,
@@ -273,6 +271,8 @@ pub(crate) struct Change<'a> {
     transaction: &'a WriteTransaction,
     /// What to write; none removes.
     rows: Vec<(Rows<'static>, B256, Option<Vec<u8>>)>,
+    /// Bodies to write, by their times and names; none removes.
+    bodies: Vec<(Aged, Option<String>)>,
     accounts: Vec<(ChannelId, Account)>,
 }
 
@@ -304,8 +304,16 @@ impl Change<'_> {
         self.rows.push((PAYMENTS, key, None));
     }
 
-    pub(crate) fn keep_reply(&mut self, key: B256, reply: &Reply) -> Result<(), StoreError> {
-        self.put(REPLIES, key, reply)
+    /// Keeps a reply in the place of the one before.
+    pub(crate) fn keep_reply(&mut self, key: B256, reply: Reply) -> Result<(), StoreError> {
+        if let Some(before) = self.find::<Reply>(REPLIES, key)? {
+            self.bodies.push(((before.until, key.0), None));
+        }
+        self.put(REPLIES, key, &reply)?;
+        if reply.body.is_some() {
+            self.bodies.push(((reply.until, key.0), reply.body));
+        }
+        Ok(())
     }
 
     pub(crate) fn pending(&self, name: B256) -> Result<Option<Pending>, StoreError> {
@@ -346,6 +354,15 @@ impl Change<'_> {
             match row {
                 Some(row) => drop(table.insert(key.0, row.as_slice())?),
                 None => drop(table.remove(key.0)?),
+            }
+        }
+        if !self.bodies.is_empty() {
+            let mut bodies = self.transaction.open_table(BODIES)?;
+            for (key, body) in self.bodies {
+                match body {
+                    Some(body) => drop(bodies.insert(key, body.as_bytes())?),
+                    None => drop(bodies.remove(key)?),
+                }
             }
         }
         Ok(self.accounts)
@@ -391,7 +408,7 @@ fn restore(
 }
 
 /// The keys after `after`.
-fn start(after: Option<B256>) -> Bound<[u8; 32]> {
+pub(super) fn start(after: Option<B256>) -> Bound<[u8; 32]> {
     after.map_or(Unbounded, |key| Excluded(key.0))
 }
 
@@ -415,23 +432,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use assay_chain::ChannelState;
+    use redb::ReadableTableMetadata;
 
+    use super::super::forget::tests::reply;
     use super::super::paper::{self, NOW};
     use super::*;
-
-    fn reply(until: u64) -> Reply {
-        let text = String::new;
-        let (payment, request, payer) = (B256::ZERO, B256::ZERO, Address::ZERO);
-        Reply {
-            payment,
-            request,
-            payer,
-            content_type: text(),
-            settlement: text(),
-            body: text(),
-            until,
-        }
-    }
 
     fn account() -> Account {
         let state = ChannelState { balance: Amount(900), ..ChannelState::default() };
@@ -528,29 +533,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_can_come_back_for_is_dropped() {
+    async fn a_body_goes_with_the_reply_that_it_was_of() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(folder.path().join("journal"), NOW).await.unwrap();
-        let id = ChannelId(B256::repeat_byte(1));
-        for byte in 1..=5 {
-            let key = B256::repeat_byte(byte);
-            let kept = reply(NOW - 3 + u64::from(byte));
-            journal.write(move |rows| rows.keep_reply(key, &kept)).await.unwrap();
+        let key = B256::repeat_byte(1);
+        for (until, body) in [(NOW + 1, Some("one")), (NOW + 2, Some("two")), (NOW + 3, None)] {
+            let kept = Reply { body: body.map(str::to_owned), ..reply(until) };
+            journal.write(move |rows| rows.keep_reply(key, kept)).await.unwrap();
+            let found = journal.reply(key).await.unwrap().unwrap();
+            assert_eq!((found.until, found.body.as_deref()), (until, body));
+            let bodies = journal.disk.read(|rows| Ok(rows.open_table(BODIES)?.len()?));
+            assert_eq!(bodies.await.unwrap(), u64::from(body.is_some()));
         }
-        let mut old = stream(id, 1);
-        old.until = NOW - 1;
-        journal.write(move |rows| rows.keep_pending(id.0, &old)).await.unwrap();
-        journal.prune(NOW, 2).await.unwrap();
-        let mut left = Vec::new();
-        for byte in 1..=5 {
-            if journal.reply(B256::repeat_byte(byte)).await.unwrap().is_some() {
-                left.push(byte);
-            }
-        }
-        assert_eq!(left, [4, 5]);
-        assert!(
-            journal.pending(id.0).await.unwrap().is_some(),
-            "a stream's money is not forgotten"
-        );
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! x402 version 2 with its schemes `exact` and `batch-settlement`, spoken so that its own clients pay here
 //! unmodified. In reading order: `wire` is what strangers send, `terms` what is asked,
-//! `fault` why a payment is not taken; `exact` and `batch` judge payments by value; `rail` is the chain (`line`
-//! the way to it) and `journal` the disk; `facilitator` joins them, `door` says what is asked and `sell` sells answers over it, `counter` prices
-//! them, `reply` repeats those that were lost, `endpoints` serve others' clients, and `collect` brings the money home.
+//! `fault` why a payment is not taken; `exact` and `batch` judge payments by value; `rail` is the chain
+//! (`line` the way to it) and `journal` the disk, from which `forget` takes what is old; `facilitator` joins
+//! them, `door` says what is asked and `sell` sells answers over it, `counter` prices them, `reply` repeats
+//! those that were lost, `endpoints` serve others' clients, and `collect` brings the money home.
 
 mod batch;
 mod collect;
@@ -14,8 +15,11 @@ mod endpoints;
 mod exact;
 mod facilitator;
 mod fault;
+mod forget;
 mod journal;
 mod line;
+#[cfg(test)]
+mod lost;
 #[cfg(test)]
 mod paper;
 mod rail;

@@ -3,7 +3,8 @@
 //! A reply may be lost on its way, and its payer asks again. Whoever names the same payment identifier,
 //! or brings the same payment, for the same request gets the copy. So a body is read to its end even if
 //! the client is gone: a whole answer before it is charged, so that both are kept by one change, a stream
-//! while it is sent.
+//! while it is sent. Of one that is too long, or no text, only that it was paid is kept: whoever asks again
+//! is told so, and does not pay again.
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,9 +21,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::journal::Reply;
 use super::wire::{self, PAYMENT_RESPONSE, PaymentPayload};
+use crate::openai::Problem;
 
-/// Longest reply that is kept, in bytes. Longer ones are sent and not kept.
-const REPLY_BYTES_MAX: usize = 1 << 20;
+/// Longest body that is kept, in bytes. Longer ones are sent, and are known to have been.
+pub(super) const REPLY_BYTES_MAX: usize = 1 << 20;
 
 /// Pieces of a body on their way to the client.
 const PIECES_MAX: usize = 16;
@@ -144,18 +146,28 @@ pub(crate) fn extensions() -> Map<String, Value> {
 }
 
 impl Reply {
-    /// The reply once more.
+    /// The reply once more, or that it was given and paid if its body is not kept.
     pub(crate) fn repeat(self) -> Response {
-        let mut headers = HeaderMap::new();
-        for (name, value) in
-            [(header::CONTENT_TYPE, self.content_type), (PAYMENT_RESPONSE, self.settlement)]
-        {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(name, value);
+        let mut response = match self.body {
+            Some(body) => {
+                let kind = HeaderValue::from_str(&self.content_type);
+                let kind = kind.unwrap_or(HeaderValue::from_static("application/json"));
+                ([(header::CONTENT_TYPE, kind)], body).into_response()
             }
+            None => gone(),
+        };
+        if let Ok(settlement) = HeaderValue::from_str(&self.settlement) {
+            response.headers_mut().insert(PAYMENT_RESPONSE, settlement);
         }
-        (StatusCode::OK, headers, self.body).into_response()
+        response
     }
+}
+
+/// An answer that was sent and paid, and is not here any more.
+fn gone() -> Response {
+    let message = "this payment was answered, and the answer is not kept any longer; nothing was \
+                   charged now, and a new payment buys a new answer";
+    Problem::new(StatusCode::GONE, "payment_answered", message).into_response()
 }
 
 /// What a copy of a reply says beside its body.
@@ -175,8 +187,8 @@ impl Copy {
         Self { names, payer, content_type, until }
     }
 
-    /// The reply to keep.
-    pub(crate) fn reply(self, settlement: &HeaderValue, body: String) -> Reply {
+    /// The reply to keep; without a body it says that there was one.
+    pub(crate) fn reply(self, settlement: &HeaderValue, body: Option<String>) -> Reply {
         Reply {
             payment: self.names.payment,
             request: self.names.request,

@@ -178,15 +178,13 @@ impl Door {
         body: Option<String>,
     ) {
         let names = copy.names;
-        let reply = body.map(|body| copy.reply(settlement, body));
+        let reply = copy.reply(settlement, body);
         let kept = self.facilitator.journal.write(move |rows| {
             if let Some(mut payment) = rows.payment(key)? {
                 payment.reply = Some(names.kept);
                 rows.keep_payment(key, &payment)?;
             }
-            if let Some(reply) = &reply {
-                rows.keep_reply(names.kept, reply)?;
-            }
+            rows.keep_reply(names.kept, reply)?;
             if names.chosen {
                 rows.forget_pending(names.payment);
             }
@@ -298,12 +296,11 @@ impl Door {
                     let mut ended = work.await;
                     // A stream that broke off tells no cost, and is not its payer's to bear.
                     let cost = cost.get().filter(|_| ended.whole);
-                    let body = ended.body.take().filter(|_| cost.is_some());
-                    let reply = body.map(|body| copy.reply(&settlement, body));
+                    let reply = cost.map(|_| copy.reply(&settlement, ended.body.take()));
                     let cost = cost.unwrap_or_default();
                     let kept = door.facilitator.journal.write(move |rows| {
                         end(rows, names, id, charged, cost)?;
-                        reply.map_or(Ok(()), |reply| rows.keep_reply(names.kept, &reply))
+                        reply.map_or(Ok(()), |reply| rows.keep_reply(names.kept, reply))
                     });
                     if let Err(error) = kept.await {
                         // The pending row stays, and the next start credits it all.
@@ -359,9 +356,7 @@ impl Door {
         self.change(sold, transaction, move |rows, account, signed, settle| {
             let charge = account.charge(&signed.voucher, cost, now);
             let settlement = settle(account, charge)?;
-            if let Some(body) = body {
-                rows.keep_reply(copy.names.kept, &copy.reply(&settlement, body))?;
-            }
+            rows.keep_reply(copy.names.kept, copy.reply(&settlement, body))?;
             Ok(settlement)
         })
         .await
@@ -504,7 +499,8 @@ impl Door {
             return Ok(None);
         }
         let kept = journal.reply(names.kept).await?;
-        let kept = kept.filter(|reply| reply.until > now_s());
+        // Where the answer is not kept, its payer is told where its channel stands, as for any other voucher.
+        let kept = kept.filter(|reply| reply.until > now_s() && reply.body.is_some());
         let payer = signed.channel.payer;
         Ok(kept.filter(|reply| names.fit(reply, payer)).map(|reply| reply.repeat()))
     }
