@@ -194,10 +194,11 @@ impl Facilitator {
     ) -> Result<(), Fault> {
         let kept = self.journal.write(move |rows| {
             rows.keep_payment(key, &payment)?;
-            match &pending {
-                Some(pending) => rows.keep_pending(name, pending),
-                None => Ok(()),
+            if let Some(pending) = &pending {
+                rows.credit_stream(name, None, now_s())?;
+                rows.keep_pending(name, pending)?;
             }
+            Ok(())
         });
         Ok(kept.await?)
     }

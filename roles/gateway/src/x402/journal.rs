@@ -125,6 +125,9 @@ pub(crate) enum Paid {
 pub(crate) struct Journal {
     pub(super) disk: Disk,
     cached: Arc<Mutex<HashMap<ChannelId, Account>>>,
+    /// How many of the next changes fail.
+    #[cfg(test)]
+    pub(super) fails: Arc<std::sync::atomic::AtomicU32>,
 }
 
 impl Journal {
@@ -138,7 +141,12 @@ impl Journal {
             transaction.open_table(BODIES)?;
             Ok(())
         });
-        let journal = Self { disk: disk.await?, cached: Arc::default() };
+        let journal = Self {
+            disk: disk.await?,
+            cached: Arc::default(),
+            #[cfg(test)]
+            fails: Arc::default(),
+        };
         let mut after = None;
         loop {
             let (restored, last) = journal.write(move |rows| restore(rows, after, now)).await?;
@@ -209,11 +217,22 @@ impl Journal {
         self.find(PENDING, name).await
     }
 
+    /// Whether the next change is to fail.
+    #[cfg(test)]
+    fn fail(&self) -> bool {
+        use std::sync::atomic::Ordering::SeqCst;
+        self.fails.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
+    }
+
     /// Makes a change, all or nothing; on disk on return.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        #[cfg(test)]
+        if self.fail() {
+            return Err(StoreError::Format("a test wants it so".to_owned()));
+        }
         let cached = Arc::clone(&self.cached);
         let made = self.disk.write_then(
             move |transaction| {
@@ -322,6 +341,31 @@ impl Change<'_> {
 
     pub(crate) fn keep_pending(&mut self, name: B256, row: &Pending) -> Result<(), StoreError> {
         self.put(PENDING, name, row)
+    }
+
+    /// Credits the stream that is pending under `name`, if one is: its end could not be kept, and what comes
+    /// next takes its row. `held` is an account that the caller is about to keep.
+    pub(crate) fn credit_stream(
+        &mut self,
+        name: B256,
+        held: Option<(ChannelId, &mut Account)>,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let row = self.pending(name)?;
+        let Some(Paid::Stream { channel, charged }) = row.map(|row| row.paid) else {
+            return Ok(());
+        };
+        self.forget_pending(name);
+        match held {
+            Some((id, account)) if id == channel => account.end(charged, Amount(0), now),
+            _ => {
+                if let Some(mut account) = self.account(channel)? {
+                    account.end(charged, Amount(0), now);
+                    self.keep_account(channel, account)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn forget_pending(&mut self, name: B256) {

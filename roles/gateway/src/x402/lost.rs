@@ -1,9 +1,14 @@
 //! Tests of what is lost on its way: replies, ends of streams, the gateway itself.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use assay_protocol::{Amount, keccak256};
+
+use super::door::PATH;
+use super::journal::{Paid, Pending};
 use super::paper;
-use super::sales::{COST, PRICE, exact, funded};
+use super::sales::{COST, PRICE, Shop, exact, funded};
 use super::wire::{self, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, SettlementResponse};
 
 /// A client's name for a payment.
@@ -142,4 +147,65 @@ async fn a_named_payment_is_not_taken_again_where_its_answer_made_room() {
     let again = shop.ask("hi", Some(&paper::named(exact(2), ID))).await;
     assert_eq!((again.status, again.settled), (410, first.settled));
     assert_eq!((shop.answers(), shop.paper.sent()), (1, 1));
+}
+
+/// How a payer's channel stands: what was charged, what is credited, what is still open.
+async fn channel(shop: &Shop) -> (Amount, Amount, Amount) {
+    let id = paper::channel(&paper::payer()).id(&paper::place().channels);
+    let account = shop.facilitator.journal.account(id).await.unwrap().unwrap();
+    (account.charged, account.credit, account.open)
+}
+
+#[tokio::test]
+async fn the_end_of_a_stream_is_kept_when_the_disk_lets_it() {
+    let shop = funded().await;
+    let payment = paper::named(paper::batch_payment(&paper::payer(), 0, PRICE, Some(500)), ID);
+    let begun = shop.begin("stream that waits", &payment).await;
+    shop.facilitator.journal.fails.store(2, Ordering::SeqCst);
+    assert_eq!(begun.text().await.unwrap(), "answer 1 and its end", "its client does not wait");
+    shop.settled_down().await;
+    let credit = Amount(PRICE - COST);
+    assert_eq!(channel(&shop).await, (Amount(PRICE), credit, Amount(0)));
+    let again = shop.ask("stream that waits", Some(&payment)).await;
+    assert_eq!((again.status, shop.answers()), (410, 1));
+}
+
+/// A stream whose end was never kept is credited by whatever comes next under its name.
+#[tokio::test]
+async fn a_stream_without_an_end_is_credited_by_the_next_of_its_name() {
+    for body in ["stream", "hi", "transfer"] {
+        let shop = funded().await;
+        let payer = paper::payer();
+        let first = paper::batch_payment(&payer, 0, PRICE, Some(500));
+        assert_eq!(shop.ask("first", Some(&first)).await.status, 200);
+        let channel_id = paper::channel(&payer).id(&paper::place().channels);
+        let request = keccak256([PATH.as_bytes(), keccak256(body).as_slice()].concat());
+        let left = shop.facilitator.journal.write(move |rows| {
+            let mut account = rows.account(channel_id)?.unwrap();
+            let voucher = paper::voucher(&paper::payer(), COST + PRICE);
+            account.begin(&voucher, Amount(PRICE), paper::NOW);
+            rows.keep_account(channel_id, account)?;
+            let paid = Paid::Stream { channel: channel_id, charged: Amount(PRICE) };
+            let payer = paper::payer().address();
+            let name = keccak256(format!("id:{ID}"));
+            rows.keep_pending(name, &Pending { request, payer, paid, until: paper::NOW })
+        });
+        left.await.unwrap();
+        assert_eq!(channel(&shop).await.2, Amount(PRICE));
+        let payment = match body {
+            "transfer" => exact(1),
+            _ => paper::batch_payment(&payer, COST + PRICE, PRICE, None),
+        };
+        assert_eq!(shop.ask(body, Some(&paper::named(payment, ID))).await.status, 200);
+        shop.settled_down().await;
+        let credit = match body {
+            "transfer" => PRICE,
+            _ => PRICE - COST,
+        };
+        assert_eq!(
+            channel(&shop).await,
+            (Amount(COST + PRICE), Amount(credit), Amount(0)),
+            "{body}"
+        );
+    }
 }

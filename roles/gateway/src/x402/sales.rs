@@ -92,6 +92,7 @@ async fn answer(body: Bytes, answers: &AtomicU64, fails: &AtomicBool) -> Respons
     let last = pieces.len() - 1;
     let breaks = body.starts_with(b"stream that breaks");
     let hangs = body.starts_with(b"stream that hangs");
+    let waits = body.starts_with(b"stream that waits");
     let pieces = pieces.into_iter().enumerate().map(move |(place, piece)| {
         if place == last && !breaks {
             told.is(Amount(COST));
@@ -101,6 +102,9 @@ async fn answer(body: Bytes, answers: &AtomicU64, fails: &AtomicBool) -> Respons
     let pieces = futures_util::stream::iter(pieces).then(move |piece| async move {
         if hangs {
             std::future::pending::<()>().await;
+        }
+        if waits {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         piece
     });

@@ -26,7 +26,7 @@ use super::door::{Door, Ended, PATH, Quote, insert, url};
 use super::exact::Transfer;
 use super::facilitator::{Progress, Turn};
 use super::fault::Fault;
-use super::journal::{Change, Paid, Pending};
+use super::journal::{Change, Paid, Pending, Reply};
 use super::reply::{self, Answer, Copy, Cost, Names, NotIdentifier, copied};
 use super::wire::{self, PAYMENT_RESPONSE, PaymentPayload, SettlementResponse};
 use crate::disk::StoreError;
@@ -35,6 +35,11 @@ use crate::openai::Problem;
 
 /// How long replies are kept for those who lost theirs.
 const REPEAT: Duration = Duration::from_secs(3600);
+
+/// How long the end of a stream that could not be kept waits for the next try, twice as long each time, …
+const END_WAIT: Duration = Duration::from_millis(100);
+/// … and at most.
+const END_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Leave to work on a payment's name, and on the payment itself or its channel.
 type Turns = (Turn, Option<Turn>);
@@ -298,15 +303,12 @@ impl Door {
                     let cost = cost.get().filter(|_| ended.whole);
                     let reply = cost.map(|_| copy.reply(&settlement, ended.body.take()));
                     let cost = cost.unwrap_or_default();
-                    let kept = door.facilitator.journal.write(move |rows| {
-                        end(rows, names, id, charged, cost)?;
-                        reply.map_or(Ok(()), |reply| rows.keep_reply(names.kept, reply))
-                    });
-                    if let Err(error) = kept.await {
-                        // The pending row stays, and the next start credits it all.
-                        tracing::error!(channel = %id, %error, "the end of a stream could not be kept");
-                    }
+                    let end = End { names, id, charged, cost, reply };
+                    let kept = door.end(end.clone()).await;
                     ended.release().await;
+                    if kept.is_err() {
+                        door.end_at_last(end).await;
+                    }
                 });
                 Ok(response)
             }
@@ -354,6 +356,7 @@ impl Door {
     ) -> Result<HeaderValue, Ended> {
         let now = now_s();
         self.change(sold, transaction, move |rows, account, signed, settle| {
+            rows.credit_stream(copy.names.payment, Some((signed.id, &mut *account)), now)?;
             let charge = account.charge(&signed.voucher, cost, now);
             let settlement = settle(account, charge)?;
             rows.keep_reply(copy.names.kept, copy.reply(&settlement, body))?;
@@ -371,6 +374,7 @@ impl Door {
     ) -> Result<HeaderValue, Ended> {
         let (now, names) = (now_s(), sold.names);
         self.change(sold, transaction, move |rows, account, signed, settle| {
+            rows.credit_stream(names.payment, Some((signed.id, &mut *account)), now)?;
             let charge = account.begin(&signed.voucher, charged, now);
             let row = Pending {
                 request: names.request,
@@ -382,6 +386,33 @@ impl Door {
             settle(account, charge)
         })
         .await
+    }
+
+    /// Keeps the end of a stream.
+    async fn end(&self, end: End) -> Result<(), StoreError> {
+        let id = end.id;
+        let kept = self.facilitator.journal.write(move |rows| end.keep(rows)).await;
+        if let Err(error) = &kept {
+            tracing::error!(channel = %id, %error, "the end of a stream could not be kept");
+        }
+        kept
+    }
+
+    /// Keeps the end of a stream as soon as the disk lets it: until then its channel is not refunded, and
+    /// nobody asks under its name. If the gateway stops before, its next start credits all of it.
+    async fn end_at_last(&self, mut end: End) {
+        // Many may wait here, so they hold little.
+        if let Some(reply) = &mut end.reply {
+            reply.body = None;
+        }
+        let mut wait = END_WAIT;
+        loop {
+            tokio::time::sleep(wait).await;
+            if self.end(end.clone()).await.is_ok() {
+                return;
+            }
+            wait = (2 * wait).min(END_WAIT_MAX);
+        }
     }
 
     /// Changes the account of a voucher that was admitted; on disk on return.
@@ -512,7 +543,7 @@ impl Door {
             None => Begun::No,
             Some(row) if (row.payer, row.request) != (payer, names.request) => Begun::Otherwise,
             Some(Pending { paid: Paid::Transfer(first), .. }) => Begun::By(Box::new(first.into())),
-            // Its end could not be kept; the next start credits it.
+            // Its end could not be kept; what comes next under its name credits it.
             Some(Pending { paid: Paid::Stream { .. }, .. }) => Begun::No,
         })
     }
@@ -528,21 +559,31 @@ enum Begun {
     Otherwise,
 }
 
-/// Ends a stream: its pending row goes, and its channel is credited what it was charged too much.
-fn end(
-    rows: &mut Change<'_>,
+/// How a stream ended.
+#[derive(Clone)]
+struct End {
     names: Names,
     id: ChannelId,
+    /// What it was charged at first, and what it did cost.
     charged: Amount,
     cost: Amount,
-) -> Result<(), StoreError> {
-    if rows.pending(names.payment)?.is_none() {
-        return Ok(());
+    /// What a retry gets; none if it broke off.
+    reply: Option<Reply>,
+}
+
+impl End {
+    /// Its pending row goes, its channel is credited what it was charged too much, and its reply is kept.
+    fn keep(self, rows: &mut Change<'_>) -> Result<(), StoreError> {
+        let Self { names, id, charged, cost, reply } = self;
+        if rows.pending(names.payment)?.is_some() {
+            rows.forget_pending(names.payment);
+            if let Some(mut account) = rows.account(id)? {
+                account.end(charged, cost, now_s());
+                rows.keep_account(id, account)?;
+            }
+        }
+        reply.map_or(Ok(()), |reply| rows.keep_reply(names.kept, reply))
     }
-    rows.forget_pending(names.payment);
-    let Some(mut account) = rows.account(id)? else { return Ok(()) };
-    account.end(charged, cost, now_s());
-    rows.keep_account(id, account)
 }
 
 /// What a payer is told who was charged `charge`.
