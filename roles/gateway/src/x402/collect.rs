@@ -102,6 +102,9 @@ pub(crate) struct Collector {
     refused: HashMap<ChannelId, u64>,
     /// When it was last looked for what can be forgotten, Unix seconds.
     pruned: u64,
+    /// Whether all that was claimed was swept. Not known at first: the claims may have been the last thing
+    /// that was done before a stop.
+    swept: bool,
 }
 
 /// How urgent a claim is; the last is the most.
@@ -168,10 +171,11 @@ impl Collector {
                 break;
             }
         }
-        if all > 0 {
+        if !self.swept {
             let terms = &facilitator.terms;
             let swept = facilitator.rail.sweep(terms.pay_to, terms.token.address).await;
             swept.map_err(|error| Fault::Chain(error.to_string()))?;
+            self.swept = true;
         }
         ended.map(|()| all)
     }
@@ -230,6 +234,7 @@ impl Collector {
             let claims: Vec<Claim> = rows.iter().map(|(_, claim)| claim.clone()).collect();
             match facilitator.rail.claim(&claims).await {
                 Ok(_) => {
+                    self.swept = false;
                     for (id, claim) in rows {
                         let account = facilitator.sync(*id, &claim.channel, now).await?;
                         claimed += usize::from(account.claimed >= claim.claimed);
@@ -243,7 +248,11 @@ impl Collector {
                         todo.extend([right, left]);
                     }
                 },
-                Err(RailError::Unknown(reason)) => return Err(Fault::Chain(reason)),
+                Err(RailError::Unknown(reason)) => {
+                    // It may have gone through.
+                    self.swept = false;
+                    return Err(Fault::Chain(reason));
+                }
             }
         }
         Ok(claimed)
@@ -363,6 +372,36 @@ mod tests {
         ));
         paper.silence(false);
         assert_eq!(Collector::default().round(&facilitator, &collecting, NOW).await, Ok(1));
+        assert_eq!(paper.swept(), Amount(200));
+    }
+
+    #[tokio::test]
+    async fn a_sweep_that_failed_is_repeated() {
+        let (facilitator, paper) = paper::facilitator().await;
+        paper.owe(&facilitator, 1, 200).await;
+        let collecting = Collecting { owed_min: Amount(100), ..Collecting::default() };
+        let mut collector = Collector::default();
+        paper.refuse_sweeps(true);
+        let failed = collector.round(&facilitator, &collecting, NOW).await;
+        assert!(matches!(failed, Err(Fault::Chain(_))), "{failed:?}");
+        paper.refuse_sweeps(false);
+        assert_eq!(collector.round(&facilitator, &collecting, NOW).await, Ok(0));
+        assert_eq!(paper.swept(), Amount(200));
+        // Once is enough.
+        let sent = paper.sent();
+        assert_eq!(collector.round(&facilitator, &collecting, NOW).await, Ok(0));
+        assert_eq!(paper.sent(), sent);
+    }
+
+    #[tokio::test]
+    async fn what_was_claimed_before_a_stop_is_swept_after_it() {
+        let (facilitator, paper) = paper::facilitator().await;
+        paper.owe(&facilitator, 1, 200).await;
+        let collecting = Collecting { owed_min: Amount(100), ..Collecting::default() };
+        paper.refuse_sweeps(true);
+        assert!(Collector::default().round(&facilitator, &collecting, NOW).await.is_err());
+        paper.refuse_sweeps(false);
+        assert_eq!(Collector::default().round(&facilitator, &collecting, NOW).await, Ok(0));
         assert_eq!(paper.swept(), Amount(200));
     }
 }

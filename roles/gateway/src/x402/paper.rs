@@ -209,6 +209,8 @@ struct State {
     refunds: HashMap<ChannelId, u64>,
     poisoned: HashSet<ChannelId>,
     silent: bool,
+    /// Sweeps fail.
+    unswept: bool,
     /// The next transaction happens, and nobody hears of it.
     lost: bool,
     sent: u64,
@@ -249,6 +251,11 @@ impl Paper {
     /// Makes the chain answer nobody, or everybody again.
     pub(crate) fn silence(&self, silent: bool) {
         self.state().silent = silent;
+    }
+
+    /// Makes sweeps fail, or go through again.
+    pub(crate) fn refuse_sweeps(&self, refuse: bool) {
+        self.state().unswept = refuse;
     }
 
     /// Lets the next transaction happen without a word.
@@ -467,6 +474,9 @@ impl Rail for Paper {
 
     fn sweep(&self, receiver: Address, _token: Address) -> Done<'_, B256> {
         let done = self.transact(|state| {
+            if state.unswept {
+                return Err(RailError::Unknown("no answer".to_owned()));
+            }
             let amount = std::mem::take(&mut state.claimed);
             state.swept += amount;
             *state.balances.entry(receiver).or_default() += amount;
