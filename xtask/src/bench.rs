@@ -5,6 +5,7 @@
 //! on what weights say. Rows of other benchmarks are left as they are.
 
 pub(crate) mod chain;
+pub(crate) mod dispute;
 pub(crate) mod gateway;
 mod running;
 pub(crate) mod settle;

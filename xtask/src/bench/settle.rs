@@ -13,12 +13,8 @@ use crate::{root, step};
 const COMMAND: &str = "cargo xtask bench settle";
 
 pub(crate) fn run() -> Result<()> {
-    let contracts = root().join("contracts");
-    node_packages(&contracts)?;
     let busy = load();
-    // Fails if what is committed is not what is measured.
-    let mut gas = Command::new("npm");
-    step("gas", gas.current_dir(&contracts).args(["run", "--silent", "gas", "--", "--check"]))?;
+    measure()?;
     let settled = figures("Settlement")?;
     let each = |answers: u32, alone: &str| {
         gas_of(&settled, &format!("{answers} answers a channel, gas each{alone}"))
@@ -36,14 +32,23 @@ pub(crate) fn run() -> Result<()> {
     keep_measured(rows, &busy, COMMAND)
 }
 
-fn figures(contract: &str) -> Result<Value> {
+/// Measures all gas; fails if what is committed is not what is measured.
+pub(super) fn measure() -> Result<()> {
+    let contracts = root().join("contracts");
+    node_packages(&contracts)?;
+    let mut gas = Command::new("npm");
+    step("gas", gas.current_dir(&contracts).args(["run", "--silent", "gas", "--", "--check"]))
+}
+
+/// What the tests of a contract measured.
+pub(super) fn figures(contract: &str) -> Result<Value> {
     let path = root().join(format!("contracts/snapshots/{contract}.json"));
     let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
     Ok(serde_json::from_str(&text)?)
 }
 
 /// A figure, which forge writes as text.
-fn gas_of(figures: &Value, name: &str) -> Result<Value> {
+pub(super) fn gas_of(figures: &Value, name: &str) -> Result<Value> {
     let text = figures[name].as_str().with_context(|| format!("{name:?} is not measured"))?;
     Ok(json!(text.parse::<u64>()?))
 }
