@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::body::Read;
 use crate::buy::{Buying, News, buy, news_max, unrouted};
+use crate::catalogue::Model;
 use crate::draft::draft;
 use crate::http::{Gateway, now_s};
 use crate::jsonrpc;
@@ -128,23 +129,33 @@ fn prepare(
     caller: &Caller,
     body: &[u8],
 ) -> Result<(ChatRequest, Buying), Problem> {
-    let request = ChatRequest::parse(body)?;
-    let model =
-        gateway.catalogue.find(&request.model).ok_or_else(|| Problem::model(&request.model))?;
-    let draft = draft(model, &request, random()?)?;
+    let (request, model) = asked(gateway, body)?;
+    let draft = draft(&model, &request, random()?)?;
     let nonce = U256::from_be_bytes(random()?.0);
-    let buying = Buying::sign(gateway, caller, Arc::clone(model), draft, now_s(), nonce)?;
+    let buying = Buying::sign(gateway, caller, model, draft, now_s(), nonce)?;
     Ok((request, buying))
+}
+
+/// The request in a body, and the model of the network that it names. A model of the operator's own
+/// servers alone has no receipts, and what is asked for here is never without.
+pub(crate) fn asked(gateway: &Gateway, body: &[u8]) -> Result<(ChatRequest, Arc<Model>), Problem> {
+    if let Some((target, _)) = gateway.relay.target(body)
+        && gateway.catalogue.find(&target.model).is_none()
+    {
+        return Err(Problem::no_receipt(&target.model));
+    }
+    let request = ChatRequest::parse(body)?;
+    let model = gateway.catalogue.find(&request.model).map(Arc::clone);
+    let model = model.ok_or_else(|| Problem::model(&request.model))?;
+    Ok((request, model))
 }
 
 /// What the answer to a request would cost now.
 pub(crate) fn quote(gateway: &Gateway, body: &[u8]) -> Result<jsonrpc::Quote, Problem> {
-    let request = ChatRequest::parse(body)?;
-    let model =
-        gateway.catalogue.find(&request.model).ok_or_else(|| Problem::model(&request.model))?;
-    let draft = draft(model, &request, random()?)?;
+    let (request, model) = asked(gateway, body)?;
+    let draft = draft(&model, &request, random()?)?;
     let now = now_s();
-    let wanted = draft.wanted(model, gateway.price_max);
+    let wanted = draft.wanted(&model, gateway.price_max);
     let candidates = gateway.directory.candidates(wanted.model, now);
     let chosen =
         choose(&wanted, &candidates, &[], now).map_err(|none| unrouted(none, wanted.max_price))?;

@@ -91,6 +91,14 @@ impl Problem {
         Self { param: Some("model".into()), ..problem }
     }
 
+    pub(crate) fn no_receipt(name: &str) -> Self {
+        let message = format!(
+            "the model {name:?} is answered by the gateway operator's own server, without a receipt; ask \
+             for it at /v1/chat/completions"
+        );
+        Self::bad("no_receipt", "model", message)
+    }
+
     pub(crate) fn overloaded() -> Self {
         let message = "the gateway is working on as many requests as it takes at once";
         Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", message).retry_after(1)

@@ -6,12 +6,11 @@ use assay_protocol::{Answer, Ending, Finish as Ended, OrderHash, keccak256};
 use tokio::sync::mpsc;
 
 use super::fault::Fault;
-use super::found;
-use crate::begin::Begun;
+use crate::begin::{Begun, asked};
 use crate::buy::{Bought, News};
 use crate::draft::canonical;
 use crate::http::Gateway;
-use crate::openai::{ChatRequest, Finish, Problem, Reply, Usage};
+use crate::openai::{Finish, Problem, Reply, Usage};
 use crate::text::Text;
 
 /// The news of an order's purchase as they were, all at once.
@@ -23,8 +22,7 @@ pub(super) async fn again(
     body: &[u8],
     hash: OrderHash,
 ) -> Result<Begun, Problem> {
-    let request = ChatRequest::parse(body)?;
-    let model = found(gateway, &request)?;
+    let (request, model) = asked(gateway, body)?;
     let kept = gateway.store.find(hash).await;
     let kept = kept.map_err(|error| Problem::internal(error.to_string()))?;
     let kept = kept.ok_or_else(|| Problem::internal("an answer was booked and is not kept"))?;

@@ -24,7 +24,7 @@ use assay_protocol::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::begin::{Begun, Prepared, random, start};
+use crate::begin::{Begun, Prepared, asked, random, start};
 use crate::buy::{Buying, SignedOrder, TRIES_MAX, unrouted};
 use crate::catalogue::Model;
 use crate::draft::{Conditions, Draft, draft};
@@ -117,8 +117,7 @@ struct Vetted {
 
 /// Refuses whoever may not have an order made for the request.
 fn vetted(gateway: &Gateway, caller: &Caller, body: &[u8], wish: Wish) -> Result<Vetted, Problem> {
-    let request = ChatRequest::parse(body)?;
-    let model = found(gateway, &request)?;
+    let (request, model) = asked(gateway, body)?;
     let Wish { buyer, grants } = wish;
     let line = Line::of(gateway, grants)?;
     line.admits(gateway, caller, &model)?;
@@ -161,11 +160,6 @@ fn offered(gateway: &Gateway, vetted: Vetted) -> Result<Offered, Problem> {
         max_price,
         grants: line.into_grants(),
     })
-}
-
-fn found(gateway: &Gateway, request: &ChatRequest) -> Result<Arc<Model>, Problem> {
-    let model = gateway.catalogue.find(&request.model);
-    model.map(Arc::clone).ok_or_else(|| Problem::model(&request.model))
 }
 
 /// Begins to buy a signed order, or gives its answer if it was bought. Dropping the news cancels it.
@@ -232,8 +226,7 @@ fn checked(
     order: &Order,
     terms: &Terms,
 ) -> Result<Checked, Problem> {
-    let request = ChatRequest::parse(body)?;
-    let model = found(gateway, &request)?;
+    let (request, model) = asked(gateway, body)?;
     let now = now_s();
     line.admits(gateway, caller, &model)?;
     if line.is_callers(gateway) {

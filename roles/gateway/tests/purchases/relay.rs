@@ -180,3 +180,36 @@ async fn keys_pay_by_the_answer() {
     assert_eq!(stage.send(list).await.json()["data"][0]["spent"], "6");
     assert_eq!(echo.asked.load(Ordering::SeqCst), 2);
 }
+
+#[tokio::test]
+async fn where_answers_have_receipts_an_own_server_is_not_asked() {
+    let (echo, url) = server().await;
+    let both = Relayed { model: NAME.into(), ..relayed(&[&url], 3) };
+    let relayed = vec![relayed(&[&url], 3), both];
+    let stage = Stage::new(Setup { relayed, ..Setup::default() }).await;
+    stage.providers[0].says("2");
+    let call = async |method: &str, model: &str| {
+        let request =
+            json!({ "model": model, "messages": [{ "role": "user", "content": "1+1=" }] });
+        let mut params = vec![request];
+        if method == "assay_prepare" {
+            params.push(json!({ "buyer": format!("0x{}", "11".repeat(20)) }));
+        }
+        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let said = stage.send(stage.http.post(format!("{}/rpc", stage.url)).json(&call)).await;
+        said.json()
+    };
+    for method in ["assay_infer", "assay_quote", "assay_prepare"] {
+        let said = call(method, OWN).await;
+        let error = &said["error"];
+        assert_eq!(
+            (&error["code"], &error["data"]["code"]),
+            (&json!(-32602), &json!("no_receipt"))
+        );
+        assert!(error["message"].as_str().unwrap().contains("/v1/chat/completions"), "{error}");
+        // What neither has does not exist, and what both have is the network's here.
+        assert_eq!(call(method, "no/such").await["error"]["data"]["code"], "model_not_found");
+        assert!(call(method, NAME).await["result"].is_object(), "{method}");
+    }
+    assert_eq!(echo.asked.load(Ordering::SeqCst), 0);
+}
