@@ -1,12 +1,14 @@
 //! The same answers for those who think in JSON-RPC 2.0: `POST /rpc`, and a WebSocket there for
 //! answers that come in pieces.
 //!
-//! `message` is the envelope, `methods` what can be asked, `socket` the subscriptions. `openrpc.json`
+//! `message` is the envelope, `methods` what can be asked, `socket` the subscriptions, `stranger` how much
+//! is heard from a client without a key. `openrpc.json`
 //! describes all of it, for people and for programs that write clients.
 
 mod message;
 mod methods;
 mod socket;
+mod stranger;
 
 use std::sync::Arc;
 
@@ -35,7 +37,10 @@ pub(crate) async fn post(
     request: Request,
 ) -> Result<Response, Problem> {
     let caller = gateway.keys.caller_or_stranger(request.headers());
-    let read = read(request, &gateway).await?;
+    let (request, length) = stranger::bounded(&caller, request)?;
+    let read = read(request, &gateway).await;
+    length.check()?;
+    let read = read?;
     let calls = message::read(&read.bytes, BATCH_MAX);
     if !calls.as_ref().is_ok_and(Calls::open_by_grants) {
         signed::needs_key(&caller)?;

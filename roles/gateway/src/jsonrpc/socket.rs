@@ -21,7 +21,7 @@ use tokio::time::{Instant, interval_at, timeout};
 
 use super::message::{self, Call, Calls, Error, answer_line};
 use super::methods::{Inferred, submitted, written};
-use super::{BATCH_MAX, answer};
+use super::{BATCH_MAX, answer, stranger};
 use crate::begin::{Begun, begin};
 use crate::buy::News;
 use crate::http::Gateway;
@@ -46,7 +46,11 @@ pub(super) fn open(
     caller: Caller,
     upgrade: WebSocketUpgrade,
 ) -> Response<Body> {
-    let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
+    let bytes_max = match caller {
+        Caller::Stranger(_) => stranger::BYTES_MAX,
+        Caller::Anyone | Caller::Holder(..) => MESSAGE_BYTES_MAX,
+    };
+    let upgrade = upgrade.max_message_size(bytes_max).max_frame_size(bytes_max);
     upgrade.on_upgrade(move |socket| async move {
         let closing = gateway.closing.clone();
         let _ = closing.run_until_cancelled(talk(gateway, caller, socket)).await;
@@ -62,13 +66,13 @@ struct Talk {
     subscriptions: HashMap<String, AbortHandle>,
 }
 
-/// Serves a client until it leaves, falls silent or reads too slowly.
+/// Serves a client until it leaves, falls silent or reads too slowly, or has no key and asks nothing.
 async fn talk(gateway: Arc<Gateway>, caller: Caller, mut socket: WebSocket) {
     let (lines, mut waiting) = mpsc::channel(LINES_MAX);
     let mut talk =
         Talk { gateway, caller, lines, running: JoinSet::new(), subscriptions: HashMap::new() };
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-    let mut silent = 0;
+    let (mut silent, mut asked) = (0, Instant::now());
     loop {
         let room = talk.running.len() < RUNNING_MAX;
         tokio::select! {
@@ -85,13 +89,22 @@ async fn talk(gateway: Arc<Gateway>, caller: Caller, mut socket: WebSocket) {
             said = socket.recv(), if room => {
                 silent = 0;
                 match said {
-                    Some(Ok(Message::Text(text))) => talk.hear(text.as_bytes()),
-                    Some(Ok(Message::Binary(bytes))) => talk.hear(&bytes),
+                    Some(Ok(Message::Text(text))) => {
+                        asked = Instant::now();
+                        talk.hear(text.as_bytes());
+                    }
+                    Some(Ok(Message::Binary(bytes))) => {
+                        asked = Instant::now();
+                        talk.hear(&bytes);
+                    }
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                 }
             }
             _ = pings.tick() => {
+                if stranger::outstays(&talk.caller, talk.running.len(), asked.elapsed()) {
+                    return;
+                }
                 silent += 1;
                 if silent > SILENT_MAX || socket.send(Message::Ping(Default::default())).await.is_err() {
                     return;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use assay_protocol::{Answer, Ending, Finish as Ended, OrderHash, keccak256};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::fault::Fault;
 use crate::begin::{Begun, asked};
@@ -18,16 +18,28 @@ use crate::text::Text;
 /// # Errors
 /// If the order was for another request, or was given up before it was complete.
 pub(super) async fn again(
-    gateway: &Gateway,
-    body: &[u8],
+    gateway: &Arc<Gateway>,
+    body: Vec<u8>,
     hash: OrderHash,
+    permit: OwnedSemaphorePermit,
 ) -> Result<Begun, Problem> {
-    let (request, model) = asked(gateway, body)?;
     let kept = gateway.store.find(hash).await;
     let kept = kept.map_err(|error| Problem::internal(error.to_string()))?;
     let kept = kept.ok_or_else(|| Problem::internal("an answer was booked and is not kept"))?;
+    let gateway = Arc::clone(gateway);
+    // An answer with its states has megabytes, which other streams need not wait for.
+    let told = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        told(&gateway, &body, &kept, hash)
+    });
+    told.await.map_err(|error| Problem::internal(error.to_string()))?
+}
+
+/// The news of the `kept` answer.
+fn told(gateway: &Gateway, body: &[u8], kept: &[u8], hash: OrderHash) -> Result<Begun, Problem> {
+    let (request, model) = asked(gateway, body)?;
     let answer: Answer =
-        serde_json::from_slice(&kept).map_err(|error| Problem::internal(error.to_string()))?;
+        serde_json::from_slice(kept).map_err(|error| Problem::internal(error.to_string()))?;
     let (found, expected) = (answer.order.request, keccak256(canonical(&request.messages)));
     if found != expected {
         let (found, expected) = (found.to_string(), expected.to_string());

@@ -1,7 +1,9 @@
 //! The grants that an order is bought under: whose credential they are, whether they allow it, and
 //! what is counted under each.
 
-use assay_protocol::{Address, Amount, B256, ChainId, Grant, SignedGrant, Use, check_grants};
+use assay_protocol::{
+    Address, Amount, B256, ChainId, Grant, SignedGrant, Use, check_grants, keccak256,
+};
 
 use super::fault::Fault;
 use super::mint::Purpose;
@@ -107,6 +109,26 @@ impl Line {
 
     fn grants(&self) -> impl Iterator<Item = &Grant> {
         self.0.iter().map(|signed| &signed.grant)
+    }
+
+    /// Counts an order that is made: as a request of the caller where that is what lets it in, and under
+    /// grants by their rate, apart from the orders that are bought under them.
+    pub(super) fn count_offer(&self, gateway: &Gateway, caller: &Caller) -> Result<(), Problem> {
+        if self.is_callers(gateway) {
+            caller.count()?;
+        }
+        for grant in self.grants().filter(|grant| grant.rate > 0) {
+            let digest = grant.digest(gateway.chain);
+            let name = keccak256([digest.as_slice(), b"made"].concat());
+            gateway.budgets.learn(name, Amount(0), false);
+            gateway.budgets.count(name, grant.rate).map_err(|over| match Fault::from(over) {
+                Fault::Rate { per_minute, retry_after_s, .. } => {
+                    Fault::Rate { grant: digest, per_minute, retry_after_s }
+                }
+                fault => fault,
+            })?;
+        }
+        Ok(())
     }
 
     /// Sets aside what an answer may cost, under every grant, and with the caller's key where that is

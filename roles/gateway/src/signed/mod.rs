@@ -122,6 +122,7 @@ fn vetted(gateway: &Gateway, caller: &Caller, body: &[u8], wish: Wish) -> Result
     let line = Line::of(gateway, grants)?;
     line.admits(gateway, caller, &model)?;
     line.check(gateway, buyer, &model, Amount(0), now_s())?;
+    line.count_offer(gateway, caller)?;
     Ok(Vetted { request, model, buyer, line })
 }
 
@@ -180,7 +181,7 @@ pub(crate) async fn submit(
     let used = gateway.store.nonce(name).await;
     match used.map_err(|error| Problem::internal(error.to_string()))? {
         Some(order) if order != hash => return Err(Fault::Nonce { order }.into()),
-        Some(_) => return kept::again(gateway, &body, hash).await,
+        Some(_) => return kept::again(gateway, body, hash, permit).await,
         None => {}
     }
     let place = place?;

@@ -4,6 +4,7 @@
 mod bank;
 mod hostile;
 mod keys;
+mod killed;
 mod paid;
 mod provider;
 mod relay;

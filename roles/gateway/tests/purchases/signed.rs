@@ -19,22 +19,22 @@ use crate::bank::{GRANTS, MARKET};
 use crate::keys::{listed, made, public, terms};
 use crate::stage::{CHAIN, MODEL, NAME, Pay, Setup, Stage, gateway_key};
 
-async fn paying(setup: Setup) -> Stage {
+pub(crate) async fn paying(setup: Setup) -> Stage {
     let stage = Stage::new(Setup { pay: Some(Pay::default()), ..setup }).await;
     stage.providers[0].says("the answer is 2");
     stage
 }
 
-fn client() -> Key {
+pub(crate) fn client() -> Key {
     Key::from_bytes([7; 32]).unwrap()
 }
 
-fn request() -> Value {
+pub(crate) fn request() -> Value {
     json!({ "model": NAME, "messages": [{ "role": "user", "content": "1+1=" }], "max_tokens": 20 })
 }
 
 /// Calls a method, with an API key or none; gives its result, or its error.
-async fn ask(
+pub(crate) async fn ask(
     stage: &Stage,
     method: &str,
     params: Value,
@@ -54,13 +54,13 @@ async fn ask(
     }
 }
 
-async fn prepare(stage: &Stage, grants: &[SignedGrant]) -> Value {
+pub(crate) async fn prepare(stage: &Stage, grants: &[SignedGrant]) -> Value {
     let wish = json!({ "buyer": client().address(), "grants": grants });
     ask(stage, "assay_prepare", json!([request(), wish]), None).await.unwrap()
 }
 
 /// What is submitted: the prepared order, signed by `key`.
-fn signed_by(prepared: &Value, key: &Key) -> Value {
+pub(crate) fn signed_by(prepared: &Value, key: &Key) -> Value {
     let order: Order = serde_json::from_value(prepared["order"].clone()).unwrap();
     json!({
         "order": order,
@@ -70,12 +70,12 @@ fn signed_by(prepared: &Value, key: &Key) -> Value {
     })
 }
 
-async fn submit(stage: &Stage, signed: &Value) -> Result<Value, Value> {
+pub(crate) async fn submit(stage: &Stage, signed: &Value) -> Result<Value, Value> {
     ask(stage, "assay_submit", json!([request(), signed]), None).await
 }
 
 /// The code and the facts of a refusal.
-fn refusal(outcome: Result<Value, Value>) -> (String, Value) {
+pub(crate) fn refusal(outcome: Result<Value, Value>) -> (String, Value) {
     let error = outcome.unwrap_err();
     let data = &error["data"];
     (data["code"].as_str().unwrap_or_else(|| panic!("{error}")).to_owned(), data["facts"].clone())
@@ -86,7 +86,7 @@ fn code(outcome: Result<Value, Value>) -> String {
 }
 
 /// A grant of the gateway's owner to `holder`.
-fn granted(holder: &Key, change: impl FnOnce(&mut Grant)) -> SignedGrant {
+pub(crate) fn granted(holder: &Key, change: impl FnOnce(&mut Grant)) -> SignedGrant {
     let mut grant = Grant {
         registry: GRANTS,
         issuer: gateway_key().address(),
@@ -195,107 +195,6 @@ async fn an_order_is_bought_once_even_after_a_restart() {
     let (said, facts) = refusal(outcome);
     assert_eq!((said.as_str(), &facts["what"]), ("order_mismatch", &json!("request")));
     assert_eq!(stage.providers[0].orders(), 1);
-}
-
-/// A gateway that was killed while an order of its client's was answered, and started again; the order.
-/// The answer was sealed meanwhile, whole or as far as it had come.
-async fn killed(whole: bool) -> (Stage, Vec<SignedGrant>, Value) {
-    let mut stage = paying(Setup::default()).await;
-    let grants = vec![granted(&client(), |grant| grant.spend = Amount(400))];
-    // A first answer, so that the channel is known when the gateway is killed.
-    answered(&stage, &grants).await.unwrap();
-    let pace = Arc::new(Semaphore::new(1));
-    stage.providers[0].change(|act| act.pace = Some(Arc::clone(&pace)));
-    let signed = signed_by(&prepare(&stage, &grants).await, &client());
-    let buying = async {
-        let cut = tokio::time::timeout(Duration::from_millis(500), submit(&stage, &signed));
-        assert!(cut.await.is_err() || whole);
-    };
-    let kill = async {
-        while stage.providers[0].orders() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        stage.copy_store("killed");
-        if whole {
-            pace.add_permits(100);
-        }
-    };
-    tokio::join!(buying, kill);
-    stage.until("/v1/lanes", |said| said.json()["data"][0]["busy"] == false).await;
-    stage.providers[0].says("another answer");
-    stage.restart("killed").await;
-    (stage, grants, signed)
-}
-
-/// Hands in an order that was answered before the gateway was killed, and checks what that did.
-async fn handed_in_again(stage: &Stage, grants: &[SignedGrant], signed: &Value) {
-    let again = submit(stage, signed).await.unwrap();
-    assert_eq!(again["text"], "the answer is 2");
-    assert_eq!(submit(stage, signed).await.unwrap(), again);
-    is_honest(stage).await;
-    // Nothing but the two answers was spent under the grant, and the next order goes on as ever.
-    let price = |bought: &Value| {
-        bought["receipt"]["receipt"]["price"].as_str().unwrap().parse::<u128>().unwrap()
-    };
-    let next = answered(stage, grants).await.unwrap();
-    assert_eq!(next["text"], "another answer");
-    let spent = 2 * price(&again) + price(&next);
-    let wish = json!([{ "model": NAME, "messages": request()["messages"], "max_tokens": 200 },
-        { "buyer": client().address(), "grants": grants }]);
-    let mut large = ask(stage, "assay_prepare", wish, None).await.unwrap();
-    let mut order: Order = serde_json::from_value(large["order"].clone()).unwrap();
-    order.max_price = Amount(400 - spent + 1);
-    large["order"] = json!(order);
-    let mut body = request();
-    body["max_tokens"] = json!(200);
-    let outcome = ask(stage, "assay_submit", json!([body, signed_by(&large, &client())]), None);
-    let (said, facts) = refusal(outcome.await);
-    assert_eq!((said.as_str(), &facts["left"]), ("grant_spent", &json!(Amount(400 - spent))));
-}
-
-/// The provider is not struck, and its lanes go on.
-async fn is_honest(stage: &Stage) {
-    let listing = stage.get("/v1/providers").await.json();
-    assert!(listing["data"][0]["struck"].is_null(), "{listing}");
-    let lanes = stage.get("/v1/lanes").await.json();
-    assert!(lanes["data"].as_array().unwrap().iter().all(|lane| lane["ended"] == false), "{lanes}");
-}
-
-#[tokio::test]
-async fn an_order_whose_answer_was_not_kept_gets_it_when_it_is_handed_in_again() {
-    let (stage, grants, signed) = killed(true).await;
-    let seen = stage.providers[0].accounts.lock().unwrap().clone();
-    let charged = seen.values().map(|account| account.charged).sum::<u128>();
-    handed_in_again(&stage, &grants, &signed).await;
-    let lanes = stage.get("/v1/lanes").await.json();
-    let lane = &lanes["data"][0];
-    assert!(lane["charged"].as_str().unwrap().parse::<u128>().unwrap() > charged, "{lane}");
-    assert_eq!(lane["unsure"], "0");
-}
-
-#[tokio::test]
-async fn so_it_does_while_its_channel_pays_for_another_order() {
-    let (stage, grants, signed) = killed(true).await;
-    let pace = Arc::new(Semaphore::new(0));
-    stage.providers[0].change(|act| act.pace = Some(Arc::clone(&pace)));
-    let other = tokio::spawn(stage.request(json!({})).send());
-    stage.until("/v1/lanes", |said| said.json()["data"][0]["busy"] == true).await;
-    let again = submit(&stage, &signed).await.unwrap();
-    assert_eq!(again["text"], "the answer is 2");
-    pace.add_permits(100);
-    assert_eq!(other.await.unwrap().unwrap().status(), 200);
-    handed_in_again(&stage, &grants, &signed).await;
-}
-
-#[tokio::test]
-async fn an_order_that_a_kill_cancelled_is_not_its_providers_fault() {
-    let (stage, grants, signed) = killed(false).await;
-    for _ in 0..2 {
-        let (said, facts) = refusal(submit(&stage, &signed).await);
-        assert_eq!((said.as_str(), facts["tokens"].as_u64() > Some(0)), ("order_cancelled", true));
-    }
-    is_honest(&stage).await;
-    assert_eq!(answered(&stage, &grants).await.unwrap()["text"], "another answer");
 }
 
 #[tokio::test]
@@ -413,7 +312,7 @@ async fn locked(pay: Pay) -> Stage {
     public(setup).await
 }
 
-async fn answered(stage: &Stage, grants: &[SignedGrant]) -> Result<Value, Value> {
+pub(crate) async fn answered(stage: &Stage, grants: &[SignedGrant]) -> Result<Value, Value> {
     let prepared = prepare(stage, grants).await;
     submit(stage, &signed_by(&prepared, &client())).await
 }
@@ -483,7 +382,7 @@ async fn the_chain_is_asked_about_good_grants_only() {
     let good = granted(&client(), |_| ());
     let forged = good.grant.clone().sign(CHAIN, &Key::from_bytes([8; 32]).unwrap());
     let four = vec![good.clone(); 4];
-    let many = vec![good.clone(); 500];
+    let many = vec![good.clone(); 100];
     for grants in [vec![forged], four, many] {
         let wish = json!([request(), { "buyer": client().address(), "grants": grants }]);
         assert_eq!(code(ask(&stage, "assay_prepare", wish, None).await), "invalid_grant");
@@ -543,10 +442,13 @@ async fn a_grant_is_never_overspent_however_many_ask_at_once() {
 async fn a_grant_has_a_pace() {
     let stage = locked(Pay::default()).await;
     let grants = [granted(&client(), |grant| grant.rate = 2)];
-    for _ in 0..2 {
-        answered(&stage, &grants).await.unwrap();
-    }
-    let (said, facts) = refusal(answered(&stage, &grants).await);
+    answered(&stage, &grants).await.unwrap();
+    let mut prepared = prepare(&stage, &grants).await;
+    submit(&stage, &signed_by(&prepared, &client())).await.unwrap();
+    let mut order: Order = serde_json::from_value(prepared["order"].clone()).unwrap();
+    order.nonce += U256::from(1);
+    prepared["order"] = json!(order);
+    let (said, facts) = refusal(submit(&stage, &signed_by(&prepared, &client())).await);
     assert_eq!((said.as_str(), &facts["perMinute"]), ("rate_limit_exceeded", &json!(2)));
 }
 
@@ -591,6 +493,56 @@ async fn a_provider_that_refuses_the_grants_is_as_good_as_before() {
     assert_eq!(stage.chat(json!({})).await.status, 200);
     let listing = stage.get("/v1/providers").await.json();
     assert!(listing["data"][0]["aside"].is_string(), "{listing}");
+}
+
+#[tokio::test]
+async fn little_is_heard_from_a_stranger() {
+    let stage = locked(Pay::default()).await;
+    let (key, _) = made(&stage, terms(1000)).await;
+    let mut long = request();
+    long["messages"][0]["content"] = json!("x".repeat(70 << 10));
+    let wish = json!({ "buyer": client().address(), "grants": [granted(&client(), |_| ())] });
+    let params = json!([long, wish]);
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "assay_prepare", "params": params });
+    let url = format!("{}/rpc", stage.url);
+    let post = || stage.http.post(&url).header("content-type", "application/json");
+    let said = stage.send(post().json(&call)).await;
+    assert_eq!(said.error(), (413, "request_too_large".into()));
+    // The same without a word of its length.
+    let pieces = call.to_string().into_bytes().chunks(9000).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+    let said = stage.send(post().body(reqwest::Body::wrap_stream(pieces))).await;
+    assert_eq!(said.error(), (413, "request_too_large".into()));
+    // Who has a key is heard out.
+    assert_eq!(
+        code(ask(&stage, "assay_prepare", params, Some(&key)).await),
+        "context_length_exceeded"
+    );
+    let url = url.replace("http", "ws");
+    let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+    // It may be left before it has said everything.
+    let _ = socket.send(Message::text(call.to_string())).await;
+    while let Some(Ok(heard)) = socket.next().await {
+        assert!(!heard.is_text(), "{heard}");
+    }
+}
+
+#[tokio::test]
+async fn to_have_an_order_made_counts_as_a_request() {
+    let stage = locked(Pay::default()).await;
+    let slow = json!({ "name": "slow", "budget": "10000", "requests_per_minute": 2 });
+    let (key, _) = made(&stage, slow).await;
+    let wish = json!([request(), { "buyer": client().address() }]);
+    let grants = [granted(&client(), |grant| grant.rate = 2)];
+    let shown = json!([request(), { "buyer": client().address(), "grants": grants }]);
+    for (wish, key) in [(wish, Some(key.as_str())), (shown, None)] {
+        for _ in 0..2 {
+            ask(&stage, "assay_prepare", wish.clone(), key).await.unwrap();
+        }
+        let error = ask(&stage, "assay_prepare", wish, key).await.unwrap_err();
+        assert_eq!(error["data"]["code"], "rate_limit_exceeded", "{error}");
+        assert!(error["data"]["retryAfter"].is_u64(), "{error}");
+    }
 }
 
 #[tokio::test]
