@@ -2,9 +2,12 @@
 //! are used.
 //!
 //! The chain is asked when a grant is first used, and again when it was not for a while; between, what
-//! it said is believed and asked again in the background, so an order seldom waits for the chain. What
-//! is spent stands in the store, what answers that run may cost included: a grant is never overspent
-//! here, however many orders come at once and whenever the provider is killed.
+//! it said is believed and asked again in the background, so an order seldom waits for the chain. One
+//! under a grant that was made for it alone, as gateways make them for their own clients, always waits
+//! once: nothing is known of such a grant before, and that it was not taken back is its issuer's word.
+//!
+//! What is spent stands in the store, what answers that run may cost included: a grant is never
+//! overspent here, however many orders come at once and whenever the provider is killed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
