@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity ^0.8.28;
+
+/// @notice Paths through keccak Merkle trees as disputes walk them: downwards, and for runs of leaves.
+/// @dev node = keccak256(left, right). What depth a path has to have is for the caller to know.
+library Trees {
+    /// So many siblings were needed.
+    error WrongProof(uint256 found, uint256 expected);
+    /// A run of nodes must not be empty.
+    error EmptyRun();
+
+    /// @notice Climbs from `node`, number `index` of its level, by as many levels as there are siblings.
+    /// @return top Where that leads.
+    /// @return passed The node after `levels` of them.
+    function climb(bytes32 node, uint256 index, bytes32[] calldata proof, uint256 levels)
+        internal
+        pure
+        returns (bytes32 top, bytes32 passed)
+    {
+        if (levels == 0) passed = node;
+        for (uint256 level; level < proof.length; ++level) {
+            node = (index >> level) & 1 == 0 ? join(node, proof[level]) : join(proof[level], node);
+            if (level + 1 == levels) passed = node;
+        }
+        return (node, passed);
+    }
+
+    /// @notice The node that all nodes of a level, a power of two, fold to.
+    function fold(bytes32[] calldata nodes) internal pure returns (bytes32) {
+        bytes32[] memory level = nodes;
+        for (uint256 count = nodes.length; count > 1; count /= 2) {
+            for (uint256 i; i < count / 2; ++i) {
+                level[i] = join(level[2 * i], level[2 * i + 1]);
+            }
+        }
+        return level[0];
+    }
+
+    /// @notice The root above a run of neighbouring nodes, the first of which is number `first` of its level.
+    /// @dev Level by level, the left neighbour of the run if its first number is odd, then the right neighbour if its
+    /// last is even, stand in the proof. Overwrites `run`.
+    function rangeRoot(bytes32[] memory run, uint256 first, uint256 depth, bytes32[] calldata proof)
+        internal
+        pure
+        returns (bytes32)
+    {
+        uint256 count = run.length;
+        require(count != 0, EmptyRun());
+        uint256 used;
+        for (uint256 level; level < depth; ++level) {
+            uint256 odd = first & 1;
+            uint256 needed = odd + ((first + count) & 1);
+            require(used + needed <= proof.length, WrongProof(proof.length, used + needed));
+            count = _lift(run, count, odd, proof[used:used + needed]);
+            used += needed;
+            first >>= 1;
+        }
+        require(used == proof.length, WrongProof(proof.length, used));
+        require(count == 1, WrongProof(count, 1));
+        return run[0];
+    }
+
+    /// Joins the first `count` nodes of a run, between their neighbours, in pairs.
+    function _lift(bytes32[] memory run, uint256 count, uint256 odd, bytes32[] calldata neighbours)
+        private
+        pure
+        returns (uint256 pairs)
+    {
+        pairs = (count + neighbours.length) / 2;
+        for (uint256 i; i < pairs; ++i) {
+            uint256 left = 2 * i;
+            // Never behind what was read: `run` can be overwritten from its beginning.
+            bytes32 a = left < odd ? neighbours[0] : run[left - odd];
+            bytes32 b = left + 1 - odd < count ? run[left + 1 - odd] : neighbours[odd];
+            run[i] = join(a, b);
+        }
+    }
+
+    /// @notice The hashes of leaves of `size` bytes that stand one after another.
+    function leafHashes(bytes calldata data, uint256 size) internal pure returns (bytes32[] memory hashes) {
+        uint256 count = data.length / size;
+        hashes = new bytes32[](count);
+        for (uint256 i; i < count; ++i) {
+            hashes[i] = keccak256(abi.encodePacked(bytes1(0), data[i * size:(i + 1) * size]));
+        }
+    }
+
+    /// @notice The hashes of the leaves of tokens, 32 bits each, the first of which is number `first`.
+    function tokenHashes(bytes calldata tokens, uint256 first) internal pure returns (bytes32[] memory hashes) {
+        uint256 count = tokens.length / 4;
+        hashes = new bytes32[](count);
+        for (uint256 i; i < count; ++i) {
+            hashes[i] = keccak256(abi.encodePacked(bytes1(0), uint32(first + i), bytes4(tokens[4 * i:])));
+        }
+    }
+
+    function join(bytes32 left, bytes32 right) internal pure returns (bytes32 node) {
+        assembly ("memory-safe") {
+            mstore(0, left)
+            mstore(32, right)
+            node := keccak256(0, 64)
+        }
+    }
+}
