@@ -53,6 +53,7 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
     bytes32[] internal positions;
     uint32[3] internal prompt = [uint32(5), 6, 7];
     uint32[2] internal output = [uint32(8), 9];
+    uint32 internal vocab = 32;
 
     function setUp() public virtual override {
         super.setUp();
@@ -130,7 +131,7 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
 
     function manifest() internal view returns (Manifest memory found) {
         found.version = 1;
-        found.shape = Shape(32, 1, 1, 1, 32, 32, 32, 8);
+        found.shape = Shape(32, 1, 1, 1, 32, 32, vocab, 8);
         found.arithmetic = Arithmetic(32, 32, 0, 0, 1 << 28, 1, 12, 12, 16, 16, 12, "");
         found.eos = new uint32[](1);
         found.eos[0] = 31;
