@@ -208,10 +208,7 @@ contract Clerk {
     }
 
     /// Checks that a step stands in the model's program.
-    function _requireStep(Facts memory facts, StepLeaf memory leaf, uint256 op, bytes32[] calldata proof)
-        private
-        pure
-    {
+    function _requireStep(Facts memory facts, StepLeaf memory leaf, uint256 op, bytes32[] calldata proof) private pure {
         uint256 depth = Merkle.depth(facts.spec.steps);
         require(proof.length == depth, Trees.WrongProof(proof.length, depth));
         (bytes32 found,) = Trees.climb(Steps.hash(leaf), op, proof, 0);

@@ -173,13 +173,9 @@ contract Disputes is IDisputes, Multicall {
     // Ends.
 
     /// @inheritdoc IDisputes
-    function prove(
-        uint256 id,
-        Focus calldata focus,
-        bytes calldata facts,
-        Round[] calldata rounds,
-        Opening[] calldata openings
-    ) external {
+    function prove(uint256 id, Focus calldata focus, bytes calldata facts, Round[] calldata rounds, Opening[] calldata)
+        external
+    {
         Dispute storage dispute = _disputes[id];
         _requireTurn(dispute, Phase.Prove);
         bytes32 found = _pointOf(focus, rounds);
@@ -188,8 +184,10 @@ contract Disputes is IDisputes, Multicall {
             bytes32 expected = _cases[dispute.receipt].facts;
             require(keccak256(facts) == expected, WrongFacts(keccak256(facts), expected));
         }
-        bool right = _judgeOf(Steps.kindOf(focus.step)).judge(focus, dispute.trace, facts, rounds, openings);
-        _decide(id, dispute, right);
+        // The judge reads the same arguments as they came, but for the first.
+        bytes memory question = abi.encodePacked(IJudge.judge.selector, dispute.trace, msg.data[36:]);
+        bytes memory said = _judgeOf(Steps.kindOf(focus.step)).functionStaticCall(question);
+        _decide(id, dispute, abi.decode(said, (bool)));
     }
 
     /// @inheritdoc IDisputes
@@ -342,7 +340,11 @@ contract Disputes is IDisputes, Multicall {
 
     /// Goes down a branch, at least behind what was revealed, and not to where nothing can be below.
     function _descend(uint256 id, Dispute storage dispute, Branch calldata branch) private {
-        Dispute memory before = dispute;
+        // What the way down needs, and no more: each slot costs.
+        Dispute memory before;
+        (before.depth, before.path, before.point) = (dispute.depth, dispute.path, dispute.point);
+        (before.reach, before.leafDepth) = (dispute.reach, dispute.leafDepth);
+        (before.positions, before.steps) = (dispute.positions, dispute.steps);
         End memory at = Paths.end(before, branch);
         uint256 most = at.top + at.ops - 1;
         if (before.leafDepth != UNKNOWN) most += before.leafDepth;
@@ -352,7 +354,7 @@ contract Disputes is IDisputes, Multicall {
             require(position < before.positions, Nowhere(position, 0, 0));
         }
         bytes32 here = Paths.climb(before, branch, at);
-        if (here != before.here) dispute.here = here;
+        if (here != 0) dispute.here = here;
         (dispute.depth, dispute.path, dispute.point) = (uint8(at.depth), uint128(at.path), branch.node);
         emit Picked(id, at.depth, uint128(at.path), branch.node);
     }
@@ -368,9 +370,9 @@ contract Disputes is IDisputes, Multicall {
         }
     }
 
-    function _judgeOf(uint256 kind) private view returns (IJudge) {
-        if (kind >= Steps.SCORE && kind <= Steps.ATTEND) return attention;
-        return kind == Steps.SAMPLE || kind == Steps.TOKEN ? sampling : vectors;
+    function _judgeOf(uint256 kind) private view returns (address) {
+        if (kind >= Steps.SCORE && kind <= Steps.ATTEND) return address(attention);
+        return address(kind == Steps.SAMPLE || kind == Steps.TOKEN ? sampling : vectors);
     }
 
     /// Ends a game; a receipt that was found false meanwhile leaves nothing to decide.

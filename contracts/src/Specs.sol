@@ -35,9 +35,7 @@ contract Specs {
     /// @notice Files a model; a second time changes nothing.
     /// @return model Its id.
     function file(Manifest calldata manifest) external returns (bytes32 model) {
-        require(
-            manifest.version == VERSION && manifest.family == LLAMA, Unknown(manifest.version, manifest.family)
-        );
+        require(manifest.version == VERSION && manifest.family == LLAMA, Unknown(manifest.version, manifest.family));
         model = keccak256(abi.encode(manifest));
         Shape calldata shape = manifest.shape;
         _check(shape);

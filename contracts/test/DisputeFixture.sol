@@ -281,9 +281,7 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
         top = leafHash(data);
         for (uint256 l; l < depth; ++l) {
             proof[l] = keccak256(abi.encode("sibling", l));
-            top = index >> l & 1 == 0
-                ? keccak256(bytes.concat(top, proof[l]))
-                : keccak256(bytes.concat(proof[l], top));
+            top = index >> l & 1 == 0 ? keccak256(bytes.concat(top, proof[l])) : keccak256(bytes.concat(proof[l], top));
         }
     }
 
@@ -381,10 +379,15 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
     }
 
     /// Names a number by one jump, and gives the focus as anyone can put it together.
-    function nameAt(uint256 id, uint256 op, uint256 leaf, bytes memory data, bytes32[] memory within, uint8 element, Doubt doubt)
-        internal
-        returns (Focus memory focus)
-    {
+    function nameAt(
+        uint256 id,
+        uint256 op,
+        uint256 leaf,
+        bytes memory data,
+        bytes32[] memory within,
+        uint8 element,
+        Doubt doubt
+    ) internal returns (Focus memory focus) {
         Branch memory branch = way(op, leaf, leafHash(data), within);
         Accusation memory accusation = accuse(op, element, doubt);
         address by = disputes.disputeOf(id).challenger;

@@ -41,14 +41,14 @@ abstract contract JudgesFixture is DisputeFixture {
             openings[i + 1] = reads[i];
         }
         openings[0] = bare(data);
-        assertTrue(judge.judge(focus, committed, facts, rounds, openings), "an honest number");
+        assertTrue(judge.judge(committed, focus, facts, rounds, openings), "an honest number");
         if (focus.doubt != Doubt.Element) return;
         uint256 size = data.length / 32;
         bytes memory other = bytes.concat(data);
         other[size * focus.element + size - 1] ^= 0x01;
         openings[0] = bare(other);
         focus.node = leafHash(other);
-        assertFalse(judge.judge(focus, committed, facts, rounds, openings), "a changed number");
+        assertFalse(judge.judge(committed, focus, facts, rounds, openings), "a changed number");
     }
 
     function one(Opening memory a) internal pure returns (Opening[] memory list) {
@@ -141,8 +141,7 @@ contract AttentionJudgeTest is JudgesFixture {
             if (j < POSITION) positions[j] = root(there);
         }
         (ops[8], ops[10], ops[11]) = (leafHash(query), leafHash(keys[POSITION]), leafHash(values[POSITION]));
-        (ops[12], ops[13], ops[14], ops[15]) =
-            (leafHash(scores), root(hashes(sums)), leafHash(shifts), leafHash(means));
+        (ops[12], ops[13], ops[14], ops[15]) = (leafHash(scores), root(hashes(sums)), leafHash(shifts), leafHash(means));
         answer();
     }
 
@@ -177,9 +176,14 @@ contract AttentionJudgeTest is JudgesFixture {
         return open_(data, join(proofOf(there, op), proofOf(all, j)));
     }
 
-    function asked(uint256 op, uint256 leaf, bytes memory data, uint256 element, Round[] memory rounds, Opening[] memory reads)
-        private
-    {
+    function asked(
+        uint256 op,
+        uint256 leaf,
+        bytes memory data,
+        uint256 element,
+        Round[] memory rounds,
+        Opening[] memory reads
+    ) private {
         ask(disputes.attention(), focusOn(op, leaf, data, element, Doubt.Element), data, rounds, reads);
     }
 
@@ -227,7 +231,7 @@ contract AttentionJudgeTest is JudgesFixture {
             openings[i + 1] = reads[i];
         }
         Focus memory focus = focusOn(14, 0, shifts, 0, Doubt.Element);
-        assertFalse(disputes.attention().judge(focus, trace(), facts, round(lie, 1), openings));
+        assertFalse(disputes.attention().judge(trace(), focus, facts, round(lie, 1), openings));
     }
 }
 
@@ -390,7 +394,6 @@ contract SamplingJudgeTest is JudgesFixture {
         for (uint256 i; i < 6; ++i) {
             bool seen = some[i] == 5 || some[i] == 7;
             uint256 leaf = some[i] / 32;
-            bytes32[] memory none;
             Opening[] memory reads =
                 two(at(logits, L, leaf), open_(abi.encodePacked(prompt[0], prompt[1], prompt[2]), promptProof()));
             ask(
@@ -400,15 +403,8 @@ contract SamplingJudgeTest is JudgesFixture {
                 round(seen ? bytes(hex"0100") : bytes(hex"0000"), 0),
                 reads
             );
-            none;
         }
-        ask(
-            disputes.sampling(),
-            focusOn(S, 1, smpl[1], 8, Doubt.Element),
-            smpl[1],
-            noRounds(),
-            new Opening[](0)
-        );
+        ask(disputes.sampling(), focusOn(S, 1, smpl[1], 8, Doubt.Element), smpl[1], noRounds(), new Opening[](0));
     }
 
     /// A run of all three tokens has one neighbour, the padding.
@@ -427,12 +423,10 @@ contract SamplingJudgeTest is JudgesFixture {
         answer(sampler, 2, 0);
         token_ = open_(abi.encodePacked(output[0]), proofOf(outputHashes(), 0));
         Opening[] memory openings = two(bare(drawn), token_);
-        assertFalse(judge.judge(focusOn(33, 0, drawn, 0, Doubt.Link), trace(), facts, noRounds(), openings));
+        assertFalse(judge.judge(trace(), focusOn(33, 0, drawn, 0, Doubt.Link), facts, noRounds(), openings));
         uint64 rank_ = uint64(uint256(bytes32(slice(smpl[6], 0, 32))) >> 192);
         bytes memory lie = words(rank_ + (uint64(TOP_K) << 32));
-        assertFalse(
-            judge.judge(focusOn(S, 6, lie, 0, Doubt.Kth), trace(), facts, noRounds(), one(bare(lie)))
-        );
+        assertFalse(judge.judge(trace(), focusOn(S, 6, lie, 0, Doubt.Kth), facts, noRounds(), one(bare(lie))));
     }
 
     function test_the_draw() public {
@@ -447,7 +441,7 @@ contract SamplingJudgeTest is JudgesFixture {
 
     function test_advice_is_nobodys_loss_but_its_padding_is_judged() public {
         Focus memory focus = focusOn(S, 4, smpl[4], 0, Doubt.Element);
-        assertTrue(disputes.sampling().judge(focus, trace(), facts, noRounds(), one(bare(smpl[4]))));
+        assertTrue(disputes.sampling().judge(trace(), focus, facts, noRounds(), one(bare(smpl[4]))));
         asked(4, 1, new Opening[](0));
         asked(7, 31, new Opening[](0));
     }

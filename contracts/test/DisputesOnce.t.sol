@@ -142,8 +142,7 @@ contract DisputesOnceTest is DisputeFixture {
 
     function accuse(Receipt memory a, Receipt memory b, uint32 index, Opening[2] memory tokens) private {
         Receipt[2] memory pair = [a, b];
-        bytes[2] memory signatures =
-            [signed(operatorKey, Words.digest(a)), signed(operatorKey, Words.digest(b))];
+        bytes[2] memory signatures = [signed(operatorKey, Words.digest(a)), signed(operatorKey, Words.digest(b))];
         vm.prank(ada);
         disputes.equivocate(pair, signatures, index, tokens);
     }
@@ -164,8 +163,7 @@ contract DisputesOnceTest is DisputeFixture {
 
     function again(Receipt memory a, Receipt memory b) external {
         Receipt[2] memory pair = [a, b];
-        bytes[2] memory signatures =
-            [signed(operatorKey, Words.digest(a)), signed(operatorKey, Words.digest(b))];
+        bytes[2] memory signatures = [signed(operatorKey, Words.digest(a)), signed(operatorKey, Words.digest(b))];
         disputes.equivocate(pair, signatures, 0, none());
     }
 
@@ -209,8 +207,7 @@ contract DisputesOnceTest is DisputeFixture {
 
     function accusation(Receipt memory a, Receipt memory b, uint32 index, Opening[2] memory tokens) external {
         Receipt[2] memory pair = [a, b];
-        bytes[2] memory signatures =
-            [signed(operatorKey, Words.digest(a)), signed(operatorKey, Words.digest(b))];
+        bytes[2] memory signatures = [signed(operatorKey, Words.digest(a)), signed(operatorKey, Words.digest(b))];
         disputes.equivocate(pair, signatures, index, tokens);
     }
 

@@ -2,11 +2,12 @@
 pragma solidity ^0.8.28;
 
 import {Branch, Phase} from "../src/interfaces/IDisputes.sol";
-import {Doubt, Facts, Focus, Opening, Round} from "../src/libraries/dispute/Exhibits.sol";
+import {Doubt, Facts, Focus, IJudge, Opening, Round} from "../src/libraries/dispute/Exhibits.sol";
 import {Steps} from "../src/libraries/dispute/Steps.sol";
 import {Products} from "../src/libraries/judge/Products.sol";
 import {Tensor} from "../src/types/Manifest.sol";
 import {DisputeFixture} from "./DisputeFixture.sol";
+import {Meter} from "./judge/JudgeGas.t.sol";
 
 /// @notice The game over one element of a matrix product of 4,096 columns, and what it costs.
 contract DisputesProductTest is DisputeFixture {
@@ -61,7 +62,8 @@ contract DisputesProductTest is DisputeFixture {
     function element() private view returns (int32) {
         // Exponent 25, fraction bits 12 and 16.
         int256 rounded = (sum + (1 << 20)) >> 21;
-        return rounded > type(int32).max ? type(int32).max : rounded < type(int32).min ? type(int32).min : int32(rounded);
+        return
+            rounded > type(int32).max ? type(int32).max : rounded < type(int32).min ? type(int32).min : int32(rounded);
     }
 
     /// Writes what the trace says of the element.
@@ -135,12 +137,18 @@ contract DisputesProductTest is DisputeFixture {
         (uint256 id, Focus memory focus) = named();
         Round[] memory rounds = listed(id, WRONG);
         bytes memory call = abi.encodeCall(disputes.prove, (id, focus, "", rounds, part(WRONG)));
+        bytes memory question =
+            abi.encodeCall(IJudge.judge, (disputes.disputeOf(id).trace, focus, "", rounds, part(WRONG)));
+        vm.snapshotValue(
+            "Disputes", "judge, K = 4096, its rule alone", new Meter().measure(address(disputes.vectors()), question)
+        );
         disputes.prove(id, focus, "", rounds, part(WRONG));
         uint256 charged = vm.snapshotGasLastCall("Disputes", "judge, K = 4096, charged");
         uint256 data = carried(call);
-        uint256 floor = 21_000 + data * 10;
-        vm.snapshotValue("Disputes", "judge, K = 4096, execution", charged > floor ? charged - 21_000 - 4 * data : 0);
-        vm.snapshotValue("Disputes", "judge, K = 4096, floor", floor);
+        // EIP-7623: 4 a token and what is executed, at least 10 a token.
+        assertGt(charged, 21_000 + 10 * data);
+        vm.snapshotValue("Disputes", "judge, K = 4096, execution", charged - 21_000 - 4 * data);
+        assertLe(charged, 120_000);
         assertTrue(phaseOf(id) == Phase.Won);
     }
 

@@ -224,9 +224,7 @@ interface IDisputes {
     error WrongChannel(bytes32 found, bytes32 expected);
 
     /// A receipt is disputed.
-    event Opened(
-        uint256 indexed id, bytes32 indexed receipt, address indexed owner, address challenger, bytes32 order
-    );
+    event Opened(uint256 indexed id, bytes32 indexed receipt, address indexed owner, address challenger, bytes32 order);
     /// The defender committed to its trace.
     event Committed(uint256 indexed id, bytes32 trace);
     /// The challenger went down to this node.

@@ -43,8 +43,8 @@ abstract contract Judge is IJudge {
 
     /// @inheritdoc IJudge
     function judge(
-        Focus calldata focus,
         bytes32 trace,
+        Focus calldata focus,
         bytes calldata facts,
         Round[] calldata rounds,
         Opening[] calldata openings
@@ -154,7 +154,7 @@ abstract contract Judge is IJudge {
         Opening calldata opening = _next(bench, openings);
         data = opening.data;
         Leaves.checkLength(data, count * size);
-        _requireRun(bench, Trees.leafHashes(data, size), opening.proof);
+        _requireRun(bench, Trees.leafHashes(data, size, opening.proof[:0]), opening.proof);
     }
 
     /// The next opening, a run of `count` tokens from token `first` on, of the `tokens` under `root`.

@@ -138,8 +138,7 @@ contract SamplingJudge is Judge {
         returns (uint256)
     {
         uint256 first = _treeOf(parts, bench.leaf);
-        (uint256 level, uint256 read, uint256 joined) =
-            Layouts.treeWord(parts.vocab, bench.leaf - first, bench.element);
+        (uint256 level, uint256 read, uint256 joined) = Layouts.treeWord(parts.vocab, bench.leaf - first, bench.element);
         if (joined == 0) return 0;
         if (level > 0) return _joint(bench, parts, first, read, joined, openings);
         if (first == parts.keys) {
@@ -164,13 +163,11 @@ contract SamplingJudge is Judge {
         return Reductions.total(words, joined);
     }
 
-    function _rank(
-        Bench memory bench,
-        Parts memory parts,
-        uint256 read,
-        uint256 joined,
-        Opening[] calldata openings
-    ) private pure returns (uint256) {
+    function _rank(Bench memory bench, Parts memory parts, uint256 read, uint256 joined, Opening[] calldata openings)
+        private
+        pure
+        returns (uint256)
+    {
         int256 threshold = _leastLogit(bench, parts, openings);
         return Sampling.rank(_logits(bench, parts, read, openings), joined, threshold);
     }
@@ -259,8 +256,7 @@ contract SamplingJudge is Judge {
         Leaves.checkLength(leaf, Leaves.WIDE);
         uint256 word = facts.invT_q16 == 0 ? 0 : 2 * _levels(facts.spec.vocab).length - 1;
         uint256 index = bench.position + 1 - facts.promptTokens;
-        uint256 answered =
-            uint32(bytes4(_tokens(bench, openings, facts.output, index, 1, facts.outputTokens)));
+        uint256 answered = uint32(bytes4(_tokens(bench, openings, facts.output, index, 1, facts.outputTokens)));
         return Leaves.wideAt(leaf, word) == answered;
     }
 
@@ -394,11 +390,7 @@ contract SamplingJudge is Judge {
     }
 
     /// The logit that is adjusted at the focus.
-    function _logit(Bench memory bench, Parts memory parts, Opening[] calldata openings)
-        private
-        pure
-        returns (int256)
-    {
+    function _logit(Bench memory bench, Parts memory parts, Opening[] calldata openings) private pure returns (int256) {
         uint256 leaves = _ceil(parts.vocab, 32);
         bytes calldata logits = _here(bench, openings, parts.logits, bench.leaf, leaves, Leaves.FIXED);
         return Leaves.fixedAt(logits, bench.element);
@@ -444,9 +436,7 @@ contract SamplingJudge is Judge {
     ) private pure returns (uint256) {
         uint256 count = bounds[1] - bounds[0];
         if (count == 0) return 0;
-        return _occurrences(
-            _tokens(bench, openings, facts.prompt, bounds[0], count, facts.promptTokens), token
-        );
+        return _occurrences(_tokens(bench, openings, facts.prompt, bounds[0], count, facts.promptTokens), token);
     }
 
     /// As `_prompted`, of the output.

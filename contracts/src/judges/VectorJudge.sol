@@ -52,12 +52,11 @@ contract VectorJudge is Judge {
     }
 
     /// Reads: the input token; the leaf of weights of its row.
-    function _embed(
-        Bench memory bench,
-        bytes calldata leaf,
-        Facts memory facts,
-        Opening[] calldata openings
-    ) private pure returns (bool) {
+    function _embed(Bench memory bench, bytes calldata leaf, Facts memory facts, Opening[] calldata openings)
+        private
+        pure
+        returns (bool)
+    {
         int256 claimed = _fixed(bench, leaf);
         if (_index(bench) >= bench.step.outputs) return claimed == 0;
         return _embedded(bench, _input(bench, facts, openings), openings) == claimed;
@@ -139,11 +138,7 @@ contract VectorJudge is Judge {
     }
 
     /// Reads: the residual; the last leaf of the statistics; the gain.
-    function _norm(Bench memory bench, bytes calldata leaf, Opening[] calldata openings)
-        private
-        pure
-        returns (bool)
-    {
+    function _norm(Bench memory bench, bytes calldata leaf, Opening[] calldata openings) private pure returns (bool) {
         int256 claimed = _fixed(bench, leaf);
         if (_index(bench) >= bench.step.outputs) return claimed == 0;
         int256 x = _same(bench, openings, 0);
@@ -162,9 +157,8 @@ contract VectorJudge is Judge {
     }
 
     function _normed(Bench memory bench, int256 x, int256 gain, bytes calldata s) private pure returns (int256) {
-        return Norms.norm(
-            x, gain, Leaves.wideAt(s, 0), Leaves.wideAt(s, 1), Leaves.wideAt(s, 2), bench.step.fractionOut
-        );
+        return
+            Norms.norm(x, gain, Leaves.wideAt(s, 0), Leaves.wideAt(s, 1), Leaves.wideAt(s, 2), bench.step.fractionOut);
     }
 
     /// The number at the same place of an input.
@@ -228,12 +222,11 @@ contract VectorJudge is Judge {
 
     /// Without a round it reads: all leaves of the input; all leaves of weights of the row. With one, whose list is
     /// the partial sums: the leaf of weights and the leaf of the input that the entry is the product of.
-    function _product(
-        Bench memory bench,
-        bytes calldata leaf,
-        Round[] calldata rounds,
-        Opening[] calldata openings
-    ) private pure returns (bool) {
+    function _product(Bench memory bench, bytes calldata leaf, Round[] calldata rounds, Opening[] calldata openings)
+        private
+        pure
+        returns (bool)
+    {
         int256 claimed = _fixed(bench, leaf);
         uint256 row = _index(bench);
         if (row >= bench.step.outputs) return claimed == 0;
@@ -401,23 +394,17 @@ contract VectorJudge is Judge {
         return bytes32(_at(bench, openings, bench.position - 1, facts.spec.steps, 0, 1, 32));
     }
 
-    function _drawn(Bench memory bench, Facts memory facts, Opening[] calldata openings)
-        private
-        pure
-        returns (uint32)
-    {
+    function _drawn(Bench memory bench, Facts memory facts, Opening[] calldata openings) private pure returns (uint32) {
         bytes calldata words = _here(bench, openings, facts.spec.steps - 1, 0, 1, Leaves.WIDE);
         // Beyond 32 bits it is no token, and not the link's.
         return uint32(Leaves.wideAt(words, facts.invT_q16 == 0 ? 0 : 2 * _levels(facts.spec.vocab) - 1));
     }
 
-    function _chained(
-        Bench memory bench,
-        Facts memory facts,
-        bytes32 before,
-        uint32 token,
-        Opening[] calldata openings
-    ) private pure returns (bytes32) {
+    function _chained(Bench memory bench, Facts memory facts, bytes32 before, uint32 token, Opening[] calldata openings)
+        private
+        pure
+        returns (bytes32)
+    {
         uint256 leaves = _ceil(facts.spec.width, 128);
         bytes calldata hidden = _whole(bench, openings, facts.spec.steps - 4, leaves, Leaves.ACTIVATION);
         return Endings.state(before, token, hidden);

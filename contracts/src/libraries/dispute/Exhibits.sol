@@ -108,6 +108,7 @@ struct Round {
 /// @dev Trust: none; views over what is handed in. Reverts where an opening is not what the rule reads, or holds what
 /// no rule can have produced.
 interface IJudge {
+    /// @dev The arguments lie as those of `IDisputes.prove`, with the trace for the dispute's number.
     /// @param trace The committed root.
     /// @param facts ABI encoding of {Facts}; may be empty where the rule needs none.
     /// @param rounds The lists revealed so far, and the entries chosen.
@@ -115,8 +116,8 @@ interface IJudge {
     /// docs/protocol/dispute.md.
     /// @return right Whether the defender is.
     function judge(
-        Focus calldata focus,
         bytes32 trace,
+        Focus calldata focus,
         bytes calldata facts,
         Round[] calldata rounds,
         Opening[] calldata openings

@@ -46,11 +46,7 @@ library Paths {
 
     /// @notice Checks that a branch hangs from the node where the dispute stands.
     /// @return here The root of the position that its end lies in; zero above it.
-    function climb(Dispute memory dispute, Branch calldata branch, End memory at)
-        internal
-        pure
-        returns (bytes32 here)
-    {
+    function climb(Dispute memory dispute, Branch calldata branch, End memory at) internal pure returns (bytes32 here) {
         // At depth 0 and with a single position the root is the position's.
         bool enters = at.depth >= at.top && (dispute.depth < at.top || dispute.depth == 0);
         (bytes32 found, bytes32 passed) =

@@ -66,8 +66,8 @@ library Steps {
     uint256 private constant HEADS = 1 << QUANTISE_QUERY | 1 << QUANTISE_KEY | 1 << QUANTISE_VALUE;
     uint256 private constant STATISTICS = 1 << NORM_STAT_1 | 1 << NORM_STAT_2 | 1 << NORM_STAT_FINAL;
     uint256 private constant NORMS = 1 << NORM_1 | 1 << NORM_2 | 1 << NORM_FINAL;
-    uint256 private constant PRODUCTS = 1 << QUERY | 1 << KEY | 1 << VALUE | 1 << ATTENTION_OUTPUT | 1 << GATE | 1 << UP
-        | 1 << DOWN | 1 << LOGITS;
+    uint256 private constant PRODUCTS =
+        1 << QUERY | 1 << KEY | 1 << VALUE | 1 << ATTENTION_OUTPUT | 1 << GATE | 1 << UP | 1 << DOWN | 1 << LOGITS;
 
     /// @notice The fields of a leaf.
     function read(StepLeaf memory leaf) internal pure returns (Step memory step) {

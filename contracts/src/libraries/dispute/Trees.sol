@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.28;
 
+import {Openings} from "../judge/Openings.sol";
+
 /// @notice Paths through keccak Merkle trees as disputes walk them: downwards, and for runs of leaves.
 /// @dev node = keccak256(left, right). What depth a path has to have is for the caller to know.
 library Trees {
@@ -77,11 +79,16 @@ library Trees {
     }
 
     /// @notice The hashes of leaves of `size` bytes that stand one after another.
-    function leafHashes(bytes calldata data, uint256 size) internal pure returns (bytes32[] memory hashes) {
+    /// @param none An empty proof.
+    function leafHashes(bytes calldata data, uint256 size, bytes32[] calldata none)
+        internal
+        pure
+        returns (bytes32[] memory hashes)
+    {
         uint256 count = data.length / size;
         hashes = new bytes32[](count);
         for (uint256 i; i < count; ++i) {
-            hashes[i] = keccak256(abi.encodePacked(bytes1(0), data[i * size:(i + 1) * size]));
+            hashes[i] = Openings.root(data[i * size:(i + 1) * size], 0, none);
         }
     }
 
