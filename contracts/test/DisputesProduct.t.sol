@@ -109,10 +109,8 @@ contract DisputesProductTest is DisputeFixture {
     function listed(uint256 id, uint32 entry) private returns (Round[] memory rounds) {
         vm.prank(operator);
         disputes.list(id, partials, "");
-        vm.snapshotGasLastCall("Disputes", "list, 32 partial sums");
         vm.prank(ada);
         disputes.choose(id, entry);
-        vm.snapshotGasLastCall("Disputes", "choose");
         rounds = new Round[](1);
         rounds[0] = Round(partials, entry);
     }
@@ -135,7 +133,14 @@ contract DisputesProductTest is DisputeFixture {
             partials[8 * WRONG + i] = lie[i];
         }
         (uint256 id, Focus memory focus) = named();
-        Round[] memory rounds = listed(id, WRONG);
+        vm.prank(operator);
+        disputes.list(id, partials, "");
+        vm.snapshotGasLastCall("Disputes", "list, 32 partial sums");
+        vm.prank(ada);
+        disputes.choose(id, WRONG);
+        vm.snapshotGasLastCall("Disputes", "choose");
+        Round[] memory rounds = new Round[](1);
+        rounds[0] = Round(partials, WRONG);
         bytes memory call = abi.encodeCall(disputes.prove, (id, focus, "", rounds, part(WRONG)));
         bytes memory question =
             abi.encodeCall(IJudge.judge, (disputes.disputeOf(id).trace, focus, "", rounds, part(WRONG)));
