@@ -54,6 +54,7 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
     uint32[3] internal prompt = [uint32(5), 6, 7];
     uint32[2] internal output = [uint32(8), 9];
     uint32 internal vocab = 32;
+    bytes32 internal manifestRope;
 
     function setUp() public virtual override {
         super.setUp();
@@ -137,6 +138,7 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
         found.eos[0] = 31;
         found.tensors = table;
         found.parts.weights = weightsRoot;
+        found.parts.rope = manifestRope;
         found.parts.program = root(programHashes());
     }
 
