@@ -38,7 +38,9 @@ contract DisputesHandler is DisputeFixture {
             answer();
             filed.receipt.text = bytes32(which);
             resign();
-            (filings[which], digests[which], said[which]) = (filed, digestOf(), facts);
+            filings[which] = filed;
+            digests[which] = digestOf();
+            said[which] = facts;
         }
         people.push(ada);
         people.push(challenger("bob"));
