@@ -3,6 +3,7 @@
 //! A grant is a signed word in a file. Giving one sends nothing to the chain; taking it back does. A file holds a
 //! line of grants, the payer's first: all that whoever holds the last has to show.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -367,31 +368,41 @@ impl Revoke {
     async fn run(self) -> Outcome {
         let key = self.on.ledger.key()?;
         let registry = self.on.registry().await?;
-        let mut digests = Vec::new();
+        let account = key.address();
+        // A file says who gave its grants, a digest does not.
+        let (mut own, mut unknown) = (BTreeSet::new(), BTreeSet::new());
         for named in &self.grants {
             match named.parse::<B256>() {
-                Ok(digest) => digests.push(digest),
-                Err(_) => digests.extend(given(Path::new(named), key.address(), registry)?),
+                Ok(digest) => drop(unknown.insert(digest)),
+                Err(_) => own.extend(given(Path::new(named), account, registry)?),
             }
         }
-        digests.sort_unstable();
-        digests.dedup();
+        let digests: Vec<B256> = own.union(&unknown).copied().collect();
         let chain = self.on.ledger.open(Some(&key)).await?;
         let mined = chain.revoke(&digests).await.map_err(failed)?;
         if self.on.json {
             say_json(&json!({
                 "schema": "assay.grant.revoked/1",
-                "issuer": key.address(),
-                "revoked": digests,
+                "issuer": account,
+                // Void are those that the account gave, which is known only of those from files.
+                "asked": digests,
+                "revoked": own,
                 "transaction": mined.hash,
                 "block": mined.block,
             }));
             return Ok(());
         }
-        for digest in digests {
-            say(format_args!("{digest} is taken back, in block {}", mined.block));
+        for digest in &digests {
+            if own.contains(digest) {
+                say(format_args!("{digest} is taken back, in block {}", mined.block));
+            } else {
+                say(format_args!(
+                    "{digest} is void if {account} gave it, from block {}",
+                    mined.block
+                ));
+            }
         }
-        note(format_args!("as {}: of another's grants nothing is taken back", key.address()));
+        note(format_args!("as {account}: of another's grants nothing is taken back"));
         Ok(())
     }
 }
@@ -488,7 +499,7 @@ fn left(until: u64, now: u64) -> String {
 }
 
 /// What people write as a duration, such as `90m`, in seconds.
-fn parse_seconds(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|unit: char| !unit.is_ascii_digit());
     let unit = match &text[digits.len()..] {
         "s" => 1,

@@ -189,6 +189,10 @@ fn a_grant_is_given_handed_on_and_taken_back() {
     assert_eq!(taken["revoked"][0], given["digest"]);
     assert_eq!(states(&second), ["revoked", "holds"]);
     let digest = handed["digest"].as_str().unwrap();
+    // Of a digest nobody knows who gave the grant: asked by another account, it stays.
+    let asked = said_of(&up, &["grant", "revoke", digest]);
+    assert_eq!((&asked["asked"][0], &asked["revoked"]), (&handed["digest"], &Value::Array(vec![])));
+    assert_eq!(states(&second), ["revoked", "holds"]);
     said_of(&up, &["grant", "revoke", digest, "--key", &agents_key]);
     assert_eq!(states(&second), ["revoked", "revoked"]);
 
