@@ -21,7 +21,7 @@ use crate::network::{self, DRAIN_MAX, ORDER_TTL, POLL_EVERY, TOKEN_TIME_TARGET};
 use crate::relay::RelayArgument;
 use crate::signals::Signals;
 use crate::terminal::{note, say, say_json};
-use crate::x402;
+use crate::x402::{self, WorthArgument};
 
 /// Requests that are passed on at once. The next one is told to come back.
 const REQUESTS_MAX: usize = 16_384;
@@ -56,6 +56,8 @@ pub(crate) struct Front {
     #[arg(long, env = "ASSAY_X402")]
     x402: bool,
     #[command(flatten)]
+    worth: WorthArgument,
+    #[command(flatten)]
     ledger: LedgerArgument,
     /// Print one JSON line once ready
     #[arg(long)]
@@ -81,7 +83,7 @@ impl Front {
 
     async fn serve(self, data: &Data, listener: TcpListener) -> Outcome<ExitCode> {
         let mut signals = Signals::listen()?;
-        let relayed = self.relay.relayed()?;
+        let relayed = self.relay.relayed(self.x402)?;
         if relayed.is_empty() {
             return Err(Failure::new(Exit::Usage, "there is nothing to stand in front of")
                 .fix("name a model and its server: --relay MODEL=http://127.0.0.1:8000"));
@@ -96,7 +98,8 @@ impl Front {
             true => {
                 let chain = self.ledger.open(None).await?;
                 let (rpc, book) = (self.ledger.rpc(), chain.book().clone());
-                Some(x402::door(data, rpc, book, key.address()).await?)
+                let worth = self.worth.on(book.chain_id)?;
+                Some(x402::door(data, rpc, book, key.address(), worth).await?)
             }
             false => None,
         };

@@ -51,9 +51,9 @@ pub(crate) const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for running answers at the end.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// Longest wait until the first offers are seen.
-const READY_MAX: Duration = Duration::from_secs(20);
+pub(crate) const READY_MAX: Duration = Duration::from_secs(20);
 /// Between two looks whether the gateway is ready.
-const READY_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const READY_EVERY: Duration = Duration::from_millis(20);
 
 /// A running network.
 pub(crate) struct Network {
@@ -217,7 +217,7 @@ impl Network {
         let x402 = match offered.x402 {
             true => {
                 let book = chain.book.clone();
-                Some(x402::door(data, &chain.url(), book, key.address()).await?)
+                Some(x402::door(data, &chain.url(), book, key.address(), x402::Worth::LOCAL).await?)
             }
             false => None,
         };

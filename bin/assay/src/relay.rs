@@ -23,8 +23,13 @@ pub(crate) struct RelayArgument {
 }
 
 impl RelayArgument {
-    /// The models, in the order in which they are first named.
-    pub(crate) fn relayed(&self) -> Outcome<Vec<Relayed>> {
+    /// The models, in the order in which they are first named; `x402` if their answers are sold by it.
+    pub(crate) fn relayed(&self, x402: bool) -> Outcome<Vec<Relayed>> {
+        if x402 && !self.relay.is_empty() && self.relay_price == Amount(0) {
+            return Err(Failure::new(Exit::Usage, "answers for nothing cannot be paid by x402")
+                .why("each would be asked a payment of 0 for")
+                .fix("pass --relay-price ASY, or leave --x402 out"));
+        }
         let mut models: Vec<Relayed> = Vec::new();
         let token = self.relay_token.as_ref().map(|token| format!("Bearer {token}").parse());
         let authorization = token.transpose().map_err(|error| {
@@ -66,7 +71,7 @@ mod tests {
         let relay = relay.iter().map(|text| (*text).to_owned()).collect();
         let argument =
             RelayArgument { relay, relay_price: Amount(0), relay_token: Some("t".into()) };
-        let models = argument.relayed().map_err(|failure| failure.to_string())?;
+        let models = argument.relayed(false).map_err(|failure| failure.to_string())?;
         assert!(models.iter().all(|model| model.authorization.is_some()));
         Ok(models.into_iter().map(|model| (model.model, model.servers.len())).collect())
     }
@@ -79,5 +84,19 @@ mod tests {
         assert!(relayed(&["model"]).unwrap_err().contains("is no model with its server"));
         assert!(relayed(&["model=http://a b"]).is_err());
         assert!(relayed(&["model=https://a"]).unwrap_err().contains("unfit"));
+    }
+
+    #[test]
+    fn nothing_is_not_sold() {
+        let sold = |relay: &[&str], price| {
+            let relay = relay.iter().map(|text| (*text).to_owned()).collect();
+            let argument = RelayArgument { relay, relay_price: Amount(price), relay_token: None };
+            argument.relayed(true).map(|models| models.len()).map_err(|failure| {
+                assert!(failure.is(Exit::Usage));
+                failure.to_string()
+            })
+        };
+        assert!(sold(&["m=http://x"], 0).unwrap_err().contains("--relay-price"));
+        assert_eq!((sold(&["m=http://x"], 1), sold(&[], 0)), (Ok(1), Ok(0)));
     }
 }

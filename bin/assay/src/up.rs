@@ -107,7 +107,7 @@ impl Up {
         began: Instant,
     ) -> Outcome<ExitCode> {
         let mut signals = Signals::listen()?;
-        let relayed = self.relay.relayed()?;
+        let relayed = self.relay.relayed(self.x402)?;
         let cpu = self.threads.cpu()?;
         let threads = (cpu.isa(), cpu.threads());
         let (library, model) = (Library::of(data), self.model.clone());

@@ -2,7 +2,7 @@
 //!
 //! x402's clients know one address for channels and one for deposits by signature, the same on every
 //! chain, and take no other. A local chain's genesis has our contracts there, too, so that unmodified
-//! clients pay on it.
+//! clients pay on it. On other chains gas costs money, and whoever stands there says what is worth it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,32 +11,90 @@ use alloy_primitives::{Bytes, address};
 use assay_chain::{AddressBook, Chain, Client, Contract, Deployed, SignedToken};
 use assay_evm::Genesis;
 use assay_gateway::x402::{ChainRail, Collecting, Config, Terms};
-use assay_protocol::{Address, Amount, ChainId, keccak256};
+use assay_protocol::{Address, Amount, ChainId, LOCAL_CHAIN, keccak256};
+use clap::Args;
 
 use crate::data::Data;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::grant::parse_seconds;
 use crate::keys;
-use crate::ledger::{WHOLE, failed};
+use crate::ledger::{WHOLE, failed, parse_units};
 
 /// Where x402's clients expect channels, on every chain.
 const CHANNELS: Address = address!("4020074e9dF2ce1deE5A9C1b5c3f541D02a10003");
 /// Where they expect the collector of deposits by ERC-3009.
 const COLLECTOR: Address = address!("4020806089470a89826cB9fB1f4059150b550004");
 
-/// What a channel owes before it is claimed from, unless it waited: a thousandth of an ASY.
-const OWED_MIN: Amount = Amount(WHOLE / 1_000);
-/// How long a channel may owe anything. Blocks of the local chain cost nothing.
-const OWED_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How often what channels owe is looked at.
-const COLLECT_EVERY: Duration = Duration::from_secs(2);
 /// How long a payment may take from its signature to its settlement.
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// Seconds between a payer's wish to withdraw and the withdrawal, the least that channels know.
 const WITHDRAW_DELAY: u64 = 900;
-/// What a transaction must be worth. Gas costs nothing on the local chain, so anything is.
-const SETTLE_MIN: Amount = Amount(1);
 /// Requests that a first deposit should pay for.
 const DEPOSIT_REQUESTS: u32 = 10;
+
+/// What is worth a transaction's gas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Worth {
+    /// A transfer, deposit or refund of at least this much; base units.
+    settle_min: Amount,
+    /// Claims from a channel that owes this much; base units.
+    owed_min: Amount,
+    /// Claims from a channel that owes anything for this long.
+    owed_wait_max: Duration,
+    /// How often what channels owe is looked at.
+    every: Duration,
+}
+
+impl Worth {
+    /// On the local chain, whose blocks cost nothing: everything, and what is owed at once.
+    pub(crate) const LOCAL: Self = Self {
+        settle_min: Amount(1),
+        owed_min: Amount(WHOLE / 1_000),
+        owed_wait_max: Duration::from_secs(5),
+        every: Duration::from_secs(2),
+    };
+}
+
+/// What is worth a transaction's gas, as flags say it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WorthArgument {
+    /// What a transfer, deposit or refund by x402 must be worth to be sent [default on the local chain:
+    /// anything; elsewhere there is none, because gas costs money]
+    #[arg(long, value_name = "ASY", env = "ASSAY_X402_SETTLE_MIN", value_parser = parse_units)]
+    x402_settle_min: Option<Amount>,
+    /// What a channel must owe to be claimed from [default on the local chain: 0.001]
+    #[arg(long, value_name = "ASY", env = "ASSAY_X402_OWED_MIN", value_parser = parse_units)]
+    x402_owed_min: Option<Amount>,
+    /// How long a channel may owe less than that, such as 12h [default on the local chain: 5s]
+    #[arg(long, value_name = "DURATION", env = "ASSAY_X402_OWED_WAIT", value_parser = parse_seconds)]
+    x402_owed_wait: Option<u64>,
+}
+
+impl WorthArgument {
+    /// What is worth its gas on `chain`.
+    pub(crate) fn on(&self, chain: u64) -> Outcome<Worth> {
+        let local = Worth::LOCAL;
+        let wait = self.x402_owed_wait.map(Duration::from_secs);
+        if chain == LOCAL_CHAIN.0 {
+            return Ok(Worth {
+                settle_min: self.x402_settle_min.unwrap_or(local.settle_min),
+                owed_min: self.x402_owed_min.unwrap_or(local.owed_min),
+                owed_wait_max: wait.unwrap_or(local.owed_wait_max),
+                ..local
+            });
+        }
+        let (Some(settle_min), Some(owed_min), Some(owed_wait_max)) =
+            (self.x402_settle_min, self.x402_owed_min, wait)
+        else {
+            let what = format_args!("what is worth gas on chain {chain} was not said");
+            return Err(Failure::new(Exit::Usage, what)
+                .why("each payment brought to it costs this gateway's account money")
+                .fix("pass --x402-settle-min ASY, --x402-owed-min ASY and --x402-owed-wait 12h"));
+        };
+        let every = Collecting::default().every;
+        Ok(Worth { settle_min, owed_min, owed_wait_max, every })
+    }
+}
 
 /// Puts channels and collector where x402's clients look for them; `channels` and `collector` are where
 /// they stand in the genesis already.
@@ -85,6 +143,7 @@ pub(crate) async fn door(
     rpc: &str,
     mut book: AddressBook,
     pay_to: Address,
+    worth: Worth,
 ) -> Outcome<Config> {
     let client = Client::connect(rpc, None).await.map_err(failed)?;
     let token = book.get(Contract::AssayToken).map_err(|error| failed(error.into()))?;
@@ -115,13 +174,13 @@ pub(crate) async fn door(
             timeout: TIMEOUT,
             withdraw_delay: WITHDRAW_DELAY,
             deposit_requests: DEPOSIT_REQUESTS,
-            settle_min: SETTLE_MIN,
+            settle_min: worth.settle_min,
         },
         rail: Arc::new(ChainRail::new(chain).map_err(failed)?),
         collecting: Collecting {
-            every: COLLECT_EVERY,
-            owed_min: OWED_MIN,
-            owed_wait_max: OWED_WAIT_MAX,
+            every: worth.every,
+            owed_min: worth.owed_min,
+            owed_wait_max: worth.owed_wait_max,
             ..Collecting::default()
         },
         journal: folder(data).join("payments"),
@@ -131,6 +190,33 @@ pub(crate) async fn door(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gas_that_costs_money_is_spent_as_its_owner_says() {
+        let (some, none) = (Some(Amount(7)), None);
+        let worth = |settle, owed, wait| WorthArgument {
+            x402_settle_min: settle,
+            x402_owed_min: owed,
+            x402_owed_wait: wait,
+        };
+        assert_eq!(worth(none, none, None).on(LOCAL_CHAIN.0).unwrap(), Worth::LOCAL);
+        let given = worth(some, none, None).on(LOCAL_CHAIN.0).unwrap();
+        assert_eq!(given, Worth { settle_min: Amount(7), ..Worth::LOCAL });
+        for left_out in [
+            worth(none, none, None),
+            worth(none, some, Some(60)),
+            worth(some, none, Some(60)),
+            worth(some, some, None),
+        ] {
+            let failure = left_out.on(8_453).unwrap_err();
+            assert!(failure.is(Exit::Usage), "{failure}");
+            assert!(failure.to_string().contains("--x402-owed-wait"), "{failure}");
+        }
+        let given = worth(some, Some(Amount(9)), Some(60)).on(8_453).unwrap();
+        assert_eq!((given.settle_min, given.owed_min), (Amount(7), Amount(9)));
+        assert_eq!(given.owed_wait_max, Duration::from_secs(60));
+        assert_eq!(given.every, Collecting::default().every);
+    }
 
     #[test]
     fn every_mention_of_an_address_is_renamed() {
