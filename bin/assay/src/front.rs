@@ -3,21 +3,25 @@
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
-use assay_gateway::{KeyRules, Origin, Patience};
+use assay_gateway::{KeyRules, Origin, Patience, RunError};
 use assay_protocol::{Amount, Audit, LOCAL_CHAIN, keccak256};
 use clap::Args;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_key;
 use crate::data::Data;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::gateway::Gateway;
 use crate::keys;
 use crate::ledger::LedgerArgument;
 use crate::machine::raise_open_files;
-use crate::network::{self, DRAIN_MAX, ORDER_TTL, POLL_EVERY, TOKEN_TIME_TARGET};
+use crate::network::{
+    self, DRAIN_MAX, ORDER_TTL, POLL_EVERY, READY_EVERY, READY_MAX, TOKEN_TIME_TARGET,
+};
 use crate::relay::RelayArgument;
 use crate::signals::Signals;
 use crate::terminal::{note, say, say_json};
@@ -127,6 +131,15 @@ impl Front {
             drain_max: DRAIN_MAX,
         };
         let url = network::reachable(address);
+        let gateway = Gateway::new(&url)?;
+        let stop = CancellationToken::new();
+        let mut serving = tokio::spawn(assay_gateway::run(config, listener, stop.clone()));
+        tokio::select! {
+            ended = &mut serving => return Err(ended_early(ended)),
+            ready = alive(&gateway) => ready?,
+            // Nothing runs yet that has to be finished.
+            signal = signals.next() => return Ok(ExitCode::from(signal.code())),
+        }
         if self.json {
             let pid = std::process::id();
             let data_dir = data.folder();
@@ -139,21 +152,57 @@ impl Front {
             say(format_args!("  models     {}", models.join(", ")));
             say(format_args!("  data       {}\n\nCtrl-C stops it.", data.folder().display()));
         }
-        let stop = CancellationToken::new();
-        let mut serving = tokio::spawn(assay_gateway::run(config, listener, stop.clone()));
         let signal = tokio::select! {
-            ended = &mut serving => return Err(match ended {
-                Ok(Err(error)) => Failure::new(Exit::Failed, "the gateway failed").why(error),
-                Ok(Ok(())) => Failure::new(Exit::Failed, "the gateway ended by itself"),
-                Err(panic) => Failure::new(Exit::Failed, "the gateway broke").why(panic),
-            }),
+            ended = &mut serving => return Err(ended_early(ended)),
             signal = signals.next() => signal,
         };
         note(format_args!("{signal}: finishing what runs; again to quit at once"));
         stop.cancel();
         tokio::select! {
-            _ = &mut serving => Ok(ExitCode::SUCCESS),
+            ended = &mut serving => outcome(ended).map(|()| ExitCode::SUCCESS),
             signal = signals.next() => Ok(ExitCode::from(signal.code())),
         }
+    }
+}
+
+/// Waits until the gateway answers.
+async fn alive(gateway: &Gateway) -> Outcome {
+    let alive = async {
+        while !gateway.is_alive().await {
+            tokio::time::sleep(READY_EVERY).await;
+        }
+    };
+    tokio::time::timeout(READY_MAX, alive).await.map_err(|_| {
+        Failure::new(Exit::Timeout, "the gateway does not answer")
+            .why(format_args!("nothing was heard for {} s", READY_MAX.as_secs()))
+            .fix("set ASSAY_LOG=debug and look at what it says")
+    })
+}
+
+/// What came of serving.
+fn outcome(ended: Result<Result<(), RunError>, JoinError>) -> Outcome {
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Failure::new(Exit::Failed, "the gateway failed").why(error)),
+        Err(panic) => Err(Failure::new(Exit::Failed, "the gateway broke").why(panic)),
+    }
+}
+
+/// Why serving ended although nobody asked it to.
+fn ended_early(ended: Result<Result<(), RunError>, JoinError>) -> Failure {
+    let by_itself = || Failure::new(Exit::Failed, "the gateway ended by itself");
+    outcome(ended).err().unwrap_or_else(by_itself)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gateway_that_breaks_while_it_stops_is_no_success() {
+        let broke = tokio::spawn(async { panic!("a broken invariant") }).await;
+        let failure = outcome(broke).unwrap_err();
+        assert!(failure.is(Exit::Failed) && failure.to_string().contains("broke"), "{failure}");
+        assert!(outcome(Ok(Ok(()))).is_ok());
     }
 }

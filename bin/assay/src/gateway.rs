@@ -133,6 +133,12 @@ impl Gateway {
         response.is_ok_and(|response| response.status().is_success())
     }
 
+    /// Whether it answers at all.
+    pub(crate) async fn is_alive(&self) -> bool {
+        let response = self.http.get(format!("{}/livez", self.url)).send().await;
+        response.is_ok_and(|response| response.status().is_success())
+    }
+
     /// Name of the first model.
     pub(crate) async fn first_model(&self) -> Outcome<String> {
         let models = self.get("/v1/models").await?;
