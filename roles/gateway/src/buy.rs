@@ -33,7 +33,7 @@ use crate::http::{Gateway, now_s};
 use crate::keys::Caller;
 use crate::lines::{Lines, short_body};
 use crate::openai::{Finish, Problem, Usage};
-use crate::pay::{Bill, Lease, PositionError, Seller, Unsettled};
+use crate::pay::{Bill, Claim, Lease, PositionError, Seller, Unsettled};
 use crate::route::{Candidate, NoRoute, Wanted, allowed_price, choose};
 use crate::signed;
 use crate::store::Row;
@@ -441,7 +441,7 @@ pub(crate) fn leave(
         draft: buying.draft.clone(),
         offer: candidate.offer.clone(),
         sent: sent.to_vec(),
-        spending: Arc::clone(&buying.spending),
+        claim: Claim::new(&buying.spending),
     });
 }
 

@@ -84,8 +84,9 @@ impl Lease {
             let (hash, price) = (order.hash, answer.receipt.price);
             tracing::info!(order = %hash, %price, "an answer that broke off is settled");
             let mut rows = vec![self.settle(answer.receipt.channel_after)?];
-            // If another provider has answered the order meanwhile, that is its answer.
-            if let Some(booked) = order.spending.book(price) {
+            // If another provider has answered the order meanwhile, that is its answer; and who was freed
+            // of it has none.
+            if let Some(booked) = order.claim.book(price) {
                 rows.extend(booked);
                 rows.push(Row::answer(hash, &answer)?);
             }
@@ -133,7 +134,9 @@ impl Lease {
 
     /// The order ended without a receipt.
     pub(crate) fn leave(&mut self, order: Unsettled) {
-        self.unsettled = Some(Arc::new(order));
+        let order = Arc::new(order);
+        order.end_in_time();
+        self.unsettled = Some(order);
     }
 
     /// The provider says that another order runs on the channel.

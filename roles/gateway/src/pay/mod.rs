@@ -37,7 +37,7 @@ pub use bank::Bank;
 use lane::{AdoptError, Lane};
 pub(crate) use lane::{Bill, DueError};
 pub(crate) use lease::{Lease, Line};
-pub(crate) use unsettled::Unsettled;
+pub(crate) use unsettled::{Claim, Unsettled};
 
 /// Longest answer to a question for a channel's position, in bytes.
 const POSITION_BYTES_MAX: usize = 4 << 10;

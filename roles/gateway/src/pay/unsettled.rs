@@ -2,12 +2,17 @@
 //!
 //! What an answer cost is believed of a receipt only. A provider that says it charged for an answer
 //! which broke off has to bring the answer: it may be longer than what arrived, but begins with it.
+//!
+//! What the answer may cost its client is set aside until then, but not for ever: after a while the
+//! client is free of it, and what is shown later is the gateway's own loss.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use assay_protocol::wire::Sealed;
-use assay_protocol::{Answer, ChainId, Offer, Order, OrderHash, Signature};
+use assay_protocol::{Amount, Answer, ChainId, Offer, Order, OrderHash, Signature};
 use reqwest::StatusCode;
+use tokio::time::sleep;
 
 use super::{Line, POSITION_WAIT_MAX, PositionError};
 use crate::budget::Spending;
@@ -15,6 +20,10 @@ use crate::catalogue::Model;
 use crate::close::{Ordered, close};
 use crate::draft::Draft;
 use crate::lines::{line_bytes_max, short_body};
+use crate::store::Row;
+
+/// How long a client waits until it is known what an answer that broke off did cost.
+const SETTLE_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// An order that was handed in and ended without a receipt.
 #[derive(Debug)]
@@ -28,11 +37,46 @@ pub(crate) struct Unsettled {
     pub(crate) offer: Offer,
     /// The tokens that came.
     pub(crate) sent: Vec<u32>,
-    /// What it may cost its client, set aside until it is known what it did cost.
-    pub(crate) spending: Arc<Spending>,
+    pub(crate) claim: Claim,
+}
+
+/// What an unsettled order may cost its client, set aside until it is known what it did cost, or nobody
+/// has said for too long.
+#[derive(Debug)]
+pub(crate) struct Claim(Mutex<Option<Arc<Spending>>>);
+
+impl Claim {
+    pub(crate) fn new(spending: &Arc<Spending>) -> Self {
+        Self(Mutex::new(Some(Arc::clone(spending))))
+    }
+
+    /// Books the price of the answer; gives what has to be kept with it. None if the order was answered
+    /// by somebody else, or is given up.
+    pub(super) fn book(&self, price: Amount) -> Option<Vec<Row>> {
+        self.lock().as_ref()?.book(price)
+    }
+
+    fn give_up(&self) -> bool {
+        self.lock().take().is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Spending>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Unsettled {
+    /// Frees the client of it after [`SETTLE_WAIT_MAX`], unless it is settled by then.
+    pub(super) fn end_in_time(self: &Arc<Self>) {
+        let order = Arc::downgrade(self);
+        tokio::spawn(async move {
+            sleep(SETTLE_WAIT_MAX).await;
+            if let Some(order) = order.upgrade().filter(|order| order.claim.give_up()) {
+                tracing::warn!(order = %order.hash, "an answer that broke off was not settled");
+            }
+        });
+    }
+
     /// The answer that the provider at `url` keeps, if it goes on from `line`.
     pub(super) async fn answer(
         &self,

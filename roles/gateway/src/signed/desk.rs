@@ -27,16 +27,27 @@ const ASK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Grants up to which nothing that is known is forgotten.
 const KNOWN_MAX: usize = 10_000;
 
+/// Names of buyers with their nonces → the orders under way, and since when.
+type Running = Arc<Mutex<HashMap<B256, (OrderHash, Instant)>>>;
+
+/// Longest time after which a client is told to ask again for an order under way, in seconds.
+const RETRY_MAX_S: u64 = 60;
+
 /// What is known of signed orders across requests.
 #[derive(Debug)]
 pub(crate) struct Desk {
-    /// Names of buyers with their nonces → the orders under way.
-    running: Arc<Mutex<HashMap<B256, OrderHash>>>,
+    running: Running,
     /// Issuer and digest of a grant → when the chain said that it holds; none: it was taken back.
     known: Mutex<HashMap<(Address, B256), Option<Instant>>>,
     /// Turns to ask the chain.
     asking: Semaphore,
     pub(super) mint: Mint,
+}
+
+/// Seconds after which it is worth asking again for an order that has been under way for so long: the
+/// longer it was, the longer it may be.
+fn retry_after_s(under_way: Duration) -> u32 {
+    u32::try_from((under_way.as_secs() / 4).clamp(1, RETRY_MAX_S)).unwrap_or(u32::MAX)
 }
 
 /// The name of a buyer with a nonce.
@@ -60,13 +71,13 @@ impl Desk {
     /// Takes an order in hand, unless its buyer's nonce is in use.
     pub(super) fn take(&self, name: B256, order: OrderHash) -> Result<Place, Fault> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&under_way) = running.get(&name) {
+        if let Some(&(under_way, since)) = running.get(&name) {
             return Err(match under_way == order {
-                true => Fault::Running { order },
+                true => Fault::Running { order, retry_after_s: retry_after_s(since.elapsed()) },
                 false => Fault::Nonce { order: under_way },
             });
         }
-        running.insert(name, order);
+        running.insert(name, (order, Instant::now()));
         Ok(Place { running: Arc::clone(&self.running), name, order })
     }
 
@@ -128,7 +139,7 @@ impl Desk {
 /// A signed order's place among those under way, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    running: Arc<Mutex<HashMap<B256, OrderHash>>>,
+    running: Running,
     name: B256,
     order: OrderHash,
 }
@@ -162,6 +173,12 @@ mod tests {
         assert!(desk.take(second, order(2)).is_ok());
         drop(taken);
         assert!(desk.take(first, order(2)).is_ok());
+    }
+
+    #[test]
+    fn who_asks_too_early_is_told_to_wait_longer_each_time() {
+        let after = [0, 7, 40, 1000].map(|s| retry_after_s(Duration::from_secs(s)));
+        assert_eq!(after, [1, 1, 10, 60]);
     }
 
     #[test]

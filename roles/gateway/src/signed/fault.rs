@@ -30,7 +30,7 @@ pub(super) enum Fault {
     Price { found: Amount, max: Amount },
     /// It is being answered, or its provider has yet to say what an answer that broke off did cost.
     #[error("order {order} is under way; ask for it again later, and it is not bought twice")]
-    Running { order: OrderHash },
+    Running { order: OrderHash, retry_after_s: u32 },
     /// Another order of the buyer has the same nonce.
     #[error("the order's nonce is that of the buyer's order {order}; prepare another order")]
     Nonce { order: OrderHash },
@@ -121,9 +121,11 @@ impl Fault {
     /// Seconds after which the same order may be taken.
     fn retry_after_s(&self) -> Option<u32> {
         match self {
-            Self::Running { .. } | Self::SetAside { .. } => Some(1),
+            Self::SetAside { .. } => Some(1),
             Self::Unseen(_) => Some(2),
-            Self::Rate { retry_after_s, .. } => Some(*retry_after_s),
+            Self::Running { retry_after_s, .. } | Self::Rate { retry_after_s, .. } => {
+                Some(*retry_after_s)
+            }
             _ => None,
         }
     }
@@ -141,7 +143,7 @@ impl Fault {
             }
             Self::Expired { deadline, now } => json!({ "deadline": deadline, "now": now }),
             Self::Price { found, max } => json!({ "found": found, "max": max }),
-            Self::Running { order } | Self::Nonce { order } => json!({ "order": order }),
+            Self::Running { order, .. } | Self::Nonce { order } => json!({ "order": order }),
             Self::Cancelled { order, tokens } => json!({ "order": order, "tokens": tokens }),
             Self::Revoked { grant } => json!({ "grant": grant }),
             Self::Spent { grant, asked, left } => {
@@ -202,7 +204,7 @@ mod tests {
             Fault::Mismatch { what: "model", found: String::new(), expected: String::new() },
             Fault::Expired { deadline: 1, now: 2 },
             Fault::Price { found: amount, max: amount },
-            Fault::Running { order },
+            Fault::Running { order, retry_after_s: 1 },
             Fault::Nonce { order },
             Fault::Cancelled { order, tokens: 1 },
             Fault::Unpaid,

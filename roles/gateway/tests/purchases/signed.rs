@@ -237,6 +237,30 @@ async fn an_order_that_broke_off_is_not_bought_again_before_it_is_settled() {
     assert_eq!(stage.providers[0].orders(), 2);
 }
 
+#[tokio::test]
+async fn what_a_broken_answer_may_have_cost_is_not_set_aside_for_ever() {
+    let stage = paying(Setup::default()).await;
+    let once = prepare(&stage, &[granted(&client(), |_| ())]).await;
+    let most: u128 = once["maxPrice"].as_str().unwrap().parse().unwrap();
+    // A grant for one answer at its highest price, and no more.
+    let grants = [granted(&client(), |grant| grant.spend = Amount(most))];
+    stage.providers[0].change(|act| act.breaks_after = Some(2));
+    let signed = signed_by(&prepare(&stage, &grants).await, &client());
+    assert_eq!(code(submit(&stage, &signed).await), "upstream_error");
+    let next = signed_by(&prepare(&stage, &grants).await, &client());
+    assert_eq!(code(submit(&stage, &next).await), "rate_limit_exceeded");
+    assert_eq!(code(submit(&stage, &signed).await), "order_running");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(601)).await;
+    tokio::time::resume();
+    stage.until("/readyz", |said| said.status == 200).await;
+    // It is free for the next order, whose channel is settled at the gateway's own cost.
+    stage.providers[0].says("the truth");
+    assert_eq!(submit(&stage, &next).await.unwrap()["text"], "the truth");
+    let lanes = stage.get("/v1/lanes").await.json();
+    assert_eq!(lanes["data"][0]["unsure"], "0");
+}
+
 /// An order prepared as usual, changed, and signed as it then is.
 async fn changed(stage: &Stage, change: impl FnOnce(&mut Order)) -> Value {
     let mut prepared = prepare(stage, &[]).await;
