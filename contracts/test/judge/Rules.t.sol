@@ -9,7 +9,7 @@ import {Plain} from "./Plain.sol";
 /// @notice The rules give the numbers that an independent implementation gives, and what is computed eight at a time is
 /// what comes out one by one.
 contract RulesTest is Base {
-    struct Case {
+    struct RuleCase {
         bytes arguments;
         string error;
         string name;
@@ -26,12 +26,12 @@ contract RulesTest is Base {
     function test_the_rules_give_the_golden_vectors() public view {
         string memory json = vm.readFile("../tests/vectors/ops.json");
         bytes memory encoded = vm.parseJsonTypeArray(
-            json, ".cases", "Case(bytes arguments,string error,string name,bytes result,string signature)"
+            json, ".cases", "RuleCase(bytes arguments,string error,string name,bytes result,string signature)"
         );
-        Case[] memory cases = abi.decode(encoded, (Case[]));
+        RuleCase[] memory cases = abi.decode(encoded, (RuleCase[]));
         assertGt(cases.length, 500);
         for (uint256 i; i < cases.length; ++i) {
-            Case memory c = cases[i];
+            RuleCase memory c = cases[i];
             (bool judged, bytes memory out) =
                 address(rules).staticcall(bytes.concat(selector(c.signature), c.arguments));
             assertTrue(judged == (bytes(c.error).length == 0), c.name);
