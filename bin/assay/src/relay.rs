@@ -27,7 +27,7 @@ impl RelayArgument {
     pub(crate) fn relayed(&self, x402: bool) -> Outcome<Vec<Relayed>> {
         if x402 && !self.relay.is_empty() && self.relay_price == Amount(0) {
             return Err(Failure::new(Exit::Usage, "answers for nothing cannot be paid by x402")
-                .why("each would be asked a payment of 0 for")
+                .why("each request would be asked to pay 0")
                 .fix("pass --relay-price ASY, or leave --x402 out"));
         }
         let mut models: Vec<Relayed> = Vec::new();
