@@ -139,15 +139,18 @@ fn prepare(
 /// The request in a body, and the model of the network that it names. A model of the operator's own
 /// servers alone has no receipts, and what is asked for here is never without.
 pub(crate) fn asked(gateway: &Gateway, body: &[u8]) -> Result<(ChatRequest, Arc<Model>), Problem> {
-    if let Some((target, _)) = gateway.relay.target(body)
-        && gateway.catalogue.find(&target.model).is_none()
-    {
-        return Err(Problem::no_receipt(&target.model));
-    }
-    let request = ChatRequest::parse(body)?;
-    let model = gateway.catalogue.find(&request.model).map(Arc::clone);
-    let model = model.ok_or_else(|| Problem::model(&request.model))?;
-    Ok((request, model))
+    let found = ChatRequest::parse(body).and_then(|request| {
+        let model = gateway.catalogue.find(&request.model).map(Arc::clone);
+        let model = model.ok_or_else(|| Problem::model(&request.model))?;
+        Ok((request, model))
+    });
+    // Looked at only where it decides what is told: the body is scanned once more for it.
+    found.map_err(|problem| match gateway.relay.target(body) {
+        Some((target, _)) if gateway.catalogue.find(&target.model).is_none() => {
+            Problem::no_receipt(&target.model)
+        }
+        _ => problem,
+    })
 }
 
 /// What the answer to a request would cost now.

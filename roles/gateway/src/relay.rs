@@ -4,7 +4,8 @@
 //! payments. What differs is proof. Nobody signs for what it answers, so there is no receipt, and the
 //! reply says so (`x-assay-assurance: none`).
 //!
-//! Bytes pass through: of a request only the model's name is looked at, of a reply nothing.
+//! Bytes pass through: of a request only the model's name and how the answer is wanted are looked at, of a
+//! reply nothing.
 
 use std::borrow::Cow;
 use std::pin::Pin;
