@@ -8,6 +8,7 @@
 mod amount;
 mod answer;
 mod assurance;
+mod dispute;
 mod eip712;
 mod finish;
 mod grant;
@@ -31,6 +32,9 @@ pub use alloy_primitives::{Address, B256, U256, hex, keccak256};
 pub use amount::{Amount, price};
 pub use answer::{Answer, AnswerError, Blame};
 pub use assurance::Assurance;
+pub use dispute::{
+    Accusation, Branch, Doubt, Focus, OpenStep, Opening, Phase, Posting, Round, StepLeaf, Tail,
+};
 pub use eip712::{ChainId, LOCAL_CHAIN};
 pub use finish::{Ending, Finish};
 pub use grant::{GRANT_MODELS_MAX, GRANTS_MAX, Grant, GrantError, SignedGrant, Use, check_grants};

@@ -44,9 +44,9 @@ pub fn judge(
         return Err(RuleError::Length { found, expected }.into());
     }
     let Some(computed) = recompute_element(claim, openings, place, element)? else {
-        return Ok(if element == 0 { Ruling::Advice } else { zeros(kind, committed, element) });
+        return Ok(if element == 0 { Ruling::Advice } else { zeros(kind, &committed, element) });
     };
-    Ok(compare(kind, &computed, committed, element))
+    Ok(compare(kind, &computed, &committed, element))
 }
 
 /// The kind of the leaf at a place.

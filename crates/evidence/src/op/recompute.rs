@@ -4,6 +4,8 @@
 //! Applied to every leaf in order it writes a whole trace, plainly and slowly; applied to one leaf
 //! of a trace that a stranger committed to, it says what should stand there.
 
+use std::borrow::Cow;
+
 use assay_protocol::{B256, fixed_leaf};
 
 use super::claim::{Claim, Place, Source, Tree};
@@ -16,7 +18,7 @@ use super::{attention, element, ending, norm, product, reduce, sample};
 /// Finds the leaves that a rule reads.
 pub trait Openings {
     /// The data of a leaf; nothing if it is not at hand.
-    fn open(&self, source: Source) -> Option<&[u8]>;
+    fn open(&self, source: Source) -> Option<Cow<'_, [u8]>>;
 }
 
 /// Why a leaf cannot be said.
@@ -134,21 +136,21 @@ impl At<'_> {
         self.only.is_none_or(|only| only as u64 == element)
     }
 
-    pub(super) fn open(&self, source: Source) -> Recomputed<&[u8]> {
+    pub(super) fn open(&self, source: Source) -> Recomputed<Cow<'_, [u8]>> {
         self.openings.open(source).ok_or(RecomputeError::Missing(source))
     }
 
     /// Leaf `leaf` of another op at this position.
-    pub(super) fn here(&self, op: u32, leaf: u64) -> Recomputed<&[u8]> {
+    pub(super) fn here(&self, op: u32, leaf: u64) -> Recomputed<Cow<'_, [u8]>> {
         self.open(Source::Trace(Place { op, leaf, ..self.place }))
     }
 
     pub(super) fn fixed(&self, op: u32, leaf: u64) -> Recomputed<FixedLeaf> {
-        Ok(FixedLeaf::read(self.here(op, leaf)?)?)
+        Ok(FixedLeaf::read(&self.here(op, leaf)?)?)
     }
 
     pub(super) fn wide(&self, op: u32, leaf: u64) -> Recomputed<WideLeaf> {
-        Ok(WideLeaf::read(self.here(op, leaf)?)?)
+        Ok(WideLeaf::read(&self.here(op, leaf)?)?)
     }
 
     /// Positions that are attended to.
@@ -207,7 +209,7 @@ impl At<'_> {
         let token = self.claim.input(self.place.position).ok_or(self.nowhere())?;
         let chunks = u64::from(self.claim.model.width.div_ceil(128));
         let leaf = u64::from(token) * chunks + self.place.leaf / 4;
-        let weights = WeightLeaf::read(self.open(Source::Weights { tensor: step.tensor, leaf })?)?;
+        let weights = WeightLeaf::read(&self.open(Source::Weights { tensor: step.tensor, leaf })?)?;
         self.write_fixed(self.elements(0, step.outputs.into()), |element| {
             Ok(element::embed(&weights, element as usize % 128, step.frac_out)?)
         })
@@ -243,7 +245,7 @@ impl At<'_> {
         let [shift, factor, right, ..] = self.wide(statistics, 2 * (tree.top() + 1))?.0;
         let x = self.fixed(residual, self.place.leaf)?;
         let source = Source::Weights { tensor: step.tensor, leaf: self.place.leaf };
-        let gain = FixedLeaf::read(self.open(source)?)?;
+        let gain = FixedLeaf::read(&self.open(source)?)?;
         self.write_fixed(self.elements(0, step.outputs.into()), |element| {
             let at = element as usize % 32;
             Ok(norm(x.0[at], gain.0[at], shift, factor, right, step.frac_out)?)
@@ -285,13 +287,13 @@ impl At<'_> {
     fn product(&self, step: &Step) -> Recomputed<Vec<u8>> {
         let chunks = u64::from(step.terms).div_ceil(128);
         let input: Vec<ActivationLeaf> = (0..chunks)
-            .map(|chunk| Ok(ActivationLeaf::read(self.here(step.inputs[0], chunk)?)?))
+            .map(|chunk| Ok(ActivationLeaf::read(&self.here(step.inputs[0], chunk)?)?))
             .collect::<Recomputed<_>>()?;
         self.write_fixed(self.elements(0, step.outputs.into()), |row| {
             let (mut partials, mut exponent) = (Vec::new(), 0);
             for (chunk, x) in (0..).zip(&input) {
                 let source = Source::Weights { tensor: step.tensor, leaf: row * chunks + chunk };
-                let weights = WeightLeaf::read(self.open(source)?)?;
+                let weights = WeightLeaf::read(&self.open(source)?)?;
                 partials.push(product::chunk(&weights, x));
                 exponent = i32::from(weights.exponent);
             }
@@ -304,7 +306,7 @@ impl At<'_> {
         let (dim, halves) = (u64::from(self.claim.model.head_dim), self.claim.model.halves);
         let per_row = (dim / 2).div_ceil(32);
         let number = |source: Source, index: u64| -> Recomputed<i32> {
-            Ok(FixedLeaf::read(self.open(source)?)?.0[index as usize % 32])
+            Ok(FixedLeaf::read(&self.open(source)?)?.0[index as usize % 32])
         };
         self.write_fixed(self.elements(0, step.outputs.into()), |element| {
             let (head, within) = (element / dim * dim, element % dim);
@@ -334,7 +336,7 @@ impl At<'_> {
         let per_head = u64::from(self.claim.model.head_dim).div_ceil(128);
         let record = |position: u32, op: u32, head: u64, part: u64| -> Recomputed<ActivationLeaf> {
             let place = Place { position, op, leaf: head * per_head + part };
-            Ok(ActivationLeaf::read(self.open(Source::Trace(place))?)?)
+            Ok(ActivationLeaf::read(&self.open(Source::Trace(place))?)?)
         };
         self.write_fixed(self.elements(head * leaves, self.attended()), |position| {
             let mut partials = Vec::new();
@@ -386,8 +388,8 @@ impl At<'_> {
         let [largest, _] = self.softmax_trees(head);
         let top = self.top(softmax, &largest)?.cast_signed();
         let lower = head * self.attended().div_ceil(32) + 2 * block;
-        let upper = if count > 32 { self.here(scores, lower + 1)? } else { &[] };
-        Ok(attention::Block::read(self.here(scores, lower)?, upper, count, top)?)
+        let upper = if count > 32 { self.here(scores, lower + 1)? } else { Cow::default() };
+        Ok(attention::Block::read(&self.here(scores, lower)?, &upper, count, top)?)
     }
 
     /// The records of a head's values that hold a dimension, at every attended position.
@@ -396,7 +398,7 @@ impl At<'_> {
         let leaf = self.shared(head) * per_head + dim / 128;
         let record = |position| {
             let place = Place { position, op, leaf };
-            Ok(ActivationLeaf::read(self.open(Source::Trace(place))?)?)
+            Ok(ActivationLeaf::read(&self.open(Source::Trace(place))?)?)
         };
         (0..=self.place.position).map(record).collect()
     }
@@ -470,7 +472,7 @@ impl At<'_> {
                 let place = Place { position: position - 1, op, leaf: 0 };
                 let bytes = self.open(Source::Trace(place))?;
                 let wrong = RuleError::Length { found: bytes.len(), expected: 32 };
-                B256::try_from(bytes).map_err(|_| wrong)?
+                B256::try_from(&*bytes).map_err(|_| wrong)?
             }
         };
         let step = |kind| self.claim.program.iter().position(|step| step.kind == kind);
@@ -478,7 +480,7 @@ impl At<'_> {
             [Kind::QuantiseFinal, Kind::Token].map(|kind| step(kind).ok_or(self.nowhere()));
         let mut leaves = Vec::new();
         for leaf in 0..u64::from(self.claim.model.width).div_ceil(128) {
-            leaves.extend(self.here(hidden? as u32, leaf)?);
+            leaves.extend_from_slice(&self.here(hidden? as u32, leaf)?);
         }
         let words = self.wide(token? as u32, 0)?;
         let token = words.0[sample::token_word(self.claim)];

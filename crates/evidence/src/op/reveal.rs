@@ -238,7 +238,7 @@ impl<'a> Revealed<'a> {
         let per_head = u64::from(self.at.claim.model.head_dim).div_ceil(128);
         let leaf = self.at.shared(head) * per_head + dim / 128;
         let place = Place { position: position as u32, op: values, leaf };
-        let record = ActivationLeaf::read(self.at.open(Source::Trace(place))?)?;
+        let record = ActivationLeaf::read(&self.at.open(Source::Trace(place))?)?;
         let dim = dim as usize % 128;
         Ok((record.scales[dim / 32], record.quants[dim]))
     }
@@ -246,11 +246,11 @@ impl<'a> Revealed<'a> {
     fn weights(&self, chunk: u64) -> Recomputed<WeightLeaf> {
         let leaf = self.element * u64::from(self.step.terms).div_ceil(128) + chunk;
         let source = Source::Weights { tensor: self.step.tensor, leaf };
-        Ok(WeightLeaf::read(self.at.open(source)?)?)
+        Ok(WeightLeaf::read(&self.at.open(source)?)?)
     }
 
     fn partial(&self, chunk: u64) -> Recomputed<i64> {
-        let x = ActivationLeaf::read(self.at.here(self.step.inputs[0], chunk)?)?;
+        let x = ActivationLeaf::read(&self.at.here(self.step.inputs[0], chunk)?)?;
         Ok(product::chunk(&self.weights(chunk)?, &x))
     }
 

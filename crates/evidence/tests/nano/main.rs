@@ -11,6 +11,7 @@ mod known;
 mod trace;
 mod world;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
@@ -236,7 +237,7 @@ struct Noting<'a> {
 }
 
 impl Openings for Noting<'_> {
-    fn open(&self, source: Source) -> Option<&[u8]> {
+    fn open(&self, source: Source) -> Option<Cow<'_, [u8]>> {
         self.read.borrow_mut().insert(source);
         self.trace.open(source)
     }

@@ -1,5 +1,6 @@
 //! A whole trace, written leaf by leaf from the rules.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,12 +18,12 @@ pub(crate) struct Trace {
 }
 
 impl Openings for Trace {
-    fn open(&self, source: Source) -> Option<&[u8]> {
-        match source {
+    fn open(&self, source: Source) -> Option<Cow<'_, [u8]>> {
+        let data = match source {
             Source::Trace(place) => self.leaves.get(&place),
             other => self.model.get(&other),
-        }
-        .map(Vec::as_slice)
+        };
+        data.map(Cow::from)
     }
 }
 
