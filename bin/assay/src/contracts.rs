@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use assay_chain::{
-    AddressBook, Beneficiaries, ChainError, Client, Contract, FirstSeat, Mined, Settings, Survey,
-    deploy, survey,
+    AddressBook, Beneficiaries, Chain, ChainError, Client, Contract, DisputeTerms, FirstSeat,
+    Mined, Seating, Settings, Survey, deploy, survey,
 };
 use assay_protocol::{Address, Key};
 use clap::{Args, Subcommand};
@@ -108,8 +108,7 @@ impl Deploy {
         };
         let found = survey(&client, &book).await.map_err(refused)?;
         if self.dry_run {
-            self.on.show(&client, &book, &found);
-            return Ok(());
+            return self.on.show(&client, &book, &found).await;
         }
         let key = key.ok_or_else(|| {
             Failure::new(Exit::Usage, "deploying needs a key that pays")
@@ -127,15 +126,26 @@ impl Deploy {
         let done = done.await;
         save_book(&path, &book)?;
         done.map_err(refused)?;
+        let chain = Chain::open(&self.on.rpc, book.clone(), Some(&key)).await.map_err(refused)?;
+        let seating = chain.seat_arbiter().await.map_err(refused)?;
         if json {
-            say_json(&json!({ "schema": "assay.contracts/1", "book": path, "contracts": book }));
+            say_json(&json!({
+                "schema": "assay.contracts/1",
+                "book": path,
+                "contracts": book,
+                "arbiter": seating,
+            }));
         } else {
             say(format_args!(
                 "\nAll {} contracts stand on chain {}.",
                 Contract::ALL.len(),
                 book.chain_id
             ));
+            say(format_args!("arbiter       {seating}"));
             say(format_args!("address book  {}", path.display()));
+            if let Seating::Announced { .. } | Seating::Awaits { .. } = seating {
+                note("run this again with the admin's key then: disputes need an arbiter");
+            }
         }
         Ok(())
     }
@@ -181,8 +191,7 @@ impl Status {
                 .fix("run `assay contracts deploy`, or pass --book FILE")
         })?;
         let found = survey(&client, &book).await.map_err(refused)?;
-        self.on.show(&client, &book, &found);
-        Ok(())
+        self.on.show(&client, &book, &found).await
     }
 }
 
@@ -202,6 +211,7 @@ impl Template {
                 owner: self.admin,
                 socket: "localhost:1".to_owned(),
             }],
+            disputes: DisputeTerms::default(),
         };
         let text = serde_json::to_string_pretty(&settings).expect("settings are plain values");
         write(&format!("{text}\n"));
@@ -216,7 +226,21 @@ impl On {
         }
     }
 
-    fn show(&self, client: &Client, book: &AddressBook, found: &Survey) {
+    /// Who judges disputes; none before there are such contracts.
+    async fn seating(&self, book: &AddressBook, found: &Survey) -> Outcome<Option<Seating>> {
+        let stands = |contract| {
+            let place = found.contracts.iter().find(|place| place.contract == contract);
+            book.contracts.contains_key(&contract) && place.is_some_and(|p| p.missing.is_none())
+        };
+        if ![Contract::Parameters, Contract::Timelock, Contract::Disputes].into_iter().all(stands) {
+            return Ok(None);
+        }
+        let chain = Chain::open(&self.rpc, book.clone(), None).await.map_err(refused)?;
+        chain.seating().await.map(Some).map_err(refused)
+    }
+
+    async fn show(&self, client: &Client, book: &AddressBook, found: &Survey) -> Outcome {
+        let seating = self.seating(book, found).await?;
         if self.json {
             let contracts = found.contracts.iter().map(|place| {
                 let entry = json!({ "address": place.address, "gas": place.missing, "stands": place.missing.is_none() });
@@ -228,10 +252,11 @@ impl On {
                 "genesis": client.genesis(),
                 "settings": book.settings,
                 "contracts": contracts.collect::<serde_json::Map<_, _>>(),
+                "arbiter": seating,
                 "gas": found.gas(),
                 "cost_wei": found.cost().to_string(),
             }));
-            return;
+            return Ok(());
         }
         say(format_args!("chain {}  {}\n", client.chain_id(), client.genesis()));
         for place in &found.contracts {
@@ -242,6 +267,10 @@ impl On {
             };
             say(format_args!("{:<24} {}  {state}", place.contract, place.address));
         }
+        match seating {
+            Some(seating) => say(format_args!("\narbiter of disputes: {seating}")),
+            None => say("\narbiter of disputes: none yet"),
+        }
         if found.gas() > 0 {
             let coins = coins(found.cost());
             say(format_args!(
@@ -249,6 +278,7 @@ impl On {
                 grouped(found.gas())
             ));
         }
+        Ok(())
     }
 }
 

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use assay_chain::{
-    AddressBook, Beneficiaries, Chain, Client, Contract, DEPLOYER, Deployed, FirstSeat, Plan,
-    Settings, Value, deploy,
+    AddressBook, Beneficiaries, Chain, Client, Contract, DEPLOYER, Deployed, DisputeTerms,
+    FirstSeat, Plan, Seating, Settings, Value, deploy,
 };
 use assay_evm::clock::SystemClock;
 use assay_evm::consensus::simplex::verifier;
@@ -51,6 +51,8 @@ const MOMENTS: [(Value, u64); 4] = [
     (Value::UnbondingDelay, 60),
     (Value::JailTime, 30),
 ];
+/// A dispute takes a minute at most here, and as much ASY as every participant has.
+const DISPUTES: DisputeTerms = DisputeTerms { bond: Amount(100 * WHOLE), clock: 20 };
 
 /// A running chain.
 pub(crate) struct Embedded {
@@ -108,16 +110,33 @@ impl Embedded {
         Ok(embedded)
     }
 
-    /// Deploys the contracts that this release has and the one which made the chain had not.
+    /// Deploys the contracts that this release has and the one which made the chain had not, and has
+    /// disputes judged.
     async fn complete(&mut self, data: &Data) -> Outcome {
-        if Contract::ALL.iter().all(|contract| self.book.contracts.contains_key(contract)) {
-            return Ok(());
-        }
         let admin = keys::load_or_create(&data.admin())?;
         let failed = |error| {
             Failure::new(Exit::Failed, "the contracts of this release cannot be added").why(error)
         };
-        let client = Client::connect(&self.url(), Some(&admin)).await.map_err(failed)?;
+        if !Contract::ALL.iter().all(|contract| self.book.contracts.contains_key(contract)) {
+            self.add(&admin, data).await?;
+        }
+        match self.open(&admin).await?.seat_arbiter().await.map_err(failed)? {
+            Seating::Seated => {}
+            other => note(format_args!("disputes are judged by {other}")),
+        }
+        Ok(())
+    }
+
+    /// Deploys what is missing.
+    async fn add(&mut self, admin: &Key, data: &Data) -> Outcome {
+        let failed = |error| {
+            Failure::new(Exit::Failed, "the contracts of this release cannot be added").why(error)
+        };
+        if !self.book.contracts.contains_key(&Contract::Disputes) {
+            // The book of a release without disputes says nothing of them.
+            self.book.settings.disputes = DISPUTES;
+        }
+        let client = Client::connect(&self.url(), Some(admin)).await.map_err(failed)?;
         let added = |contract: Contract, _, mined: Option<_>| {
             if mined.is_some() {
                 note(format_args!("{contract} is new in this release, and stands now"));
@@ -227,8 +246,10 @@ fn first(data: &Data, participants: &[Address]) -> Outcome<Genesis> {
     let shares: Vec<_> = participants.iter().map(|account| (*account, ASY)).collect();
     let deployed = plan.steps().iter().map(|step| (DEPLOYER, step.data.clone()));
     let money = plan.first_money(&shares).into_iter().map(|call| (call.to, call.data));
+    let offices = plan.first_offices().into_iter().map(|call| (call.to, call.data));
     let calls: Vec<Call> = deployed
         .chain(money)
+        .chain(offices)
         .map(|(to, data)| Call { from: admin, to: Some(to), value: U256::ZERO, data })
         .collect();
     let (mut genesis, _) = genesis.enact(&calls).map_err(|error| {
@@ -257,6 +278,7 @@ fn settings(data: &Data, start: u64) -> Outcome<Settings> {
         start,
         beneficiaries: Beneficiaries::all(admin),
         seats: vec![FirstSeat { key, owner: admin, socket: "localhost:1".to_owned() }],
+        disputes: DISPUTES,
     })
 }
 
@@ -304,15 +326,35 @@ mod tests {
     use super::*;
     use crate::data::DataArgument;
 
-    /// A chain as the release before grants would have made it.
+    /// A chain as the release before grants and disputes would have made it: its book knows no terms of
+    /// disputes, and nobody is the arbiter.
     fn older(data: &Data) {
         create_private(&data.chain()).unwrap();
-        let mut genesis = first(data, &[]).unwrap();
+        let genesis = first(data, &[]).unwrap();
         let settings = settings(data, genesis.0.timestamp).unwrap();
-        let plan = Plan::new(&settings, &BTreeMap::new());
-        genesis.0.alloc.remove(&plan.at(Contract::Grants)).unwrap();
+        let settings = Settings { disputes: DisputeTerms::default(), ..settings };
+        let mut book = book_of(&genesis, settings).unwrap();
+        let known = |contract: Contract| contract < Contract::Grants;
+        book.contracts.retain(|contract, _| known(*contract));
+        let plan = Plan::new(&book.settings, &BTreeMap::new());
+        let steps = plan.steps().iter().filter(|step| known(step.contract));
+        let calls: Vec<Call> = steps
+            .map(|step| (DEPLOYER, step.data.clone()))
+            .chain(plan.first_money(&[]).into_iter().map(|call| (call.to, call.data)))
+            .map(|(to, data)| Call {
+                from: book.settings.admin,
+                to: Some(to),
+                value: U256::ZERO,
+                data,
+            })
+            .collect();
+        let mut bare = Genesis::development(LOCAL_CHAIN.0, &[(book.settings.admin, coins(1))]);
+        bare.0.timestamp = genesis.0.timestamp;
+        let (genesis, _) = bare.enact(&calls).unwrap();
+        book.genesis = genesis.block().0.hash_slow();
         let text = serde_json::to_vec(&genesis.0).unwrap();
         write_whole(&data.chain().join("genesis.json"), &text).unwrap();
+        save_book(&data.contracts(LOCAL_CHAIN.0), &book).unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -327,9 +369,23 @@ mod tests {
             let chain = Chain::open(&embedded.url(), embedded.book.clone(), None).await.unwrap();
             let nobody = Address::ZERO;
             assert!(!chain.is_revoked(nobody, Default::default()).await.unwrap());
+            assert_eq!(chain.seating().await.unwrap(), Seating::Seated);
             embedded.stop().await;
         }
         let kept = read_book(&data.contracts(LOCAL_CHAIN.0)).unwrap().unwrap();
         assert!(kept.contracts.contains_key(&Contract::Grants));
+        assert_eq!(kept.settings.disputes, DISPUTES);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_new_chain_begins_with_an_arbiter() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataArgument::at(folder.path()).resolve().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let embedded = Embedded::start(&data, &[], listener).await.unwrap();
+        let chain = Chain::open(&embedded.url(), embedded.book.clone(), None).await.unwrap();
+        assert_eq!(chain.height().await.unwrap(), 0);
+        assert_eq!(chain.seating().await.unwrap(), Seating::Seated);
+        embedded.stop().await;
     }
 }

@@ -74,5 +74,11 @@ fn text(contract: Contract) -> &'static str {
         Contract::Models => file!("Models"),
         Contract::Tills => file!("Tills"),
         Contract::Grants => file!("Grants"),
+        Contract::Specs => file!("Specs"),
+        Contract::Clerk => file!("Clerk"),
+        Contract::VectorJudge => file!("VectorJudge"),
+        Contract::AttentionJudge => file!("AttentionJudge"),
+        Contract::SamplingJudge => file!("SamplingJudge"),
+        Contract::Disputes => file!("Disputes"),
     }
 }

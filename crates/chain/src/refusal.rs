@@ -6,8 +6,9 @@ use alloy_primitives::{Bytes, hex};
 use alloy_sol_types::{Panic, Revert, SolError, SolInterface};
 
 use crate::bindings::{
-    ApprovalDepositCollector, AssayToken, Channels, Distribution, ERC3009DepositCollector, Models,
-    Parameters, PermitDepositCollector, Providers, Receipts, Till, Timelock,
+    ApprovalDepositCollector, AssayToken, AttentionJudge, Channels, Clerk, Disputes, Distribution,
+    ERC3009DepositCollector, Models, Parameters, PermitDepositCollector, Providers, Receipts,
+    SamplingJudge, Specs, Till, Timelock, VectorJudge,
 };
 
 /// A contract's refusal: the custom error it reverted with.
@@ -63,6 +64,12 @@ fn of_suite(data: &[u8]) -> Option<String> {
         .or_else(|| said::<PermitDepositCollector::PermitDepositCollectorErrors>(data))
         .or_else(|| said::<Receipts::ReceiptsErrors>(data))
         .or_else(|| said::<Till::TillErrors>(data))
+        .or_else(|| said::<Disputes::DisputesErrors>(data))
+        .or_else(|| said::<Clerk::ClerkErrors>(data))
+        .or_else(|| said::<Specs::SpecsErrors>(data))
+        .or_else(|| said::<VectorJudge::VectorJudgeErrors>(data))
+        .or_else(|| said::<AttentionJudge::AttentionJudgeErrors>(data))
+        .or_else(|| said::<SamplingJudge::SamplingJudgeErrors>(data))
 }
 
 /// `Errors::Name(Name { fields })`, as `Name { fields }`.

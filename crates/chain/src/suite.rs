@@ -13,8 +13,9 @@ use alloy_sol_types::{SolConstructor, SolValue};
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::Artifact;
-use crate::bindings::{Distribution, Parameters, Providers, Tills, Timelock};
+use crate::bindings::{Clerk, Disputes, Distribution, Parameters, Providers, Tills, Timelock};
 use crate::book::Deployed;
+use crate::disputes::DisputeTerms;
 
 /// The deterministic deployer: takes 32 bytes of salt and creation code.
 /// Source: github.com/Arachnid/deterministic-deployment-proxy.
@@ -50,6 +51,18 @@ pub enum Contract {
     Tills,
     /// Which delegations were taken back.
     Grants,
+    /// What judges need of each model.
+    Specs,
+    /// Reads what is handed in to a dispute.
+    Clerk,
+    /// Judges numbers of vectors.
+    VectorJudge,
+    /// Judges numbers of attention.
+    AttentionJudge,
+    /// Judges numbers of sampling.
+    SamplingJudge,
+    /// The arbiter: disputes about receipts, and what follows from them.
+    Disputes,
 }
 
 /// Shares of the supply, and who is paid each.
@@ -116,6 +129,9 @@ pub struct Settings {
     pub beneficiaries: Beneficiaries,
     /// First validators, at least one; they matter only on a chain whose consensus reads them.
     pub seats: Vec<FirstSeat>,
+    /// What a dispute takes.
+    #[serde(default)]
+    pub disputes: DisputeTerms,
 }
 
 /// A value of `Parameters`. In the order of the contract's enum.
@@ -186,7 +202,7 @@ impl Value {
 
 impl Contract {
     /// All contracts, in the order of deployment.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::Timelock,
         Self::Parameters,
         Self::Distribution,
@@ -200,6 +216,12 @@ impl Contract {
         Self::Models,
         Self::Tills,
         Self::Grants,
+        Self::Specs,
+        Self::Clerk,
+        Self::VectorJudge,
+        Self::AttentionJudge,
+        Self::SamplingJudge,
+        Self::Disputes,
     ];
 
     /// Makes the address differ between contracts and between generations of the suite.
@@ -311,11 +333,43 @@ impl Plan {
                 parameters: parameters(),
             }
             .abi_encode(),
+            Contract::Clerk => Clerk::constructorCall {
+                parameters_: parameters(),
+                providers_: self.at(Contract::Providers),
+                receipts_: self.at(Contract::Receipts),
+                specs_: self.at(Contract::Specs),
+            }
+            .abi_encode(),
+            Contract::Disputes => Disputes::constructorCall {
+                bar: self.bar(),
+                bond_: U256::from(settings.disputes.bond.0),
+                clock_: U256::from(settings.disputes.clock),
+            }
+            .abi_encode(),
             Contract::Channels
             | Contract::Receipts
             | Contract::Models
             | Contract::Grants
+            | Contract::Specs
+            | Contract::VectorJudge
+            | Contract::AttentionJudge
+            | Contract::SamplingJudge
             | Contract::AssayToken => Vec::new(),
+        }
+    }
+
+    /// Whom the arbiter works with.
+    fn bar(&self) -> Disputes::Bar {
+        Disputes::Bar {
+            token: self.at(Contract::AssayToken),
+            parameters: self.at(Contract::Parameters),
+            providers: self.at(Contract::Providers),
+            channels: self.at(Contract::Channels),
+            tills: self.at(Contract::Tills),
+            clerk: self.at(Contract::Clerk),
+            vectors: self.at(Contract::VectorJudge),
+            attention: self.at(Contract::AttentionJudge),
+            sampling: self.at(Contract::SamplingJudge),
         }
     }
 }
@@ -370,6 +424,7 @@ mod tests {
                 owner: admin,
                 socket: "a:1".into(),
             }],
+            disputes: DisputeTerms::default(),
         }
     }
 
@@ -390,6 +445,10 @@ mod tests {
                 Contract::Receipts,
                 Contract::Models,
                 Contract::Grants,
+                Contract::Specs,
+                Contract::VectorJudge,
+                Contract::AttentionJudge,
+                Contract::SamplingJudge,
             ];
             assert_eq!(
                 plan.at(contract) == other.at(contract),
@@ -409,6 +468,24 @@ mod tests {
         assert_eq!(plan.steps().len(), first.steps().len() - 1);
         // The tills are made for the channels that stand, so they are others.
         assert_ne!(plan.at(Contract::Tills), first.at(Contract::Tills));
+    }
+
+    #[test]
+    fn other_terms_of_disputes_move_the_arbiter_alone() {
+        let plan = Plan::new(&settings(), &BTreeMap::new());
+        let disputes = DisputeTerms { clock: 20, ..DisputeTerms::default() };
+        let other = Plan::new(&Settings { disputes, ..settings() }, &BTreeMap::new());
+        for contract in Contract::ALL {
+            let same = plan.at(contract) == other.at(contract);
+            assert_eq!(same, contract != Contract::Disputes, "{contract}");
+        }
+    }
+
+    #[test]
+    fn settings_of_a_release_without_disputes_are_read() {
+        let mut text = serde_json::to_value(settings()).unwrap();
+        text.as_object_mut().unwrap().remove("disputes").unwrap();
+        assert_eq!(serde_json::from_value::<Settings>(text).unwrap(), settings());
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Chain {
     }
 }
 
-/// A call that hands out ASY in a genesis, before there is anyone to send a transaction.
+/// A call of the admin's that is part of a genesis, before there is anyone to send a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstCall {
     /// Whom.

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use assay_chain::{AddressBook, Chain, Client, Contract, DEPLOYER, Deployed, Plan, deploy};
+use assay_chain::{
+    AddressBook, Chain, Client, Contract, DEPLOYER, Deployed, Plan, Seating, deploy,
+};
 use assay_evm::clock::SystemClock;
 use assay_evm::rpc::{Limits, Pages, Rpc, serve};
 use assay_evm::{Call, Genesis, Node, NodeConfig};
@@ -58,13 +60,25 @@ async fn the_suite_lives_on_the_embedded_chain() {
     chain.stop().await;
 }
 
-/// What stands in the genesis of an older release, which knew no models, tills and grants.
+/// What an older release knew nothing of.
+const NEWS: [Contract; 9] = [
+    Contract::Models,
+    Contract::Tills,
+    Contract::Grants,
+    Contract::Specs,
+    Contract::Clerk,
+    Contract::VectorJudge,
+    Contract::AttentionJudge,
+    Contract::SamplingJudge,
+    Contract::Disputes,
+];
+
+/// What stands in the genesis of an older release.
 fn older() -> (Genesis, AddressBook) {
     let admin = story::key(0).address();
     let settings = story::settings(admin);
     let plan = Plan::new(&settings, &BTreeMap::new());
-    let news = [Contract::Models, Contract::Tills, Contract::Grants];
-    let steps = plan.steps().iter().filter(|step| !news.contains(&step.contract));
+    let steps = plan.steps().iter().filter(|step| !NEWS.contains(&step.contract));
     let mut calls: Vec<Call> = steps
         .map(|step| Call {
             from: admin,
@@ -88,7 +102,7 @@ fn older() -> (Genesis, AddressBook) {
             book.contracts.insert(contract, Deployed { address, code_hash: keccak256(code) });
         }
     }
-    assert_eq!(book.contracts.len(), Contract::ALL.len() - news.len());
+    assert_eq!(book.contracts.len(), Contract::ALL.len() - NEWS.len());
     (genesis, book)
 }
 
@@ -116,7 +130,7 @@ async fn a_chain_with_open_channels_gets_later_contracts_by_governance() {
     assert!(refused.contains("has no Models"), "{refused}");
     running.stop().await;
 
-    // The newer one: what is missing is deployed, and governance puts a newcomer into office.
+    // The newer one: what is missing is deployed, and governance puts the arbiter into office.
     let running = Running::start(genesis.clone(), Some(folder.path())).await;
     let client = Client::connect(&running.url, Some(&admin)).await.unwrap();
     let before = book.clone();
@@ -124,15 +138,14 @@ async fn a_chain_with_open_channels_gets_later_contracts_by_governance() {
     deploy(&client, &mut book, |contract, _, mined| made.extend(mined.map(|_| contract)))
         .await
         .unwrap();
-    assert_eq!(made, [Contract::Models, Contract::Tills, Contract::Grants]);
+    assert_eq!(made, NEWS);
     for (contract, deployed) in &before.contracts {
         assert_eq!(book.contracts[contract], *deployed, "{contract} stays where it was");
     }
     let chain = Chain::open(&running.url, book.clone(), Some(&admin)).await.unwrap();
-    let newcomer = book.get(Contract::Tills).unwrap();
-    let decision = chain.set_arbiter(newcomer, B256::ZERO).unwrap();
-    chain.schedule(&decision).await.unwrap();
-    chain.execute(&decision).await.unwrap();
+    assert_eq!(chain.arbiter().await.unwrap(), Address::ZERO);
+    assert_eq!(chain.seat_arbiter().await.unwrap(), Seating::Seated);
+    let newcomer = book.get(Contract::Disputes).unwrap();
     running.stop().await;
 
     // Everything is there after one more start, and the channel is as it was.

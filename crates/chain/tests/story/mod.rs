@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use assay_chain::{
-    AddressBook, Authorization, Beneficiaries, Chain, ChainError, Claim, Client, Contract, Event,
-    FirstSeat, Settings, SignedToken, Span, Value, deploy, survey,
+    AddressBook, Authorization, Beneficiaries, Chain, ChainError, Claim, Client, Contract,
+    DisputeTerms, Event, FirstSeat, Seating, Settings, SignedToken, Span, Value, deploy, survey,
 };
 use assay_protocol::{Address, Amount, B256, ChainId, Channel, Key, U256, Voucher, keccak256};
 
@@ -36,6 +36,7 @@ pub(crate) fn settings(admin: Address) -> Settings {
             owner: admin,
             socket: "127.0.0.1:1".into(),
         }],
+        disputes: DisputeTerms { clock: 10, ..DisputeTerms::default() },
     }
 }
 
@@ -46,6 +47,7 @@ pub(crate) async fn told(url: &str) {
     let mut book = AddressBook::new(client.chain_id(), client.genesis(), settings(admin.address()));
     deployed(&client, &mut book).await;
     let chain = Chain::open(url, book.clone(), Some(&admin)).await.unwrap();
+    seated(url, &book, &chain).await;
     usual_values_are_the_contracts(&chain).await;
     released(&chain).await;
     authorized(&chain, &admin).await;
@@ -102,6 +104,17 @@ async fn deployed(client: &Client, book: &mut AddressBook) {
     foreign.genesis = B256::ZERO;
     let refused = deploy(client, &mut foreign, |_, _, _| {}).await;
     assert!(matches!(refused, Err(ChainError::OtherChain { .. })), "{refused:?}");
+}
+
+/// The admin, and nobody else, has disputes judged; a second time changes nothing.
+async fn seated(url: &str, book: &AddressBook, admin: &Chain) {
+    let stranger = Chain::open(url, book.clone(), Some(&key(2))).await.unwrap();
+    let awaits = Seating::Awaits { admin: key(0).address() };
+    assert_eq!(stranger.seat_arbiter().await.unwrap(), awaits);
+    for _ in 0..2 {
+        assert_eq!(admin.seat_arbiter().await.unwrap(), Seating::Seated);
+    }
+    assert_eq!(admin.arbiter().await.unwrap(), book.get(Contract::Disputes).unwrap());
 }
 
 async fn usual_values_are_the_contracts(chain: &Chain) {
@@ -218,6 +231,8 @@ async fn governed(chain: &Chain) {
     chain.schedule(&decision).await.unwrap();
     chain.execute(&decision).await.unwrap();
     assert_eq!(chain.arbiter().await.unwrap(), judge);
+    // What governance decided is not undone by running a deployment again.
+    assert_eq!(chain.seat_arbiter().await.unwrap(), Seating::Other { arbiter: judge });
 
     let too_much = chain.set_value(Value::NetworkFee, U256::from(501), B256::ZERO).unwrap();
     chain.schedule(&too_much).await.unwrap();
