@@ -12,7 +12,9 @@ import {Admission, Clerk, Offence} from "./Clerk.sol";
 import {Tills} from "./Tills.sol";
 import {ChannelConfig, IChannels} from "./interfaces/IChannels.sol";
 import {Accusation, Branch, Case, Dispute, Filing, IDisputes, OpenStep, Phase, Tail} from "./interfaces/IDisputes.sol";
+import {ICanaries} from "./interfaces/ICanaries.sol";
 import {IParameters, Value} from "./interfaces/IParameters.sol";
+import {IProductions} from "./interfaces/IProductions.sol";
 import {IProviders} from "./interfaces/IProviders.sol";
 import {ITill} from "./interfaces/ITill.sol";
 import {Focus, IJudge, Opening, Round} from "./libraries/dispute/Exhibits.sol";
@@ -35,6 +37,9 @@ struct Bar {
     IJudge vectors;
     IJudge attention;
     IJudge sampling;
+    /// Who was silent, and what is false on purpose.
+    IProductions productions;
+    ICanaries canaries;
 }
 
 /// @title Disputes
@@ -68,6 +73,8 @@ contract Disputes is IDisputes, Multicall {
     IJudge public immutable vectors;
     IJudge public immutable attention;
     IJudge public immutable sampling;
+    IProductions public immutable productions;
+    ICanaries public immutable canaries;
     /// What a challenger puts in.
     uint256 public immutable bond;
     /// What each side has for all its moves.
@@ -86,6 +93,7 @@ contract Disputes is IDisputes, Multicall {
         (token, parameters, providers) = (bar.token, bar.parameters, bar.providers);
         (channels, tills, clerk) = (bar.channels, bar.tills, bar.clerk);
         (vectors, attention, sampling) = (bar.vectors, bar.attention, bar.sampling);
+        (productions, canaries) = (bar.productions, bar.canaries);
         (bond, clock) = (bond_, clock_);
     }
 
@@ -96,16 +104,17 @@ contract Disputes is IDisputes, Multicall {
         Admission memory admission = abi.decode(_ask(Clerk.admit.selector), (Admission));
         _requireReader(admission.reader);
         Case storage file = _cases[admission.receipt];
-        require(!file.guilty, AlreadyGuilty(admission.receipt));
+        _requireOpen(file, admission.receipt);
         id = ++count;
         if (file.first == 0) {
-            (file.owner, file.first, file.facts) = (admission.owner, uint72(id), admission.facts);
+            (file.owner, file.first, file.facts) = (admission.owner, uint64(id), admission.facts);
         }
         Dispute storage dispute = _disputes[id];
         (dispute.phase, dispute.leafDepth, dispute.movedAt) = (Phase.Commit, UNKNOWN, uint40(block.timestamp));
         (dispute.defenderLeft, dispute.challengerLeft) = (uint24(clock), uint24(clock));
         (dispute.positions, dispute.steps) = (admission.positions, admission.steps);
         (dispute.challenger, dispute.receipt) = (msg.sender, admission.receipt);
+        dispute.opened = uint32(block.timestamp);
         emit Opened(id, admission.receipt, admission.owner, msg.sender, admission.order);
         token.safeTransferFrom(msg.sender, address(this), bond);
     }
@@ -202,10 +211,8 @@ contract Disputes is IDisputes, Multicall {
     /// @inheritdoc IDisputes
     function timeout(uint256 id) external {
         Dispute storage dispute = _disputes[id];
-        Phase phase = dispute.phase;
-        require(phase > Phase.None && phase < Phase.Lost, WrongPhase(phase, Phase.Commit));
-        bool challenging = phase == Phase.Pick || phase == Phase.Choose;
-        uint256 left = challenging ? dispute.challengerLeft : dispute.defenderLeft;
+        _requireGoing(dispute);
+        (bool challenging, uint256 left) = _toMove(dispute);
         uint256 elapsed = block.timestamp - dispute.movedAt;
         require(elapsed > left, TooEarly(elapsed, left));
         _decide(id, dispute, challenging);
@@ -226,6 +233,29 @@ contract Disputes is IDisputes, Multicall {
         _convictAtOnce(abi.decode(_ask(Clerk.equivocation.selector), (Offence)));
     }
 
+    /// @inheritdoc IDisputes
+    function withhold(address provider, uint256 period, uint256 index) external {
+        address auditor = productions.silentTo(provider, period, index);
+        require(auditor != address(0), NotSilent(provider, period, index));
+        bytes32 key = keccak256(abi.encode(provider, period, index));
+        require(!_cases[key].guilty, AlreadyGuilty(key));
+        _convict(key, provider, auditor);
+    }
+
+    /// @inheritdoc IDisputes
+    function excuse(uint256 id) external {
+        Dispute storage dispute = _disputes[id];
+        _requireTurn(dispute, _requireGoing(dispute));
+        bytes32 receipt = dispute.receipt;
+        Case storage file = _cases[receipt];
+        _requireOpen(file, receipt);
+        file.canary = true;
+        if (_hasLost(file.first)) file.first = uint64(id);
+        Dispute storage first = _disputes[file.first];
+        emit Excused(receipt, file.first);
+        canaries.award(receipt, first.challenger, first.opened);
+    }
+
     // What follows.
 
     /// @inheritdoc IDisputes
@@ -234,7 +264,8 @@ contract Disputes is IDisputes, Multicall {
         Case storage file = _cases[dispute.receipt];
         Phase phase = dispute.phase;
         bool lost = phase == Phase.Lost;
-        bool back = file.guilty && phase != Phase.Forfeited && phase != Phase.Returned && phase != Phase.None;
+        bool back =
+            (file.guilty || file.canary) && phase != Phase.Forfeited && phase != Phase.Returned && phase != Phase.None;
         require(lost || back, NothingDue(phase));
         dispute.phase = lost ? Phase.Forfeited : Phase.Returned;
         address to = lost ? file.owner : dispute.challenger;
@@ -256,7 +287,7 @@ contract Disputes is IDisputes, Multicall {
     function refund(Receipt calldata receipt, ChannelConfig calldata config) external returns (uint128 amount) {
         bytes32 digest = Words.digest(receipt);
         Case storage file = _cases[digest];
-        require(file.guilty, NotGuilty(digest));
+        require(file.guilty || file.canary, NotGuilty(digest));
         bytes32 channel = channels.getChannelId(config);
         require(channel == receipt.channel, WrongChannel(channel, receipt.channel));
         address till = tills.tillOf(file.owner);
@@ -313,10 +344,21 @@ contract Disputes is IDisputes, Multicall {
     /// Checks that it is this move's turn and in time; the last second counts.
     function _requireTurn(Dispute storage dispute, Phase phase) private view returns (uint256 elapsed) {
         require(dispute.phase == phase, WrongPhase(dispute.phase, phase));
-        bool challenging = phase == Phase.Pick || phase == Phase.Choose;
-        uint256 left = challenging ? dispute.challengerLeft : dispute.defenderLeft;
+        (, uint256 left) = _toMove(dispute);
         elapsed = block.timestamp - dispute.movedAt;
         require(elapsed <= left, TooLate(elapsed, left));
+    }
+
+    /// Checks that the game is not over.
+    function _requireGoing(Dispute storage dispute) private view returns (Phase phase) {
+        phase = dispute.phase;
+        require(phase > Phase.None && phase < Phase.Lost, WrongPhase(phase, Phase.Commit));
+    }
+
+    /// Whether the challenger owes the next move, and what is left to whom owes it.
+    function _toMove(Dispute storage dispute) private view returns (bool challenging, uint256 left) {
+        challenging = dispute.phase == Phase.Pick || dispute.phase == Phase.Choose;
+        left = challenging ? dispute.challengerLeft : dispute.defenderLeft;
     }
 
     /// Checks that the provider stands behind a move that binds it.
@@ -375,17 +417,17 @@ contract Disputes is IDisputes, Multicall {
         return address(kind == Steps.SAMPLE || kind == Steps.TOKEN ? sampling : vectors);
     }
 
-    /// Ends a game; a receipt that was found false meanwhile leaves nothing to decide.
+    /// Ends a game; a receipt that was found false, or a canary, meanwhile leaves nothing to decide.
     function _decide(uint256 id, Dispute storage dispute, bool right) private {
         bytes32 receipt = dispute.receipt;
         Case storage file = _cases[receipt];
-        require(!file.guilty, AlreadyGuilty(receipt));
+        _requireOpen(file, receipt);
         dispute.phase = right ? Phase.Lost : Phase.Won;
         emit Decided(id, receipt, dispute.phase);
         if (right) return;
         file.guilty = true;
         // The first who opened has the reward, unless it has lost.
-        if (_hasLost(file.first)) file.first = uint72(id);
+        if (_hasLost(file.first)) file.first = uint64(id);
         emit Convicted(receipt, file.owner, file.first);
     }
 
@@ -393,24 +435,30 @@ contract Disputes is IDisputes, Multicall {
     function _convictAtOnce(Offence memory offence) private {
         _requireReader(offence.reader);
         bool known = _cases[offence.receipt].guilty;
-        if (!known) _convict(offence.receipt, offence.owner);
+        if (!known) _convict(offence.receipt, offence.owner, msg.sender);
         bool pair = offence.other != 0 && !_cases[offence.other].guilty;
-        if (pair) _convict(offence.other, offence.owner);
+        if (pair) _convict(offence.other, offence.owner, msg.sender);
         require(!known || pair, AlreadyGuilty(offence.receipt));
     }
 
-    /// The caller is the challenger, unless one was first.
-    function _convict(bytes32 receipt, address owner) private {
+    /// Who brought it is the challenger, unless one was first.
+    function _convict(bytes32 receipt, address owner, address by) private {
         Case storage file = _cases[receipt];
         (file.owner, file.guilty) = (owner, true);
         if (file.first == 0 || _hasLost(file.first)) {
             uint256 id = ++count;
-            file.first = uint72(id);
+            file.first = uint64(id);
             Dispute storage dispute = _disputes[id];
             // Nothing was put in, so nothing is to be paid back.
-            (dispute.phase, dispute.challenger, dispute.receipt) = (Phase.Returned, msg.sender, receipt);
+            (dispute.phase, dispute.challenger, dispute.receipt) = (Phase.Returned, by, receipt);
         }
         emit Convicted(receipt, owner, file.first);
+    }
+
+    /// Checks that games can still decide about a receipt.
+    function _requireOpen(Case storage file, bytes32 receipt) private view {
+        require(!file.guilty, AlreadyGuilty(receipt));
+        require(!file.canary, IsCanary(receipt));
     }
 
     function _hasLost(uint256 id) private view returns (bool) {

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.28;
 
+import {Auditors} from "../src/Auditors.sol";
+import {Terms} from "../src/Beacons.sol";
+import {Canaries} from "../src/Canaries.sol";
 import {Clerk} from "../src/Clerk.sol";
 import {Bar, Disputes} from "../src/Disputes.sol";
+import {Productions} from "../src/Productions.sol";
 import {Receipts} from "../src/Receipts.sol";
 import {Specs} from "../src/Specs.sol";
 import {Tills} from "../src/Tills.sol";
@@ -24,6 +28,11 @@ import {Staking} from "./Staking.sol";
 abstract contract DisputeFixture is Staking, ChannelFixture {
     uint256 internal constant BOND = 10e18;
     uint256 internal constant CLOCK = 1 hours;
+    uint256 internal constant EPOCH = 1 hours;
+    uint256 internal constant AUDITOR_BOND = 200e18;
+    uint256 internal constant ASKING_BOND = 1e18;
+    uint256 internal constant FEE = 2e18;
+    uint256 internal constant FEES_MOST = 3;
     /// Steps of a one-layer llama; the tree of ops has 64 places.
     uint256 internal constant STEPS = 34;
     uint256 internal constant OPS = 64;
@@ -32,6 +41,9 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
 
     Receipts internal receipts;
     Tills internal tills;
+    Canaries internal canaries;
+    Auditors internal auditors;
+    Productions internal productions;
     Specs internal specs;
     Clerk internal clerk;
     Disputes internal disputes;
@@ -61,6 +73,7 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
         setUpChannels();
         receipts = Receipts(create("Receipts.sol:Receipts", ""));
         tills = Tills(create("Tills.sol:Tills", abi.encode(channels, receipts, parameters)));
+        setUpAudits(10_000);
         specs = Specs(create("Specs.sol:Specs", ""));
         clerk = Clerk(create("Clerk.sol:Clerk", abi.encode(parameters, providers, receipts, specs)));
         Bar memory bar = Bar({
@@ -72,7 +85,9 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
             clerk: clerk,
             vectors: IJudge(create("VectorJudge.sol:VectorJudge", "")),
             attention: IJudge(create("AttentionJudge.sol:AttentionJudge", "")),
-            sampling: IJudge(create("SamplingJudge.sol:SamplingJudge", ""))
+            sampling: IJudge(create("SamplingJudge.sol:SamplingJudge", "")),
+            productions: productions,
+            canaries: canaries
         });
         disputes = Disputes(create("Disputes.sol:Disputes", abi.encode(bar, BOND, CLOCK)));
         parameters.setArbiter(address(disputes));
@@ -88,6 +103,15 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
         for (uint256 i; i < 4; ++i) {
             positions.push(keccak256(abi.encode("position", i)));
         }
+    }
+
+    /// The contracts of audits, with this share of receipts drawn.
+    function setUpAudits(uint256 rate) internal {
+        canaries = Canaries(create("Canaries.sol:Canaries", abi.encode(token, parameters)));
+        Terms memory terms = Terms(AUDITOR_BOND, EPOCH, rate, FEE, FEES_MOST);
+        auditors = Auditors(create("Auditors.sol:Auditors", abi.encode(token, parameters, receipts, canaries, terms)));
+        bytes memory rest = abi.encode(token, receipts, providers, auditors, ASKING_BOND, CLOCK / 2);
+        productions = Productions(create("Productions.sol:Productions", rest));
     }
 
     /// Somebody with money for many bonds.

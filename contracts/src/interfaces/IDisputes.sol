@@ -114,6 +114,8 @@ struct Dispute {
     /// Positions of the trace, and steps of the program.
     uint32 positions;
     uint32 steps;
+    /// When it was opened, unix seconds.
+    uint32 opened;
     /// Digest of the receipt.
     bytes32 receipt;
     /// The committed root.
@@ -124,15 +126,17 @@ struct Dispute {
     bytes32 here;
 }
 
-/// @notice What is known of a disputed receipt.
+/// @notice What is known of a disputed receipt, or of a place in a period about which its provider was silent.
 struct Case {
     /// Whose stake answers for it.
     address owner;
     /// Whether it was found false, and the stake slashed for it.
     bool guilty;
     bool punished;
+    /// Whether it is a canary: no game can find it false any more.
+    bool canary;
     /// The dispute whose challenger is paid the reward.
-    uint72 first;
+    uint64 first;
     /// Hash of what order, receipt and model say.
     bytes32 facts;
 }
@@ -174,6 +178,10 @@ interface IDisputes {
     error NotPosted(bytes32 receipt);
     /// The receipt was found false before.
     error AlreadyGuilty(bytes32 receipt);
+    /// The receipt is a canary: who disputed it has its bond back.
+    error IsCanary(bytes32 receipt);
+    /// Nobody was left without an answer about this receipt.
+    error NotSilent(address provider, uint256 period, uint256 index);
     /// The receipt was not found false.
     error NotGuilty(bytes32 receipt);
     /// The stake was slashed for this receipt before.
@@ -241,6 +249,8 @@ interface IDisputes {
     event Decided(uint256 indexed id, bytes32 indexed receipt, Phase phase);
     /// The receipt is false. `id` is the dispute whose challenger has the reward.
     event Convicted(bytes32 indexed receipt, address indexed owner, uint256 indexed id);
+    /// The receipt is a canary. `id` is the dispute whose challenger has the prize.
+    event Excused(bytes32 indexed receipt, uint256 indexed id);
     /// A bond was paid.
     event Closed(uint256 indexed id, address indexed to, uint256 amount);
 
@@ -305,13 +315,22 @@ interface IDisputes {
         Opening[2] calldata tokens
     ) external;
 
-    /// @notice Pays the bond of a dispute that is decided, or about a receipt that was found false. Anyone may.
+    /// @notice Convicts a provider that published nothing when a drawn auditor asked for a receipt that it had posted.
+    /// The case's key is keccak256(abi.encode(provider, period, index)); the reward is the auditor's. Anyone may.
+    function withhold(address provider, uint256 period, uint256 index) external;
+
+    /// @notice Ends all games about a receipt that was unveiled in `Canaries`: bonds go back, and the prize to the first
+    /// who opened and has not lost. Anyone may, while the clock of the side to move in dispute `id` has not run out.
+    function excuse(uint256 id) external;
+
+    /// @notice Pays the bond of a dispute that is decided, or about a receipt that was found false or is a
+    /// canary. Anyone may.
     function close(uint256 id) external;
 
-    /// @notice Has the stake slashed for a false receipt, once. Anyone may.
+    /// @notice Has the stake slashed for a false receipt, or for silence, once. Anyone may.
     function punish(bytes32 receipt) external;
 
-    /// @notice Has the money that a false receipt moved given back to who paid it. Anyone may, and again if the Till
+    /// @notice Has the money that a false receipt, or a canary, moved given back to who paid it. Anyone may, and again if the Till
     /// could not give all of it: it never gives a position twice.
     function refund(Receipt calldata receipt, ChannelConfig calldata config) external returns (uint128 amount);
 
