@@ -85,6 +85,11 @@ impl Data {
         self.folder.join("gateway")
     }
 
+    /// Where the key of who disputes lies.
+    pub(crate) fn validator(&self) -> PathBuf {
+        self.folder.join("validator")
+    }
+
     /// Where the key of the local chain's admin lies.
     pub(crate) fn admin(&self) -> PathBuf {
         self.folder.join("admin")
@@ -100,9 +105,14 @@ impl Data {
         self.folder.join("contracts").join(format!("{chain_id}.json"))
     }
 
-    /// Where provider number `n` keeps its things.
+    /// Where provider number `n` keeps its things, and the key of its owner.
     pub(crate) fn provider(&self, n: usize) -> PathBuf {
         self.folder.join("providers").join(n.to_string())
+    }
+
+    /// Where the key lies that provider number `n` signs offers and receipts with.
+    pub(crate) fn operator(&self, n: usize) -> PathBuf {
+        self.provider(n).join("operator")
     }
 
     /// Creates the directory if need be, and claims it for this process.

@@ -86,6 +86,7 @@ pub(crate) fn accounts(data: &Data) -> Outcome<Vec<(String, Address)>> {
     };
     look("gateway".into(), data.gateway())?;
     look("admin".into(), data.admin())?;
+    look("validator".into(), data.validator())?;
     // Providers are numbered without gaps.
     for n in (0..).take_while(|n| data.provider(*n).exists()) {
         look(format!("provider {n}"), data.provider(n))?;

@@ -25,6 +25,7 @@ mod api_key;
 mod chain;
 mod channel;
 mod chat;
+mod cheat;
 mod contracts;
 mod doctor;
 mod earnings;

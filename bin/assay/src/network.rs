@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_key;
+use crate::cheat::{Cheat, Liar};
 use crate::data::Data;
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure, Outcome};
@@ -80,20 +81,48 @@ pub(crate) struct Offered {
     pub(crate) relayed: Vec<Relayed>,
 }
 
+/// Who sells on a local network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sellers {
+    /// Providers that answer as ordered.
+    pub(crate) honest: NonZeroUsize,
+    /// How one more cheats, if there is one.
+    pub(crate) cheater: Option<Cheat>,
+}
+
+impl Sellers {
+    /// All of them.
+    fn count(self) -> usize {
+        self.honest.get() + usize::from(self.cheater.is_some())
+    }
+}
+
+/// What a provider sells with.
+#[derive(Clone, Copy)]
+struct Selling<'a> {
+    /// The model that it computes with.
+    loaded: &'a Arc<Loaded>,
+    engine: &'a Arc<dyn Backend>,
+    /// It asks one part in so many of the usual price: who is cheaper is bought from.
+    parts: u128,
+}
+
 /// A provider of a running network.
 #[derive(Clone, Debug)]
 pub(crate) struct Provider {
     /// Who it signs as.
     pub(crate) address: Address,
+    /// Whose stake answers for that.
+    pub(crate) owner: Address,
     /// Where it answers.
     pub(crate) url: String,
 }
 
-/// Who takes part in the network of a data directory: the gateway, `providers` providers, and the account
-/// that settles x402's payments.
-pub(crate) fn participants(data: &Data, providers: NonZeroUsize) -> Outcome<Vec<Address>> {
-    let folders = (0..providers.get()).map(|n| data.provider(n));
-    let keys = std::iter::once(data.gateway()).chain(folders);
+/// Who takes part in the network of a data directory: the gateway, who disputes, the providers, and the
+/// account that settles x402's payments.
+pub(crate) fn participants(data: &Data, sellers: Sellers) -> Outcome<Vec<Address>> {
+    let folders = (0..sellers.count()).map(|n| data.provider(n));
+    let keys = [data.gateway(), data.validator()].into_iter().chain(folders);
     let accounts = keys.map(|folder| keys::load_or_create(&folder).map(|key| key.address()));
     accounts.chain(std::iter::once_with(|| x402::account(data))).collect()
 }
@@ -127,7 +156,7 @@ impl Network {
         chain: &Embedded,
         loaded: Loaded,
         cpu: Cpu,
-        providers: NonZeroUsize,
+        sellers: Sellers,
         offered: Offered,
         listener: TcpListener,
     ) -> Outcome<Self> {
@@ -140,8 +169,9 @@ impl Network {
             queue_max: QUEUE_MAX,
             ..NativeConfig::default()
         };
-        let engine = Native::start(Arc::clone(&loaded), Arc::new(cpu), config);
-        let engine: Arc<dyn Backend> = Arc::new(engine);
+        let cpu = Arc::new(cpu);
+        let engine: Arc<dyn Backend> =
+            Arc::new(Native::start(Arc::clone(&loaded), Arc::clone(&cpu), config.clone()));
         let mut network = Self {
             gateway,
             providers: Vec::new(),
@@ -150,8 +180,16 @@ impl Network {
             stop_buying: CancellationToken::new(),
             stop_selling: CancellationToken::new(),
         };
-        for n in 0..providers.get() {
-            network.add_provider(data, chain, n, &loaded, &engine).await?;
+        let honest = Selling { loaded: &loaded, engine: &engine, parts: 1 };
+        for n in 0..sellers.honest.get() {
+            network.add_provider(data, chain, n, honest).await?;
+        }
+        if let Some(how) = sellers.cheater {
+            let liar = Liar::start(how, &loaded, cpu, config)?;
+            let (computes, engine) = (Arc::clone(&liar.computes), Arc::new(liar));
+            let engine: Arc<dyn Backend> = engine;
+            let cheap = Selling { loaded: &computes, engine: &engine, parts: 2 };
+            network.add_provider(data, chain, sellers.honest.get(), cheap).await?;
         }
         network.add_gateway(data, chain, model, offered, listener).await?;
         network.await_ready().await?;
@@ -163,17 +201,19 @@ impl Network {
         data: &Data,
         chain: &Embedded,
         n: usize,
-        loaded: &Loaded,
-        engine: &Arc<dyn Backend>,
+        Selling { loaded, engine, parts }: Selling<'_>,
     ) -> Outcome {
         let folder = data.provider(n);
-        let key = keys::load_or_create(&folder)?;
+        let owner = keys::load_or_create(&folder)?;
+        let key = keys::load_or_create(&data.operator(n))?;
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))
             .map_err(|error| broken("a provider's port", &error))?;
         let address =
             listener.local_addr().map_err(|error| broken("a provider's address", &error))?;
-        self.providers.push(Provider { address: key.address(), url: format!("http://{address}") });
-        let payment = payment::sells(chain, &key).await?;
+        let url = format!("http://{address}");
+        payment::answers_for(chain, &owner, &key, &url).await?;
+        self.providers.push(Provider { address: key.address(), owner: owner.address(), url });
+        let payment = payment::sells(chain, &owner).await?;
         let config = assay_provider::Config {
             key,
             chain: LOCAL_CHAIN,
@@ -185,8 +225,8 @@ impl Network {
                 tokenizer: loaded.tokenizer.clone(),
                 backend: Arc::clone(engine),
             }],
-            price_in: PRICE_IN,
-            price_out: PRICE_OUT,
+            price_in: Amount(PRICE_IN.0 / parts),
+            price_out: Amount(PRICE_OUT.0 / parts),
             orders_max: ORDERS_MAX,
             offer_ttl: OFFER_TTL,
             store: folder.join("sealed"),
@@ -227,7 +267,8 @@ impl Network {
             models: vec![model],
             providers: self.providers.iter().map(|provider| provider.url.clone()).collect(),
             store: folder.join("answers"),
-            audit: Audit::None,
+            // Everything of a local network stays on this machine.
+            audit: Audit::Drawn,
             requests_max: REQUESTS_MAX,
             price_max,
             payments: Some(payments),

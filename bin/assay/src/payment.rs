@@ -16,6 +16,8 @@ use crate::ledger::{WHOLE, failed};
 const CREDIT_MAX: Amount = Amount(WHOLE / 1_000);
 /// What a gateway puts into a channel at once.
 const DEPOSIT: Amount = Amount(10 * WHOLE);
+/// What a provider can lose if it lies.
+const STAKE: Amount = Amount(10_000 * WHOLE);
 /// Channels of a gateway to one provider, and so answers that it buys there at once.
 const LANES_MAX: usize = 64;
 /// Longest that an answer waits for a channel.
@@ -52,7 +54,7 @@ impl Deployment {
     }
 }
 
-/// How a provider, its own owner, is paid.
+/// How the provider of an owner is paid.
 pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider::Payment> {
     let chain = chain.open(key).await?;
     let owner = key.address();
@@ -82,6 +84,24 @@ pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider
             parts_min: 1,
         },
     })
+}
+
+/// Registers an owner with the key that signs its receipts, and stakes for it, unless that was done before.
+pub(crate) async fn answers_for(
+    chain: &Embedded,
+    owner: &Key,
+    operator: &Key,
+    url: &str,
+) -> Outcome {
+    let chain = chain.open(owner).await?;
+    let found = chain.provider(owner.address()).await.map_err(failed)?;
+    if found.is_none() {
+        chain.register(operator, url).await.map_err(failed)?;
+    }
+    if found.is_none_or(|provider| provider.bonded == Amount(0)) {
+        chain.stake(STAKE).await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// How a gateway pays.

@@ -12,12 +12,13 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::cheat::Cheat;
 use crate::data::{Data, DataArgument};
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::library::{self, Library};
 use crate::machine::{ThreadsArgument, raise_open_files};
-use crate::network::{self, Network, Offered};
+use crate::network::{self, Network, Offered, Provider, Sellers};
 use crate::relay::RelayArgument;
 use crate::signals::Signals;
 use crate::terminal::{note, say, say_json};
@@ -49,6 +50,9 @@ pub(crate) struct Up {
     /// Number of providers
     #[arg(long, env = "ASSAY_PROVIDERS", default_value = "2")]
     providers: NonZeroUsize,
+    /// Add a cheaper provider that cheats in this way, to watch it lose its stake
+    #[arg(long, env = "ASSAY_WITH_CHEATER", value_name = "HOW", value_enum)]
+    with_cheater: Option<Cheat>,
     #[command(flatten)]
     threads: ThreadsArgument,
     /// Origin of web pages that may ask, such as http://localhost:3000 or http://localhost:*; may be
@@ -125,7 +129,8 @@ impl Up {
             // What is half-written is swept at the next start.
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
-        let participants = network::participants(data, self.providers)?;
+        let sellers = Sellers { honest: self.providers, cheater: self.with_cheater };
+        let participants = network::participants(data, sellers)?;
         let mut chain = tokio::select! {
             chain = Embedded::start(data, &participants, rpc) => chain?,
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
@@ -133,7 +138,7 @@ impl Up {
         let (id, name) = (loaded.id, loaded.name.clone());
         let (origins, require_keys) = (self.cors_origins, self.require_keys);
         let offered = Offered { origins, require_keys, x402: self.x402, relayed };
-        let started = Network::start(data, &chain, loaded, cpu, self.providers, offered, listener);
+        let started = Network::start(data, &chain, loaded, cpu, sellers, offered, listener);
         let started = started.await;
         let mut network = match started {
             Ok(network) => network,
@@ -147,7 +152,9 @@ impl Up {
             let providers: Vec<_> = network
                 .providers
                 .iter()
-                .map(|provider| json!({ "address": provider.address, "url": provider.url }))
+                .map(|Provider { address, owner, url }| {
+                    json!({ "address": address, "owner": owner, "url": url })
+                })
                 .collect();
             say_json(&json!({
                 "schema": "assay.up/1",

@@ -26,6 +26,11 @@ impl Draws {
         Self { key: hasher.finalize() }
     }
 
+    /// The numbers of a key.
+    pub fn with_key(key: B256) -> Self {
+        Self { key }
+    }
+
     /// Uniform 64-bit number number `draw` for the output token at `index`.
     pub fn uniform(&self, index: u32, draw: u32) -> u64 {
         let mut hasher = Keccak256::new();

@@ -25,8 +25,8 @@ fn a_channel_is_opened_filled_and_emptied() {
     let wallet = said_of(&up, &["wallet"]);
     let accounts = wallet["accounts"].as_array().unwrap();
     let names: Vec<_> = accounts.iter().map(|one| one["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["gateway", "admin", "provider 0", "provider 1"]);
-    let provider = accounts[2]["address"].as_str().unwrap().to_owned();
+    assert_eq!(names, ["gateway", "admin", "validator", "provider 0", "provider 1"]);
+    let provider = accounts[3]["address"].as_str().unwrap().to_owned();
 
     // Another account than the gateway's, which opens channels of its own meanwhile.
     let key = up.data.join("admin/key").to_str().unwrap().to_owned();
