@@ -51,6 +51,25 @@ impl Nodes {
     pub fn proof(&self, index: u64) -> Vec<B256> {
         (0..self.depth()).map(|height| self.node(height, (index >> height) ^ 1)).collect()
     }
+
+    /// The neighbours of a run of leaves, level by level from the leaves: the left one if the run
+    /// begins with a right child, then the right one if it ends with a left child.
+    ///
+    /// `count` is at least 1. Of one leaf these are its siblings.
+    pub fn range_proof(&self, first: u64, count: u64) -> Vec<B256> {
+        let (mut first, mut end) = (first, first + count);
+        let mut neighbours = Vec::new();
+        for height in 0..self.depth() {
+            if first & 1 == 1 {
+                neighbours.push(self.node(height, first - 1));
+            }
+            if end & 1 == 1 {
+                neighbours.push(self.node(height, end));
+            }
+            (first, end) = (first >> 1, end.div_ceil(2));
+        }
+        neighbours
+    }
 }
 
 /// The upper part of a trace: everything above the leaves of ops.
@@ -71,6 +90,16 @@ impl Spine {
     /// The trace's root.
     pub fn root(&self) -> B256 {
         self.positions.root()
+    }
+
+    /// The tree over positions.
+    pub fn positions(&self) -> &Nodes {
+        &self.positions
+    }
+
+    /// The tree over the ops of a position; nothing beyond the trace.
+    pub fn ops(&self, position: u32) -> Option<&Nodes> {
+        self.ops.get(position as usize)
     }
 
     /// How a leaf hangs below the root: its index among all that a tree of that depth could hold,
@@ -113,5 +142,37 @@ mod tests {
             (Nodes::new(Vec::new()).root(), Nodes::new(Vec::new()).depth()),
             (B256::ZERO, 0)
         );
+    }
+
+    /// Joins a run with its neighbours, as the contracts do.
+    fn climb(mut run: Vec<B256>, mut first: u64, depth: u32, proof: &[B256]) -> Option<B256> {
+        let mut proof = proof.iter().copied();
+        for _ in 0..depth {
+            if first & 1 == 1 {
+                run.insert(0, proof.next()?);
+            }
+            if run.len() % 2 == 1 {
+                run.push(proof.next()?);
+            }
+            run = run.chunks(2).map(|pair| root([pair[0], pair[1]])).collect();
+            first >>= 1;
+        }
+        (run.len() == 1 && proof.next().is_none()).then(|| run[0])
+    }
+
+    #[test]
+    fn runs_lead_to_the_root_too() {
+        for count in 1..20u64 {
+            let leaves: Vec<B256> = (0..count).map(|i| leaf_hash(&i.to_be_bytes())).collect();
+            let nodes = Nodes::new(leaves.clone());
+            for first in 0..count {
+                for end in first + 1..=count {
+                    let run = leaves[first as usize..end as usize].to_vec();
+                    let proof = nodes.range_proof(first, end - first);
+                    assert_eq!(climb(run, first, nodes.depth(), &proof), Some(nodes.root()));
+                }
+                assert_eq!(nodes.range_proof(first, 1), nodes.proof(first));
+            }
+        }
     }
 }

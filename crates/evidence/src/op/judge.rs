@@ -50,7 +50,7 @@ pub fn judge(
 }
 
 /// The kind of the leaf at a place.
-fn kind_at(claim: &Claim<'_>, place: Place) -> Option<LeafKind> {
+pub(crate) fn kind_at(claim: &Claim<'_>, place: Place) -> Option<LeafKind> {
     let mut before = 0;
     let sections = claim.layout(place.position, place.op).sections();
     let section = sections.iter().find(|section| {
@@ -94,7 +94,7 @@ impl LeafKind {
     }
 
     /// Where an element stands in its leaf.
-    fn ranges(self, element: usize) -> Vec<Range<usize>> {
+    pub(crate) fn ranges(self, element: usize) -> Vec<Range<usize>> {
         let run = |size: usize| size * element..size * (element + 1);
         match self {
             Self::Quantised => vec![run(2), 8 + 32 * element..8 + 32 * (element + 1)],

@@ -31,6 +31,7 @@ pub use commitment::{Nodes, Spine};
 pub use element::{Group, activate, add, embed, quantise, rope};
 pub use ending::{draw_key, finish, link, state, uniform};
 pub use error::{Quantity, RuleError};
+pub(crate) use judge::kind_at;
 pub use judge::{Ruling, judge};
 pub use layout::{
     Extent, Layout, LeafKind, Sampling, Section, leaves, tree_leaves, tree_levels, tree_word,
@@ -43,6 +44,7 @@ pub use recompute::{Openings, RecomputeError, check, recompute};
 pub use reduce::{maximum, maximum_signed, total};
 pub use reveal::{Revealed, Round};
 pub use sample::{Check, advice};
+pub(crate) use sample::{Parts, token_word};
 pub use sampling::{
     Hits, Kept, Penalties, adjust, best_key, draw, draw_token, heat, is_kth, is_nucleus, key_token,
     mark, mass, rank,

@@ -11,21 +11,21 @@ use super::recompute::{At, Recomputed, maximum_signed, total};
 use super::sampling::{self, Kept, heat, key_token};
 
 /// What the sampler's leaves hold, one after another.
-struct Parts {
+pub(crate) struct Parts {
     /// Leaves of adjusted logits; none where nothing adjusts them.
-    adjusted: u64,
+    pub(crate) adjusted: u64,
     /// Keys.
-    keys: Tree,
+    pub(crate) keys: Tree,
     /// The threshold of top-k and its ranks.
-    ranks: Option<(u64, Tree)>,
+    pub(crate) ranks: Option<(u64, Tree)>,
     /// The threshold of top-p; the masses above it, from it on, and of all.
-    masses: Option<(u64, [Tree; 3])>,
+    pub(crate) masses: Option<(u64, [Tree; 3])>,
     /// What all filters keep, unless the choice is greedy.
-    kept: Option<Tree>,
+    pub(crate) kept: Option<Tree>,
 }
 
 impl Parts {
-    fn of(claim: &Claim<'_>) -> Parts {
+    pub(crate) fn of(claim: &Claim<'_>) -> Parts {
         let vocab = u64::from(claim.model.vocab);
         let sampling = claim.sampling();
         let adjusted = if sampling.adjusted { vocab.div_ceil(32) } else { 0 };
@@ -174,7 +174,7 @@ pub(super) fn sample(at: &At<'_>, step: &Step) -> Recomputed<Option<Vec<u8>>> {
 }
 
 /// Which word of TOKEN's leaf is the token.
-pub(super) fn token_word(claim: &Claim<'_>) -> usize {
+pub(crate) fn token_word(claim: &Claim<'_>) -> usize {
     if claim.choice.inv_t_q16 == 0 {
         return 0;
     }
