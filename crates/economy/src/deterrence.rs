@@ -141,6 +141,16 @@ impl Audits {
         let missed = Chance::from(self.buyer).not().and_up(audited.not());
         missed.not()
     }
+
+    /// The same where auditors look at no more than `verdicts` in a time in which `posted` receipts are posted, and
+    /// choose blindly: whoever posts many of its own thins out what is looked at.
+    pub fn crowded(self, posted: u64, verdicts: u64) -> Self {
+        let needed = u128::from(posted) * u128::from(self.auditors.max(1));
+        let most = u128::from(verdicts) * u128::from(Bps::WHOLE.get());
+        let rate = most.checked_div(needed).unwrap_or(most);
+        let rate = Bps::new(u64::try_from(rate).unwrap_or(u64::MAX)).unwrap_or(Bps::WHOLE);
+        Self { rate: self.rate.min(rate), ..self }
+    }
 }
 
 /// What a false answer puts at risk.
@@ -260,6 +270,15 @@ mod tests {
         assert_eq!(private.conviction(), Chance::from(bps(500)));
         let both = Audits { buyer: bps(500), ..audits() };
         assert_eq!(both.conviction().parts(), 68_240_000_000_000_000); // 1 − 0.95 · 0.9808
+    }
+
+    #[test]
+    fn a_flood_of_own_receipts_thins_the_audits_out() {
+        let rate = |posted, verdicts| audits().crowded(posted, verdicts).rate.get();
+        assert_eq!(rate(10_000, 400), 200); // all that is drawn is looked at
+        assert_eq!(rate(100_000, 400), 20);
+        assert_eq!(rate(0, 0), 0);
+        assert_eq!([rate(0, 1), rate(1, u64::MAX), rate(u64::MAX, 1)], [200, 200, 0]);
     }
 
     #[test]

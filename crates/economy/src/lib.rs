@@ -5,12 +5,14 @@
 //! No clock, disk, socket or randomness, and no floats: whoever computes gets the same figure.
 
 mod auditing;
+mod beacon;
 mod deterrence;
 mod reach;
 mod share;
 mod spree;
 
-pub use auditing::{Duty, Habit, Unwatched};
+pub use auditing::{Canary, Duty, Habit, Unwatched};
+pub use beacon::Chooser;
 pub use deterrence::{
     AtRisk, Audits, Fees, Motive, Penalty, Sale, Undeterred, expected_loss, least_rate, least_stake,
 };

@@ -5,8 +5,8 @@
 mod market;
 
 use assay_economy::{
-    AtRisk, Audits, Bps, Chance, Duty, Fees, Habit, Motive, Penalty, Sale, Spree, expected_loss,
-    least_rate, least_stake,
+    AtRisk, Audits, Bps, Chance, Chooser, Duty, Fees, Habit, Motive, Penalty, Sale, Spree,
+    expected_loss, least_rate, least_stake,
 };
 use assay_protocol::Amount;
 use market::{Auditor, Book, Conduct, Dice, Market, Sum, signed};
@@ -33,6 +33,7 @@ fn duty() -> Duty {
     Duty {
         cost: Amount(112 * MILLI / 1_000),
         canaries: Bps::NONE,
+        fee: Amount(0),
         prize: Amount(0),
         forfeit: Amount(0),
         alarm: Amount(1_000 * MILLI),
@@ -233,40 +234,67 @@ fn a_private_order_is_only_as_safe_as_its_buyer() {
     }
 }
 
+const HABITS: [Habit; 5] =
+    [Habit::Looks, Habit::Trusts, Habit::Accuses, Habit::Doubts, Habit::Abstains];
+
 /// Average profit of an audit, by habit.
-fn audit_profits(duty: Duty, seed: u64) -> [i128; 3] {
-    let habits = [Habit::Looks, Habit::Trusts, Habit::Accuses];
-    let pool = habits.map(Auditor::Alone);
-    let market = Market { rate: Bps::WHOLE, duty, ..market(Amount(MILLI)) };
-    let books = market.epochs(700_000, &[Conduct::Honest], &pool, seed).auditors;
-    [0, 1, 2].map(|one| books[one].profit / i128::from(books[one].acts))
+fn audit_profits(duty: Duty, seed: u64) -> [i128; 5] {
+    let pool = HABITS.map(Auditor::Alone);
+    let market = Market { rate: Bps::WHOLE, auditors: 1, duty, ..market(Amount(MILLI)) };
+    let books = market.epochs(1_500_000, &[Conduct::Honest], &pool, seed).auditors;
+    [0, 1, 2, 3, 4].map(|one| books[one].profit / i128::from(books[one].acts))
+}
+
+/// What a habit brings by the formulas.
+fn expected(duty: &Duty, habit: Habit) -> i128 {
+    let (won, lost) = duty.outcome(habit);
+    signed(won) - signed(lost)
 }
 
 #[test]
 fn looking_pays_above_the_least_canaries_and_not_below() {
-    let rich = Duty { prize: Amount(12 * MILLI), forfeit: Amount(10 * MILLI), ..duty() };
+    let rich = Duty {
+        fee: Amount(MILLI),
+        prize: Amount(11 * MILLI),
+        forfeit: Amount(10 * MILLI),
+        ..duty()
+    };
     let least = rich.least_canaries().unwrap();
     assert_eq!(least, bps(51)); // 0.112 / 22
     for percent in [75, 150] {
         let duty = Duty { canaries: bps(least.get() * percent / 100), ..rich };
-        let [looks, trusts, accuses] = audit_profits(duty, SEED);
-        assert_eq!(looks > trusts, percent > 100, "{percent} %: {looks} and {trusts}");
+        let found = audit_profits(duty, SEED);
+        assert_eq!(found[0] > found[1], percent > 100, "{percent} %: {found:?}");
         assert_eq!(duty.looking_pays(), percent > 100);
-        assert!(accuses < looks);
-        let (won, lost) = duty.outcome(Habit::Looks);
-        assert_near(looks, signed(won) - signed(lost), duty.cost, 5);
-        assert_near(trusts, -signed(duty.outcome(Habit::Trusts).1), duty.cost, 5);
+        for (found, habit) in found.into_iter().zip(HABITS) {
+            let expected = expected(&duty, habit);
+            let scale = Amount(expected.unsigned_abs().max(duty.cost.0));
+            assert_near(found, expected, scale, 9);
+        }
     }
 }
 
 #[test]
-fn looking_pays_above_the_least_prize_and_not_below() {
-    let duty = Duty { canaries: bps(100), forfeit: Amount(5 * MILLI), ..duty() };
-    let prize = duty.least_prize().unwrap();
+fn looking_pays_above_the_least_forfeit_and_not_below() {
+    let duty = Duty { canaries: bps(100), fee: Amount(MILLI), ..duty() };
+    let forfeit = duty.least_forfeit().unwrap();
     for percent in [60, 140] {
-        let duty = Duty { prize: share(prize, percent), ..duty };
-        let [looks, trusts, _] = audit_profits(duty, SEED);
-        assert_eq!(looks > trusts, percent > 100, "{percent} %: {looks} and {trusts}");
+        let duty = Duty { forfeit: share(forfeit, percent), ..duty };
+        let found = audit_profits(duty, SEED);
+        assert_eq!(found[0] > found[1], percent > 100, "{percent} %: {found:?}");
+    }
+}
+
+#[test]
+fn looking_pays_above_the_least_fee_and_not_below() {
+    let duty = Duty { canaries: bps(100), forfeit: Amount(1_000 * MILLI), ..duty() };
+    let fee = duty.least_fee().unwrap();
+    for percent in [80, 120] {
+        let duty = Duty { fee: share(fee, percent), ..duty };
+        let found = audit_profits(duty, SEED);
+        assert_eq!(found[0] > found[3], percent > 100, "{percent} %: {found:?}");
+        assert_eq!(found[0] > found[4], percent > 100, "{percent} %: {found:?}");
+        assert_eq!(duty.looking_pays(), percent > 100);
     }
 }
 
@@ -276,8 +304,51 @@ fn accusing_unseen_pays_where_a_dispute_is_cheap() {
     let alarm = duty.least_alarm().unwrap();
     for percent in [50, 150] {
         let duty = Duty { alarm: share(alarm, percent), ..duty };
-        let [looks, _, accuses] = audit_profits(duty, SEED);
-        assert_eq!(looks > accuses, percent > 100, "{percent} %: {looks} and {accuses}");
+        let found = audit_profits(duty, SEED);
+        assert_eq!(found[0] > found[2], percent > 100, "{percent} %: {found:?}");
+    }
+}
+
+/// What a cheater gains in an epoch that lies `answers` times, and keeps one of its secrets where the draw
+/// without it is cheaper than the fine.
+fn chosen(market: &Market, pool: &[Auditor], addresses: u64, answers: u64, fine: Amount) -> i128 {
+    let market = Market { answers: answers as u32, ..market.clone() };
+    let mut dice = Dice::new(SEED);
+    let epochs = 200;
+    let mut profit = 0;
+    for _ in 0..epochs {
+        let mut best = i128::MIN;
+        for kept in 0..=addresses {
+            let mut sum = Sum::new(1, pool.len());
+            market.epoch(&[CHEAT], pool, &mut sum, &mut dice);
+            let over_honesty =
+                sum.providers[0].profit - market.honest_profit() * i128::from(answers);
+            best = best.max(over_honesty - if kept == 0 { 0 } else { signed(fine) });
+        }
+        profit += best;
+    }
+    profit / epochs
+}
+
+#[test]
+fn choosing_a_draw_pays_only_where_the_fine_is_small() {
+    let pool = pool(10, 0, 0);
+    let market = Market { refunds: false, ..market(Amount(0)) };
+    let (gain, conviction) =
+        (market.sale.gain(Motive::Saving), audits(&market, &pool).conviction());
+    let least = least_stake(gain, Amount(0), conviction, market.penalty).unwrap();
+    // Twice, and a thousand times what deters who cannot choose.
+    for (addresses, stake) in [(1, Amount(least.0 * 2)), (30, Amount(least.0 * 1_000))] {
+        let market = Market { stake, ..market.clone() };
+        let chooser = Chooser { addresses, conviction };
+        let fine = chooser.least_bond(gain, Bps::WHOLE).unwrap();
+        let best = |fine| {
+            let most = chooser.hidden().unwrap() * 3 / 2;
+            let each = |answers| chosen(&market, &pool, addresses, answers, fine);
+            (1..=most).map(each).max().unwrap()
+        };
+        let (above, below) = (best(share(fine, 150)), best(share(fine, 15)));
+        assert!(above < 0 && below > 0, "{addresses} addresses: {above}, {below}");
     }
 }
 

@@ -54,6 +54,17 @@ pub(crate) enum Auditor {
     Turned,
 }
 
+/// What an auditor says of what it drew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    True,
+    /// And does nothing about it.
+    False,
+    /// And opens a dispute.
+    Disputed,
+}
+
 /// Everything that does not change from epoch to epoch.
 #[derive(Clone, Debug)]
 pub(crate) struct Market {
@@ -200,27 +211,36 @@ impl Market {
         while dice.happens(self.duty.canaries) {
             let drawn = self.draw(pool, dice);
             let said = self.verdicts(true, false, pool, &drawn);
-            for (auditor, accuses) in drawn.into_iter().zip(said) {
-                self.pay_for_looking(pool[auditor], &mut books[auditor]);
+            for (auditor, said) in drawn.into_iter().zip(said) {
                 let book = &mut books[auditor];
+                self.pay_for_looking(pool[auditor], book);
                 book.lies += 1;
-                if accuses {
-                    book.found += 1;
-                    book.profit += signed(self.duty.prize);
-                } else {
-                    book.profit -= signed(self.duty.forfeit);
+                match said {
+                    Said::False => book.profit += signed(self.duty.fee),
+                    Said::Disputed => {
+                        book.found += 1;
+                        book.profit += signed(self.duty.fee) + signed(self.duty.prize);
+                    }
+                    Said::True => book.profit -= signed(self.duty.forfeit),
+                    Said::Nothing => {}
                 }
             }
         }
         let drawn = self.draw(pool, dice);
         let said = self.verdicts(lies, lies, pool, &drawn);
+        let convicted = lies && said.contains(&Said::Disputed);
         let mut accusers = Vec::new();
-        for (auditor, accuses) in drawn.into_iter().zip(said) {
-            self.pay_for_looking(pool[auditor], &mut books[auditor]);
-            if accuses && !lies {
-                books[auditor].profit -= signed(self.duty.alarm);
+        for (auditor, said) in drawn.into_iter().zip(said) {
+            let book = &mut books[auditor];
+            self.pay_for_looking(pool[auditor], book);
+            let right = if convicted { said != Said::True } else { said == Said::True };
+            if right && said != Said::Nothing {
+                book.profit += signed(self.duty.fee);
             }
-            if accuses {
+            if said == Said::Disputed && !lies {
+                book.profit -= signed(self.duty.alarm);
+            }
+            if said == Said::Disputed {
                 accusers.push(auditor);
             }
         }
@@ -239,15 +259,18 @@ impl Market {
     }
 
     /// What the drawn say of a receipt that is false or not, and a cheater's or not.
-    fn verdicts(&self, lies: bool, cheaters: bool, pool: &[Auditor], drawn: &[usize]) -> Vec<bool> {
-        let mut said: Vec<bool> = Vec::with_capacity(drawn.len());
+    fn verdicts(&self, lies: bool, cheaters: bool, pool: &[Auditor], drawn: &[usize]) -> Vec<Said> {
+        let seen = |lies| if lies { Said::Disputed } else { Said::True };
+        let mut said: Vec<Said> = Vec::with_capacity(drawn.len());
         for auditor in drawn {
             let copied = if self.sealed { None } else { said.first().copied() };
             said.push(copied.unwrap_or(match pool[*auditor] {
-                Auditor::Alone(Habit::Looks) => lies,
-                Auditor::Alone(Habit::Trusts) => false,
-                Auditor::Alone(Habit::Accuses) => true,
-                Auditor::Turned => lies && !cheaters,
+                Auditor::Alone(Habit::Looks) => seen(lies),
+                Auditor::Alone(Habit::Trusts) => Said::True,
+                Auditor::Alone(Habit::Accuses) => Said::Disputed,
+                Auditor::Alone(Habit::Doubts) => Said::False,
+                Auditor::Alone(Habit::Abstains) => Said::Nothing,
+                Auditor::Turned => seen(lies && !cheaters),
             }));
         }
         said
