@@ -107,6 +107,13 @@ impl KvLayer {
         self.blocks.truncate(self.len.div_ceil(BLOCK));
     }
 
+    /// A copy that remembers positions below `len` only, or all if there are no more than that.
+    pub fn prefix(&self, len: usize) -> KvLayer {
+        let KvLayer { kv_heads, head_dim, .. } = *self;
+        let len = self.len.min(len);
+        KvLayer { kv_heads, head_dim, len, blocks: self.blocks[..len.div_ceil(BLOCK)].to_vec() }
+    }
+
     /// The key of a head at a position: numbers and scales.
     ///
     /// # Panics
@@ -237,6 +244,10 @@ mod tests {
         cache.truncate(200);
         assert_eq!(cache.len(), 100);
         assert_eq!(cache.bytes(), 2 * 64 * 3 * 2 * (96 + 6));
+        let prefix = cache.prefix(64);
+        assert_eq!((prefix.len(), prefix.bytes()), (64, cache.bytes() / 2));
+        assert_eq!(prefix.key(2, 63), cache.key(2, 63));
+        assert_eq!((cache.prefix(300).len(), cache.prefix(0).len()), (100, 0));
         for position in 0..100 {
             for head in 0..kv_heads {
                 let (q, scales) = rows.row(position * kv_heads + head);

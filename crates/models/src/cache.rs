@@ -40,6 +40,13 @@ impl Cache {
         }
     }
 
+    /// A copy that remembers positions below `len` only, or all if there are no more than that: what
+    /// computing position `len` once more needs.
+    #[must_use]
+    pub fn prefix(&self, len: usize) -> Cache {
+        Cache { layers: self.layers.iter().map(|layer| layer.prefix(len)).collect() }
+    }
+
     /// Bytes of memory in use, which grow by blocks of positions.
     pub fn bytes(&self) -> usize {
         self.layers.iter().map(KvLayer::bytes).sum()
