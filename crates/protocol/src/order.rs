@@ -190,7 +190,8 @@ impl Order {
         Ok(hash)
     }
 
-    fn check_terms(&self, terms: &Terms) -> Result<(), OrderError> {
+    /// Refuses an order that is not about `terms`, whoever signed it.
+    pub fn check_terms(&self, terms: &Terms) -> Result<(), OrderError> {
         if terms.prompt.is_empty() || self.max_tokens == 0 {
             return Err(OrderError::Empty);
         }
