@@ -3,8 +3,8 @@
 use assay_kernels::{GROUP, Pairing, Weights, tables};
 use assay_models::{FRAC_GAIN, FRAC_GATE, FRAC_LOGITS, Family, Model, Role, Shape, Step, program};
 use assay_protocol::{
-    Arithmetic, B256, LEAF_COLUMNS, LEAF_VALUES, Manifest, Parts, Tensor, TensorKind, Tree,
-    fixed_leaf, leaf_hash, part_hash, root, weight_leaf,
+    Arithmetic, B256, LEAF_COLUMNS, LEAF_VALUES, Manifest, Parts, StepLeaf, Tensor, TensorKind,
+    Tree, fixed_leaf, leaf_hash, part_hash, root, weight_leaf,
 };
 use rayon::prelude::*;
 
@@ -54,7 +54,8 @@ pub(crate) fn family_code(family: Family) -> u8 {
     }
 }
 
-fn shape_words(shape: &Shape) -> assay_protocol::Shape {
+/// The sizes of a model, as its manifest has them.
+pub(crate) fn shape_words(shape: &Shape) -> assay_protocol::Shape {
     assay_protocol::Shape {
         width: word(shape.width),
         layers: word(shape.layers),
@@ -72,7 +73,8 @@ fn word(size: usize) -> u32 {
     u32::try_from(size).expect("a model's sizes fit 32 bits")
 }
 
-fn arithmetic(model: &Model) -> Arithmetic {
+/// The arithmetic that a model was made for.
+pub(crate) fn arithmetic(model: &Model) -> Arithmetic {
     let shape = model.shape();
     let precision = model.precision();
     let sites = precision
@@ -114,7 +116,7 @@ pub(crate) fn stored(model: &Model, role: Role) -> Stored<'_> {
 }
 
 /// Leaves of a tensor.
-fn leaves(role: Role, rows: usize, columns: usize) -> u64 {
+pub(crate) fn leaves(role: Role, rows: usize, columns: usize) -> u64 {
     let per_row = columns.div_ceil(if Shape::is_gain(role) { LEAF_VALUES } else { LEAF_COLUMNS });
     rows as u64 * per_row as u64
 }
@@ -134,6 +136,8 @@ pub(crate) fn tensors(shape: &Shape) -> Vec<Tensor> {
 
 /// Rows hashed at a time: enough to keep every thread busy, little enough to keep in cache.
 const ROWS_AT_ONCE: usize = 1024;
+/// Bytes of a leaf of a matrix: kind, exponent, scales, numbers.
+const MATRIX_LEAF: usize = 2 + 2 * (LEAF_COLUMNS / GROUP) + LEAF_COLUMNS;
 
 fn weights_root(model: &Model, progress: &mut dyn FnMut(u64)) -> B256 {
     let mut tree = Tree::default();
@@ -161,15 +165,31 @@ fn weights_root(model: &Model, progress: &mut dyn FnMut(u64)) -> B256 {
 
 /// Leaf hashes of one row of a matrix.
 fn row_leaves(weights: &Weights, row: usize) -> Vec<B256> {
-    let mut quants = vec![0; weights.columns()];
-    weights.row_q(row, &mut quants);
-    let (chunks, _) = quants.as_chunks::<LEAF_COLUMNS>();
+    let chunks = weights.columns() / LEAF_COLUMNS;
+    (0..chunks).map(|chunk| leaf_hash(&matrix_leaf(weights, row, chunk))).collect()
+}
+
+/// Data of the leaf that holds 128 columns of a row of a matrix.
+fn matrix_leaf(weights: &Weights, row: usize, chunk: usize) -> [u8; MATRIX_LEAF] {
     let groups = LEAF_COLUMNS / GROUP;
-    let hash = |(chunk, quants): (usize, &[i8; LEAF_COLUMNS])| {
-        let scales = std::array::from_fn(|group| weights.scale(row, chunk * groups + group));
-        leaf_hash(&weight_leaf(weights.exponent(row), &scales, quants))
-    };
-    chunks.iter().enumerate().map(hash).collect()
+    let quants = std::array::from_fn(|column| weights.q(row, chunk * LEAF_COLUMNS + column));
+    let scales = std::array::from_fn(|group| weights.scale(row, chunk * groups + group));
+    weight_leaf(weights.exponent(row), &scales, &quants)
+}
+
+/// Data of a leaf of a tensor that the model's shape lists; nothing beyond its last one.
+pub(crate) fn tensor_leaf(model: &Model, role: Role, leaf: u64) -> Option<Vec<u8>> {
+    let leaf = usize::try_from(leaf).ok()?;
+    match stored(model, role) {
+        Stored::Matrix(weights) => {
+            let chunks = weights.columns() / LEAF_COLUMNS;
+            let (row, chunk) = (leaf / chunks, leaf % chunks);
+            (row < weights.rows()).then(|| matrix_leaf(weights, row, chunk).to_vec())
+        }
+        Stored::Gain(gain) => {
+            gain.chunks(LEAF_VALUES).nth(leaf).map(|values| fixed_leaf(values).to_vec())
+        }
+    }
 }
 
 fn push_fixed(tree: &mut Tree, values: &[i32]) {
@@ -188,12 +208,35 @@ fn rope_root(model: &Model) -> B256 {
     tree.root()
 }
 
+/// Leaves of the cosines of a position, and of its sines.
+fn angle_leaves(shape: &Shape) -> usize {
+    (shape.head_dim / 2).div_ceil(LEAF_VALUES)
+}
+
+/// Leaves of the RoPE table.
+pub(crate) fn rope_leaves(shape: &Shape) -> u64 {
+    shape.context as u64 * 2 * angle_leaves(shape) as u64
+}
+
+/// Data of a leaf of the RoPE table; nothing beyond its last one.
+pub(crate) fn rope_leaf(model: &Model, leaf: u64) -> Option<Vec<u8>> {
+    let shape = model.shape();
+    if leaf >= rope_leaves(shape) {
+        return None;
+    }
+    // Below the number of leaves, which fits memory many times over.
+    let (leaf, half) = (leaf as usize, angle_leaves(shape));
+    let (cos, sin) = model.rope().row(leaf / (2 * half), shape.head_dim);
+    let mut values = cos.chunks(LEAF_VALUES).chain(sin.chunks(LEAF_VALUES));
+    values.nth(leaf % (2 * half)).map(|values| fixed_leaf(values).to_vec())
+}
+
 /// Nothing, where a step could name a layer, an input or a tensor.
 const NONE: u32 = u32::MAX;
 
 /// One step of the program: kind, layer, four inputs, tensor, outputs, terms (32-bit big-endian
 /// words), then fraction bits in and out (bytes).
-fn step_leaf(step: &Step, roles: &[Role]) -> B256 {
+fn step_leaf(step: &Step, roles: &[Role]) -> StepLeaf {
     assert!(step.inputs.len() <= 4, "{} has {} inputs", step.op, step.inputs.len());
     let input = |index: usize| step.inputs.get(index).map_or(NONE, |&input| word(input));
     let tensor = step.tensor.and_then(|role| roles.iter().position(|&other| other == role));
@@ -208,13 +251,22 @@ fn step_leaf(step: &Step, roles: &[Role]) -> B256 {
         word(step.outputs),
         word(step.terms),
     ];
-    let mut leaf: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
-    leaf.extend([step.frac_in, step.frac_out]);
-    leaf_hash(&leaf)
+    let mut leaf = [0; StepLeaf::BYTES];
+    let (bytes, fractions) = leaf.split_at_mut(4 * words.len());
+    for (bytes, word) in bytes.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+    fractions.copy_from_slice(&[step.frac_in, step.frac_out]);
+    StepLeaf::read(&leaf)
 }
 
-fn program_root(model: &Model) -> B256 {
+/// The program of a model, step by step.
+pub(crate) fn steps(model: &Model) -> Vec<StepLeaf> {
     let roles = model.shape().roles();
-    let steps = program(model.shape(), model.precision());
-    root(steps.iter().map(|step| step_leaf(step, &roles)))
+    program(model.shape(), model.precision()).iter().map(|step| step_leaf(step, &roles)).collect()
+}
+
+/// The root of a model's program.
+pub(crate) fn program_root(model: &Model) -> B256 {
+    root(steps(model).iter().map(|step| leaf_hash(&step.data())))
 }

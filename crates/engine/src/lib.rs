@@ -2,7 +2,9 @@
 //!
 //! A [`Backend`] takes a [`Job`] and gives a stream of [`Delta`]s; batching, caches and devices are
 //! its own affair. [`Native`] computes exact-1 on this machine. [`import`] turns a foreign file
-//! into a [`Package`] with a model id, and [`replay`] computes an answer again to judge it.
+//! into a [`Package`] with a model id, and [`replay`] computes an answer again to judge it. Where an
+//! answer is disputed, [`Trace`] shows every number that it was computed from, and [`Trees`] every
+//! number of the model.
 
 mod commit;
 pub mod import;
@@ -10,8 +12,15 @@ mod job;
 mod native;
 mod package;
 mod replay;
+mod trace;
+mod trees;
+
+#[cfg(test)]
+mod testing;
 
 pub use job::{Backend, Busy, Delta, Deltas, DeltasSender, Job};
 pub use native::{Native, NativeConfig};
 pub use package::{Loaded, Package, PackageError, Summary};
 pub use replay::{ReplayError, replay};
+pub use trace::{Advised, Leaves, Trace, TraceError};
+pub use trees::{Trees, WeightProof};

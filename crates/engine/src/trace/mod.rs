@@ -1,0 +1,415 @@
+//! The trace of an answer, computed when somebody asks for it (`docs/protocol/trace.md`).
+//!
+//! Nothing of a trace exists while an answer is given: order, tokens and model determine it.
+//! [`Trace::compute`] runs all positions forward, the output fed back as in a replay, writes each
+//! position's leaves and hashes them into the roots of its ops. Kept are these roots, the states,
+//! and keys and values, which rules read across positions. All else is computed again when it is
+//! asked for, one position at a time.
+//!
+//! Memory, for N steps and heads of d dimensions in L layers: a position keeps 64·N bytes of
+//! hashes and about 4.4·L·heads_kv·d bytes of keys and values (cache and records). While the trace
+//! is computed, up to 32 positions or 128 MiB of what the pass shows are held; afterwards the last
+//! few positions that were asked for, whole. The leaves of one position of a model of 0.5B
+//! parameters take about 4 MB, and 4.5 kB more for each position that it attends to.
+
+mod attention;
+mod claimed;
+mod error;
+mod leaves;
+mod past;
+mod position;
+mod radix;
+mod sampling;
+mod sight;
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use assay_evidence::dispute;
+use assay_evidence::op::{
+    Claim, FixedLeaf, Kind, Nodes, Openings, Place, RuleError, Source, Spine,
+};
+use assay_kernels::Cpu;
+use assay_models::{Cache, ForwardError, Op, Role, Row as Input, Scratch, program};
+use assay_protocol::{Answer, B256, ModelId, State, leaf_hash};
+use rayon::prelude::*;
+
+pub use error::TraceError;
+pub use leaves::Leaves;
+
+use self::claimed::Claimed;
+use self::past::Past;
+use self::position::{Drawn, Position};
+use self::sampling::Sampling;
+use self::sight::{Row, Sight};
+use crate::commit;
+use crate::package::Loaded;
+
+/// Positions computed together: enough to use a matrix well.
+const POSITIONS_AT_ONCE: usize = 32;
+/// Bytes that may be held of what a pass shows, but for one position at least.
+const SHOWN_BYTES_MAX: usize = 128 << 20;
+/// Positions whose leaves are kept after they were asked for.
+const POSITIONS_KEPT: usize = 4;
+
+/// The trace of one answer by one model. Asking for a part may compute a position again.
+///
+/// If the output holds a token that the model does not have, positions from there on have no
+/// leaves here: the link that fails comes before them.
+pub struct Trace {
+    loaded: Arc<Loaded>,
+    cpu: Arc<Cpu>,
+    claimed: Claimed,
+    /// The model's tensors in the order of its manifest.
+    roles: Vec<Role>,
+    /// The number of every step.
+    steps: HashMap<Op, u32>,
+    /// What goes in, for as many positions as were computed.
+    inputs: Vec<u32>,
+    past: Past,
+    cache: Cache,
+    /// The chained state at every position that answers, in order.
+    states: Vec<B256>,
+    spine: Spine,
+    /// The positions that were asked for last, the latest in front.
+    recent: Mutex<VecDeque<(u32, Arc<Page>)>>,
+}
+
+/// All leaves of one position, by op.
+type Page = Vec<Leaves>;
+
+/// The leaves that advice changes, at one position; see [`Trace::advised`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advised {
+    /// SMPL. The leaves end where a rule refuses the advice: a logit beyond 32 bits, for which the
+    /// check of top-k fails.
+    pub sample: Leaves,
+    /// TOKEN; nothing where a rule refuses to draw, in which case one of the checks at SMPL fails.
+    pub token: Option<Leaves>,
+    /// STATE; nothing without a token.
+    pub state: Option<Leaves>,
+}
+
+impl Trace {
+    /// Computes the trace of `answer`, which need not be what the model gives: the trace then is
+    /// that of the model's own computation on the answered tokens, and a link or the last state
+    /// does not hold. Signatures are not looked at.
+    ///
+    /// `progress` is told the positions computed so far, and how many there are.
+    ///
+    /// # Errors
+    /// If the answer is by another model, the model is not what its manifest says, the order is
+    /// not about the answer's terms, or its tokens do not fit the model.
+    pub fn compute(
+        loaded: Arc<Loaded>,
+        cpu: Arc<Cpu>,
+        answer: &Answer,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, TraceError> {
+        let model = loaded.id;
+        Self::compute_as(loaded, cpu, answer, model, progress)
+    }
+
+    /// As [`Trace::compute`], with a model that passes itself off as `model`: the trace of what
+    /// was really computed for an answer that was sold as another model's.
+    ///
+    /// # Errors
+    /// As [`Trace::compute`].
+    pub fn compute_as(
+        loaded: Arc<Loaded>,
+        cpu: Arc<Cpu>,
+        answer: &Answer,
+        model: ModelId,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, TraceError> {
+        let claimed = Claimed::new(&loaded, model, answer)?;
+        let mut run = Run::new(&loaded, &claimed);
+        run.forward(&cpu, progress)?;
+        let Run { past, cache, states, roots, steps, inputs, .. } = run;
+        Ok(Self {
+            roles: loaded.model.shape().roles(),
+            spine: Spine::new(roots),
+            recent: Mutex::default(),
+            loaded,
+            cpu,
+            claimed,
+            steps,
+            inputs,
+            past,
+            cache,
+            states,
+        })
+    }
+
+    /// What the trace is a function of.
+    pub fn claim(&self) -> Claim<'_> {
+        self.claimed.claim()
+    }
+
+    /// The chained state after each output token, as the model computes it.
+    pub fn states(&self) -> &[B256] {
+        &self.states
+    }
+
+    /// The leaves of SMPL, TOKEN and STATE at a position under the advice that somebody committed
+    /// to: words in the order of their leaves, of which missing ones end SMPL.
+    ///
+    /// # Errors
+    /// If no token is drawn at the position.
+    pub fn advised(&self, position: u32, advice: &[u64]) -> Result<Advised, TraceError> {
+        let (claim, nowhere) = (self.claim(), TraceError::Position { found: position });
+        let Some((index, page)) = claim.index(position).zip(self.page(position)) else {
+            return Err(nowhere);
+        };
+        let op = |kind| claim.program.iter().position(|step| step.kind == kind);
+        let (Some(logits), Some(hidden)) = (op(Kind::Logits), op(Kind::QuantiseFinal)) else {
+            return Err(nowhere);
+        };
+        let logits = numbers(&page[logits], claim.model.vocab as usize)?;
+        let sampling = Sampling::new(&claim, position, &logits)?;
+        let (sample, drawable) = sampling.write(advice);
+        let drawn = drawable.and_then(|drawable| sampling.token(drawable.as_ref())).ok();
+        let state = drawn.as_ref().map(|(_, token)| {
+            let drawn = Drawn { token: *token, hidden: page[hidden].hidden() };
+            let mut leaves = Leaves::default();
+            leaves.push_state(next_state(self.state_before(index), drawn));
+            leaves
+        });
+        Ok(Advised { sample, token: drawn.map(|(leaves, _)| leaves), state })
+    }
+
+    /// The state before the output token at an index.
+    fn state_before(&self, index: u32) -> B256 {
+        match index.checked_sub(1) {
+            Some(before) => self.states[before as usize],
+            None => self.claim().order,
+        }
+    }
+
+    /// All leaves of a position, computed again unless somebody just asked for them; nothing at a
+    /// position that was not computed.
+    fn page(&self, position: u32) -> Option<Arc<Page>> {
+        if position as usize >= self.inputs.len() {
+            return None;
+        }
+        if let Some(page) = self.recent(position) {
+            return Some(page);
+        }
+        let page = Arc::new(self.compute_page(position));
+        // Whoever panicked with the lock held left whole entries behind.
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push_front((position, Arc::clone(&page)));
+        recent.truncate(POSITIONS_KEPT);
+        Some(page)
+    }
+
+    fn recent(&self, position: u32) -> Option<Arc<Page>> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = recent.iter().position(|(kept, _)| *kept == position)?;
+        let entry = recent.remove(at)?;
+        let page = Arc::clone(&entry.1);
+        recent.push_front(entry);
+        Some(page)
+    }
+
+    fn compute_page(&self, position: u32) -> Page {
+        const AGAIN: &str = "a position that was computed once can be computed again";
+        let claim = self.claim();
+        let mut cache = self.cache.prefix(position as usize);
+        let input = Input {
+            token: self.inputs[position as usize],
+            sequence: 0,
+            wanted: claim.answers(position),
+        };
+        let mut sight = Sight::new(&self.steps, 1);
+        let (caches, mut scratch) = (&mut [&mut cache], Scratch::default());
+        let model = &self.loaded.model;
+        model.forward(&self.cpu, &[input], caches, &mut scratch, &mut sight).expect(AGAIN);
+        let mut page = Page::with_capacity(claim.program.len() + 1);
+        let position = Position { claim: &claim, position, row: &sight.rows[0], past: &self.past };
+        position.write(&mut |leaves| page.push(leaves)).expect(AGAIN);
+        page.push(self.state_leaves(position.position));
+        page
+    }
+
+    /// STATE.
+    fn state_leaves(&self, position: u32) -> Leaves {
+        let index = self.claim().index(position);
+        let state = index.and_then(|index| self.states.get(index as usize));
+        let mut leaves = Leaves::default();
+        state.into_iter().for_each(|state| leaves.push_state(*state));
+        leaves
+    }
+
+    /// A leaf of the trace. What rules read across positions is at hand.
+    fn leaf(&self, Place { position, op, leaf }: Place) -> Option<Vec<u8>> {
+        if position as usize >= self.inputs.len() {
+            return None;
+        }
+        if let Some(records) = self.past.records(op) {
+            return records.leaf(position as usize, leaf);
+        }
+        if op as usize == self.claim().program.len() {
+            return self.state_leaves(position).leaf(leaf).map(<[u8]>::to_vec);
+        }
+        self.page(position)?.get(op as usize)?.leaf(leaf).map(<[u8]>::to_vec)
+    }
+}
+
+impl Openings for Trace {
+    fn open(&self, source: Source) -> Option<Cow<'_, [u8]>> {
+        let model = &self.loaded.model;
+        let data = match source {
+            Source::Trace(place) => self.leaf(place),
+            Source::Weights { tensor, leaf } => {
+                let role = self.roles.get(usize::try_from(tensor).ok()?)?;
+                commit::tensor_leaf(model, *role, leaf)
+            }
+            Source::Rope { leaf } => commit::rope_leaf(model, leaf),
+        };
+        data.map(Cow::from)
+    }
+}
+
+impl dispute::Trace for Trace {
+    fn spine(&self) -> &Spine {
+        &self.spine
+    }
+
+    fn leaves(&self, position: u32, op: u32) -> Nodes {
+        let page = self.page(position);
+        let leaves = page.as_ref().and_then(|page| page.get(op as usize));
+        leaves.map_or_else(|| Nodes::new(Vec::new()), Leaves::nodes)
+    }
+}
+
+impl std::fmt::Debug for Trace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trace")
+            .field("model", &self.loaded.id)
+            .field("positions", &self.inputs.len())
+            .field("root", &self.spine.root())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A trace on its way.
+struct Run<'a> {
+    loaded: &'a Loaded,
+    claim: Claim<'a>,
+    steps: HashMap<Op, u32>,
+    inputs: Vec<u32>,
+    past: Past,
+    cache: Cache,
+    states: Vec<B256>,
+    /// The roots of every position's ops.
+    roots: Vec<Vec<B256>>,
+}
+
+/// What is kept of a position at first.
+struct Outcome {
+    /// The roots of its steps.
+    roots: Vec<B256>,
+    drawn: Option<Drawn>,
+}
+
+impl<'a> Run<'a> {
+    fn new(loaded: &'a Loaded, claimed: &'a Claimed) -> Self {
+        let (claim, model) = (claimed.claim(), &loaded.model);
+        let steps = program(model.shape(), model.precision());
+        Self {
+            loaded,
+            steps: (0..).zip(steps).map(|(index, step)| (step.op, index)).collect(),
+            inputs: claimed.inputs(),
+            past: Past::new(&claim),
+            cache: Cache::new(model.shape()),
+            states: Vec::new(),
+            roots: Vec::new(),
+            claim,
+        }
+    }
+
+    /// Computes every position.
+    fn forward(&mut self, cpu: &Cpu, progress: &mut dyn FnMut(u64, u64)) -> Result<(), TraceError> {
+        let (inputs, mut scratch) = (self.inputs.clone(), Scratch::default());
+        for tokens in inputs.chunks(self.positions_at_once()) {
+            let first = self.cache.len() as u32;
+            let rows = self.chunk(cpu, tokens, &mut scratch)?;
+            rows.iter().for_each(|row| self.past.push(row));
+            let outcomes: Result<Vec<Outcome>, RuleError> = (first..first + rows.len() as u32)
+                .into_par_iter()
+                .zip(&rows)
+                .map(|(position, row)| self.outcome(position, row))
+                .collect();
+            outcomes?.into_iter().for_each(|outcome| self.keep(outcome));
+            progress(self.cache.len() as u64, inputs.len() as u64);
+        }
+        let unknown = self.claim.positions() as usize - inputs.len();
+        let nothing = vec![B256::ZERO; self.claim.ops() as usize];
+        self.roots.extend(std::iter::repeat_n(nothing, unknown));
+        Ok(())
+    }
+
+    /// Runs the next positions and watches them.
+    fn chunk(
+        &mut self,
+        cpu: &Cpu,
+        tokens: &[u32],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Row>, ForwardError> {
+        let input = |(position, token): (u32, &u32)| Input {
+            token: *token,
+            sequence: 0,
+            wanted: self.claim.answers(position),
+        };
+        let rows: Vec<Input> = (self.cache.len() as u32..).zip(tokens).map(input).collect();
+        let mut sight = Sight::new(&self.steps, rows.len());
+        let (model, caches) = (&self.loaded.model, &mut [&mut self.cache]);
+        let output = model.forward(cpu, &rows, caches, scratch, &mut sight)?;
+        scratch.recycle(output);
+        Ok(sight.rows)
+    }
+
+    fn outcome(&self, position: u32, row: &Row) -> Result<Outcome, RuleError> {
+        let mut roots = Vec::with_capacity(self.claim.program.len() + 1);
+        let position = Position { claim: &self.claim, position, row, past: &self.past };
+        let drawn = position.write(&mut |leaves| roots.push(leaves.root()))?;
+        Ok(Outcome { roots, drawn })
+    }
+
+    /// Adds the chained state to a position's roots.
+    fn keep(&mut self, Outcome { mut roots, drawn }: Outcome) {
+        let state = drawn.map(|drawn| {
+            let before = self.states.last().copied().unwrap_or(self.claim.order);
+            next_state(before, drawn)
+        });
+        // A tree of one leaf is that leaf.
+        roots.push(state.map(|state| leaf_hash(&state.0)).unwrap_or_default());
+        self.states.extend(state);
+        self.roots.push(roots);
+    }
+
+    /// Positions of a chunk, so that what they show stays within its bound.
+    fn positions_at_once(&self) -> usize {
+        let numbers: usize = self.claim.program.iter().map(|step| step.outputs as usize).sum();
+        (SHOWN_BYTES_MAX / (4 * numbers)).clamp(1, POSITIONS_AT_ONCE)
+    }
+}
+
+fn next_state(before: B256, Drawn { token, hidden }: Drawn) -> B256 {
+    State(before).next(token, hidden).0
+}
+
+/// The first `count` numbers of a section of fixed-point leaves.
+fn numbers(leaves: &Leaves, count: usize) -> Result<Vec<i32>, RuleError> {
+    let mut numbers = Vec::with_capacity(count.next_multiple_of(32));
+    for leaf in leaves.iter() {
+        numbers.extend(FixedLeaf::read(leaf)?.0);
+    }
+    numbers.truncate(count);
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests;
