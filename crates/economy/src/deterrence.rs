@@ -232,6 +232,24 @@ mod tests {
         }
     }
 
+    /// The usual value that `Bounds.sol` gives to a key.
+    fn usual(key: &str) -> u64 {
+        let source = include_str!("../../../contracts/src/libraries/Bounds.sol");
+        let line = source.split(&format!("Value.{key}) return Bound(")).nth(1).unwrap();
+        line.split(", ").nth(1).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn what_ships_is_what_the_contracts_say() {
+        let Penalty { slash, reward } = Penalty::SHIPPED;
+        assert_eq!([slash.get(), reward.get()], [usual("SlashMost"), usual("ChallengerReward")]);
+        let Fees { network, governance } = Fees::SHIPPED;
+        assert_eq!(
+            [network.get(), governance.get()],
+            [usual("NetworkFee"), usual("GovernanceShare")]
+        );
+    }
+
     #[test]
     fn of_a_thousand_at_stake_180_burn_and_20_are_the_challengers() {
         let stake = Amount(1_000 * ASY);
