@@ -241,7 +241,7 @@ const HABITS: [Habit; 5] =
 fn audit_profits(duty: Duty, seed: u64) -> [i128; 5] {
     let pool = HABITS.map(Auditor::Alone);
     let market = Market { rate: Bps::WHOLE, auditors: 1, duty, ..market(Amount(MILLI)) };
-    let books = market.epochs(1_500_000, &[Conduct::Honest], &pool, seed).auditors;
+    let books = market.epochs(600_000, &[Conduct::Honest], &pool, seed).auditors;
     [0, 1, 2, 3, 4].map(|one| books[one].profit / i128::from(books[one].acts))
 }
 
@@ -314,7 +314,7 @@ fn accusing_unseen_pays_where_a_dispute_is_cheap() {
 fn chosen(market: &Market, pool: &[Auditor], addresses: u64, answers: u64, fine: Amount) -> i128 {
     let market = Market { answers: answers as u32, ..market.clone() };
     let mut dice = Dice::new(SEED);
-    let epochs = 200;
+    let epochs = 120;
     let mut profit = 0;
     for _ in 0..epochs {
         let mut best = i128::MIN;
