@@ -48,11 +48,13 @@ const ASY: Amount = Amount(100_000 * WHOLE);
 const MOMENTS: [(Value, u64); 4] = [
     (Value::DisputeWindow, 30),
     (Value::CoverWindow, 120),
-    (Value::UnbondingDelay, 60),
+    // Longer than a dispute that was opened in the last moment.
+    (Value::UnbondingDelay, 240),
     (Value::JailTime, 30),
 ];
-/// A dispute takes a minute at most here, and as much ASY as every participant has.
-const DISPUTES: DisputeTerms = DisputeTerms { bond: Amount(100 * WHOLE), clock: 20 };
+/// Each move of a dispute takes a block, and blocks made in a hurry run ahead of the clock, a second each:
+/// a slow but honest provider gets through its dozen moves in a minute.
+const DISPUTES: DisputeTerms = DisputeTerms { bond: Amount(100 * WHOLE), clock: 60 };
 
 /// A running chain.
 pub(crate) struct Embedded {

@@ -1,16 +1,18 @@
 //! What happened on the chain, in our own words.
 
-use alloy_primitives::{Address, B256, TxHash, U256};
+use alloy_primitives::{Address, B256, Bytes, TxHash, U256};
 use alloy_provider::Provider as _;
 use alloy_rpc_types_eth::{Filter, Log};
 use alloy_sol_types::{SolEvent, SolEventInterface};
-use assay_protocol::{Amount, ChannelId, ModelId};
+use assay_protocol::{Amount, ChannelId, Focus, ModelId, Phase};
 
 use crate::bindings::{
-    AssayToken, Channels, Grants, Models, Parameters, Providers, Receipts, Tills,
+    AssayToken, Channels, Disputes, Grants, Models, Parameters, Providers, Receipts, Specs, Tills,
 };
 use crate::chain::Chain;
+use crate::disputes::phase;
 use crate::error::ChainError;
+use crate::moves::read_focus;
 use crate::suite::{Contract, Value};
 use crate::token::amount;
 
@@ -77,6 +79,47 @@ pub enum Event {
     ValueSet { value: Value, before: U256, present: U256 },
     /// Governance named who judges.
     ArbiterSet { present: Address },
+    /// A model can be judged.
+    SpecFiled { model: ModelId },
+    /// A receipt is disputed.
+    Disputed { dispute: u64, receipt: B256, owner: Address, challenger: Address, order: B256 },
+    /// A provider committed to its trace.
+    Committed { dispute: u64, trace: B256 },
+    /// A challenger went down to a node.
+    Picked { dispute: u64, depth: u8, path: u128, node: B256 },
+    /// A provider's nodes below it.
+    Revealed { dispute: u64, nodes: Vec<B256> },
+    /// A dispute came down to one number.
+    Named { dispute: u64, focus: Box<Focus> },
+    /// A list that it follows from.
+    Listed { dispute: u64, values: Bytes },
+    /// The entry of it that a challenger doubts.
+    Chosen { dispute: u64, entry: u32 },
+    /// A dispute is over.
+    Decided { dispute: u64, receipt: B256, phase: Phase },
+    /// A receipt is false; the reward is the challenger's of this dispute.
+    Convicted { dispute: u64, receipt: B256, owner: Address },
+    /// A bond was paid.
+    Closed { dispute: u64, to: Address, bond: Amount },
+}
+
+impl Event {
+    /// The dispute that it happened in.
+    pub fn dispute(&self) -> Option<u64> {
+        match self {
+            Self::Disputed { dispute, .. }
+            | Self::Committed { dispute, .. }
+            | Self::Picked { dispute, .. }
+            | Self::Revealed { dispute, .. }
+            | Self::Named { dispute, .. }
+            | Self::Listed { dispute, .. }
+            | Self::Chosen { dispute, .. }
+            | Self::Decided { dispute, .. }
+            | Self::Convicted { dispute, .. }
+            | Self::Closed { dispute, .. } => Some(*dispute),
+            _ => None,
+        }
+    }
 }
 
 impl Chain {
@@ -138,6 +181,8 @@ fn words(contract: Contract, log: &Log) -> Vec<Event> {
         Contract::Tills => one(log, tills),
         Contract::Grants => one(log, grants),
         Contract::Parameters => one(log, parameters),
+        Contract::Specs => one(log, specs),
+        Contract::Disputes => one(log, disputes),
         _ => Vec::new(),
     }
 }
@@ -273,6 +318,47 @@ fn parameters(event: Parameters::ParametersEvents) -> Option<Event> {
         },
         E::ArbiterSet(e) => Event::ArbiterSet { present: e.present },
         _ => return None,
+    })
+}
+
+fn specs(event: Specs::SpecsEvents) -> Option<Event> {
+    match event {
+        Specs::SpecsEvents::Filed(e) => Some(Event::SpecFiled { model: ModelId(e.model) }),
+    }
+}
+
+fn disputes(event: Disputes::DisputesEvents) -> Option<Event> {
+    use Disputes::DisputesEvents as E;
+    let number = |id: U256| id.saturating_to();
+    Some(match event {
+        E::Opened(e) => Event::Disputed {
+            dispute: number(e.id),
+            receipt: e.receipt,
+            owner: e.owner,
+            challenger: e.challenger,
+            order: e.order,
+        },
+        E::Committed(e) => Event::Committed { dispute: number(e.id), trace: e.trace },
+        E::Picked(e) => Event::Picked {
+            dispute: number(e.id),
+            depth: e.depth.saturating_to(),
+            path: e.path,
+            node: e.node,
+        },
+        E::Revealed(e) => Event::Revealed { dispute: number(e.id), nodes: e.nodes },
+        E::Named(e) => {
+            let focus = Box::new(read_focus(&e.focus)?);
+            Event::Named { dispute: number(e.id), focus }
+        }
+        E::Listed(e) => Event::Listed { dispute: number(e.id), values: e.list },
+        E::Chosen(e) => Event::Chosen { dispute: number(e.id), entry: e.entry },
+        E::Decided(e) => {
+            Event::Decided { dispute: number(e.id), receipt: e.receipt, phase: phase(e.phase)? }
+        }
+        E::Convicted(e) => {
+            Event::Convicted { dispute: number(e.id), receipt: e.receipt, owner: e.owner }
+        }
+        E::Closed(e) => Event::Closed { dispute: number(e.id), to: e.to, bond: amount(e.amount) },
     })
 }
 

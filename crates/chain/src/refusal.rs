@@ -30,6 +30,14 @@ impl Refusal {
         Self { reason, data }
     }
 
+    /// The same refusal in the words of the disputes, for two contracts may name an error's fields differently.
+    pub(crate) fn of_disputes(self) -> Self {
+        match said::<Disputes::DisputesErrors>(&self.data) {
+            Some(reason) => Self { reason, ..self },
+            None => self,
+        }
+    }
+
     /// Whether this is the error that `E` describes.
     pub fn is<E: SolError>(&self) -> bool {
         E::abi_decode(&self.data).is_ok()
@@ -97,6 +105,9 @@ mod tests {
         check(Bytes::new(), "it gave no reason");
         check(vec![1, 2, 3], "0x010203");
         let taken = Till::NotPayer { found: Address::ZERO, expected: Address::ZERO };
+        let early = Disputes::TooEarly { found: U256::from(1), left: U256::from(2) };
+        let refusal = Refusal::from_data(early.abi_encode().into()).of_disputes();
+        assert_eq!(refusal.reason, "TooEarly { found: 1, left: 2 }");
         assert!(Refusal::from_data(taken.abi_encode().into()).is::<Till::NotPayer>());
     }
 }

@@ -6,12 +6,14 @@ mod story;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use assay_chain::{
     AddressBook, Chain, Client, Contract, DEPLOYER, Deployed, Plan, Seating, deploy,
 };
 use assay_evm::clock::SystemClock;
-use assay_evm::rpc::{Limits, Pages, Rpc, serve};
+use assay_evm::producer::{self, Production};
+use assay_evm::rpc::{Development, Impersonated, Limits, Module, Pages, Rpc, serve};
 use assay_evm::{Call, Genesis, Node, NodeConfig};
 use assay_protocol::{Address, Amount, B256, Channel, U256, keccak256};
 use tokio::net::TcpListener;
@@ -29,12 +31,23 @@ struct Running {
 impl Running {
     async fn start(genesis: Genesis, directory: Option<&Path>) -> Self {
         let directory = directory.map(Path::to_path_buf);
-        let config = NodeConfig { genesis, directory, ..NodeConfig::default() };
+        // The story lets time pass.
+        let producer =
+            producer::Config { drift_max: Duration::from_secs(3_600), ..Default::default() };
+        let config = NodeConfig { genesis, directory, producer, ..NodeConfig::default() };
         let node = Node::start(config, Arc::new(SystemClock)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (chain, mempool) = (Arc::clone(node.chain()), Arc::clone(node.mempool()));
-        let rpc = Rpc::new(chain, mempool, Arc::new(SystemClock), Limits::default(), Vec::new());
+        let development = Development::new(
+            Arc::clone(&chain),
+            Arc::clone(&mempool),
+            node.producer().clone(),
+            Production::OnDemand,
+            Impersonated::default(),
+        );
+        let modules: Vec<Arc<dyn Module>> = vec![Arc::new(development)];
+        let rpc = Rpc::new(chain, mempool, Arc::new(SystemClock), Limits::default(), modules);
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, rpc, Pages::All, shutdown.clone()));
         Self { node, url, shutdown, serving }

@@ -1,5 +1,7 @@
 //! One story for every chain: deploy, serve, pay, govern. Nothing in it can tell which chain it is on.
 
+mod disputes;
+
 use std::collections::BTreeMap;
 
 use assay_chain::{
@@ -52,7 +54,8 @@ pub(crate) async fn told(url: &str) {
     released(&chain).await;
     authorized(&chain, &admin).await;
     let owner = provides(url, &book, &chain).await;
-    paid(url, &book, &chain, owner).await;
+    let (channel, claimed) = paid(url, &book, &chain, owner).await;
+    disputes::told(url, &book, &chain, &channel, claimed).await;
     governed(&chain).await;
 }
 
@@ -160,8 +163,8 @@ async fn provides(url: &str, book: &AddressBook, admin: &Chain) -> Address {
     owner.address()
 }
 
-/// One answer is paid: deposit, voucher, claim, receipts, release.
-async fn paid(url: &str, book: &AddressBook, admin: &Chain, owner: Address) {
+/// One answer is paid: deposit, voucher, claim, receipts, release. Returns the channel, and what is claimed.
+async fn paid(url: &str, book: &AddressBook, admin: &Chain, owner: Address) -> (Channel, Amount) {
     let buyer = key(2);
     admin.send_asy(buyer.address(), Amount(100 * ASY)).await.unwrap();
     let buying = Chain::open(url, book.clone(), Some(&buyer)).await.unwrap();
@@ -220,6 +223,7 @@ async fn paid(url: &str, book: &AddressBook, admin: &Chain, owner: Address) {
     let posted =
         |event: &Event| matches!(event, Event::Posted { provider, .. } if *provider == owner);
     assert!(events.iter().any(posted));
+    (channel, price)
 }
 
 /// A value and an office change through the timelock, and only through it.

@@ -1,0 +1,30 @@
+//! Which models can be judged: their manifests, filed with the judges.
+
+use alloy_sol_types::SolValue;
+use assay_protocol::{Manifest, ModelId};
+
+use crate::bindings::Specs;
+use crate::chain::Chain;
+use crate::client::Mined;
+use crate::error::ChainError;
+use crate::suite::Contract;
+
+impl Chain {
+    /// Files a model's manifest, so that answers of it can be disputed. Anyone may; what is filed follows from
+    /// the manifest alone, and a second time changes nothing.
+    pub async fn file_spec(&self, manifest: &Manifest) -> Result<Mined, ChainError> {
+        let manifest = Specs::Manifest::abi_decode(&manifest.encode())
+            .expect("the contract and the protocol read one Solidity text");
+        self.client().send(self.at(Contract::Specs)?, &Specs::fileCall { manifest }).await
+    }
+
+    /// Whether answers of a model can be disputed.
+    pub async fn is_filed(&self, model: ModelId) -> Result<bool, ChainError> {
+        let call = Specs::specOfCall { model: model.0 };
+        match self.client().view(self.at(Contract::Specs)?, &call).await {
+            Ok(_) => Ok(true),
+            Err(ChainError::Refused(refusal)) if refusal.is::<Specs::NotFiled>() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
