@@ -71,6 +71,8 @@ pub struct Dispute {
     pub positions: u32,
     /// Steps of the model's program.
     pub steps: u32,
+    /// When it was opened, unix seconds.
+    pub opened: u64,
     /// Digest of the receipt.
     pub receipt: B256,
     /// The committed root; zero before.
@@ -110,6 +112,8 @@ pub struct Case {
     pub guilty: bool,
     /// The stake was slashed for it.
     pub punished: bool,
+    /// It was false on purpose, which its provider showed: nobody is slashed, and all bonds go back.
+    pub canary: bool,
     /// The dispute whose challenger has the reward, if it is found false.
     pub first: u64,
     /// Hash of what order, receipt and model say; zero for one that was convicted without a game.
@@ -157,11 +161,12 @@ impl Chain {
     pub async fn case(&self, receipt: B256) -> Result<Option<Case>, ChainError> {
         let call = Disputes::caseOfCall { receipt };
         let found = self.client().view(self.at(Contract::Disputes)?, &call).await?;
-        Ok((!found.owner.is_zero()).then(|| Case {
+        Ok((!found.owner.is_zero()).then_some(Case {
             owner: found.owner,
             guilty: found.guilty,
             punished: found.punished,
-            first: found.first.saturating_to(),
+            canary: found.canary,
+            first: found.first,
             facts: found.facts,
         }))
     }
@@ -299,6 +304,7 @@ fn dispute(found: &Disputes::Dispute, phase: Phase) -> Dispute {
         challenger: found.challenger,
         positions: found.positions,
         steps: found.steps,
+        opened: found.opened.into(),
         receipt: found.receipt,
         trace: found.trace,
         point: found.point,

@@ -99,6 +99,8 @@ pub enum Event {
     Decided { dispute: u64, receipt: B256, phase: Phase },
     /// A receipt is false; the reward is the challenger's of this dispute.
     Convicted { dispute: u64, receipt: B256, owner: Address },
+    /// A receipt is a canary; its prize is the challenger's of this dispute.
+    Excused { dispute: u64, receipt: B256 },
     /// A bond was paid.
     Closed { dispute: u64, to: Address, bond: Amount },
 }
@@ -116,6 +118,7 @@ impl Event {
             | Self::Chosen { dispute, .. }
             | Self::Decided { dispute, .. }
             | Self::Convicted { dispute, .. }
+            | Self::Excused { dispute, .. }
             | Self::Closed { dispute, .. } => Some(*dispute),
             _ => None,
         }
@@ -132,6 +135,24 @@ impl Chain {
         let logs = self.client().provider().get_logs(&filter).await;
         let logs = logs.map_err(|error| self.client().failed(error))?;
         Ok(logs.iter().flat_map(|log| self.read(log)).collect())
+    }
+
+    /// What happened in one dispute from block `from` on, in order: all that its sides have told each other.
+    pub async fn events_of(&self, dispute: u64, from: u64) -> Result<Vec<Happened>, ChainError> {
+        let (mut found, head) = (Vec::new(), self.height().await?);
+        let about = B256::from(U256::from(dispute));
+        for from in (from..=head).step_by(BLOCKS_AT_ONCE) {
+            let to = head.min(from + BLOCKS_AT_ONCE as u64 - 1);
+            let filter = Filter::new()
+                .address(self.at(Contract::Disputes)?)
+                .topic1(about)
+                .from_block(from)
+                .to_block(to);
+            let logs = self.client().provider().get_logs(&filter).await;
+            let logs = logs.map_err(|error| self.client().failed(error))?;
+            found.extend(logs.iter().flat_map(|log| self.read(log)));
+        }
+        Ok(found)
     }
 
     /// All that the contract at `address` ever said of one kind, in order.
@@ -358,6 +379,7 @@ fn disputes(event: Disputes::DisputesEvents) -> Option<Event> {
         E::Convicted(e) => {
             Event::Convicted { dispute: number(e.id), receipt: e.receipt, owner: e.owner }
         }
+        E::Excused(e) => Event::Excused { dispute: number(e.id), receipt: e.receipt },
         E::Closed(e) => Event::Closed { dispute: number(e.id), to: e.to, bond: amount(e.amount) },
     })
 }

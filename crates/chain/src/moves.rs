@@ -1,6 +1,6 @@
 //! The moves of a dispute, as words that become calls (`docs/protocol/dispute.md`).
 
-use alloy_primitives::{B256, Bytes, FixedBytes, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, keccak256};
 use alloy_sol_types::SolCall;
 use assay_protocol::{
     Accusation, Answer, Branch, Channel, Focus, OpenStep, Opening, Order, Posting, Receipt, Round,
@@ -129,6 +129,20 @@ pub enum Move {
     Misfinish(Box<Filing>, Tail),
     /// Convicts two receipts of one provider for one order.
     Equivocate(Box<Equivocation>),
+    /// Convicts a provider that published nothing when a drawn auditor asked for what it had posted.
+    Withhold {
+        /// Its owner.
+        provider: Address,
+        /// Which of its periods.
+        period: u64,
+        /// The receipt's place in it.
+        index: u64,
+    },
+    /// Ends all games about a receipt that turned out a canary.
+    Excuse {
+        /// A dispute about it.
+        dispute: u64,
+    },
     /// Has the stake slashed for a receipt that was found false.
     Punish {
         /// The receipt's digest.
@@ -198,12 +212,14 @@ impl Move {
             | Self::List { dispute, .. }
             | Self::Choose { dispute, .. }
             | Self::Timeout { dispute }
+            | Self::Excuse { dispute }
             | Self::Close { dispute } => Some(*dispute),
             Self::Prove(proof) => Some(proof.dispute),
             Self::Open(_)
             | Self::Contradict(_)
             | Self::Misfinish(..)
             | Self::Equivocate(_)
+            | Self::Withhold { .. }
             | Self::Punish { .. }
             | Self::Refund { .. } => None,
         }
@@ -248,6 +264,11 @@ impl Move {
                     .abi_encode()
             }
             Self::Equivocate(pair) => pair.encoded().abi_encode(),
+            Self::Withhold { provider, period, index } => {
+                let (period, index) = (U256::from(*period), U256::from(*index));
+                Disputes::withholdCall { provider: *provider, period, index }.abi_encode()
+            }
+            Self::Excuse { .. } => Disputes::excuseCall { id }.abi_encode(),
             Self::Punish { receipt } => Disputes::punishCall { receipt: *receipt }.abi_encode(),
             Self::Refund { receipt: told, channel } => {
                 let config = config!(Disputes, channel);

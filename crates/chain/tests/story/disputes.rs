@@ -340,6 +340,10 @@ impl Scene<'_> {
                 Event::Closed { dispute, to: challenger, bond: Amount(BOND) },
             ]
         );
+        // All but whose the reward is, which is said of the receipt.
+        let own = self.owner.events_of(dispute, 0).await.unwrap();
+        assert_eq!(own.len(), told.len() - 1);
+        assert!(own.iter().all(|happened| told.contains(&happened.event)));
     }
 
     /// Who signs two answers to one order is convicted at once, for both.
