@@ -34,7 +34,7 @@ pub(crate) fn run() -> Result<()> {
     step("benchmarks", &mut build)?;
 
     let examples = root().join("target/release/examples");
-    let model = root().join("target/bench/q05.gguf");
+    let model = root().join("target/bench/q05-bytes.gguf");
     if !model.exists() {
         fs::create_dir_all(model.parent().context("the model has a folder")?)?;
         let mut write = Command::new(examples.join("random_gguf"));

@@ -1,4 +1,5 @@
 //! Writes a llama with random weights as a GGUF file, to measure speed where quality is no matter.
+//! Its tokenizer spells bytes, so that the model can be asked something, and answers noise.
 //!
 //! `cargo run --release --example random_gguf -- model.gguf --shape q05 --quant q8_0`
 
@@ -109,8 +110,33 @@ fn hyperparameters(file: &mut GgufWriter, shape: &Shape) {
         .f32("llama.attention.layer_norm_rms_epsilon", shape.norm_eps)
         .u32("llama.rope.dimension_count", shape.head_dim as u32)
         .f32("llama.rope.freq_base", shape.rope.base)
-        .u32("llama.vocab_size", shape.vocab as u32)
-        .text("tokenizer.ggml.model", "none");
+        .u32("llama.vocab_size", shape.vocab as u32);
+    let letters: Vec<String> = (0..=255).map(|byte| letter(byte).to_string()).collect();
+    let mut tokens: Vec<&str> = letters.iter().map(String::as_str).collect();
+    tokens.push("<end>");
+    let mut kinds = vec![1; tokens.len()];
+    kinds[END as usize] = 3;
+    file.text("tokenizer.ggml.model", "gpt2")
+        .text("tokenizer.ggml.pre", "gpt-2")
+        .texts("tokenizer.ggml.tokens", &tokens)
+        .i32s("tokenizer.ggml.token_type", &kinds)
+        .texts("tokenizer.ggml.merges", &[])
+        .u32("tokenizer.ggml.eos_token_id", END)
+        .text("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}{% endfor %}");
+}
+
+/// The token that ends an answer; the ones below it are the bytes.
+const END: u32 = 256;
+
+/// The character that spells a byte, as GPT-2 does it.
+fn letter(byte: u8) -> char {
+    let code = match byte {
+        0x00..=0x20 => 0x100 + u32::from(byte),
+        0x7f..=0xa0 => 0x121 + u32::from(byte - 0x7f),
+        0xad => 0x143,
+        _ => u32::from(byte),
+    };
+    char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 /// The format's number for an element type.
