@@ -40,6 +40,13 @@ impl Known {
         true
     }
 
+    /// Takes a chain's word for a node that is not known yet.
+    pub(crate) fn hear(&mut self, way: Way, node: Option<B256>) {
+        if let Some(node) = node {
+            self.nodes.entry(way).or_insert(node);
+        }
+    }
+
     /// A node.
     pub fn node(&self, way: Way) -> Option<B256> {
         self.nodes.get(&way).copied()

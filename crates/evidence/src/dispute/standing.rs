@@ -4,7 +4,7 @@ use assay_protocol::{Accusation, B256, Branch, Focus, OpenStep, Opening, Phase, 
 
 use super::error::NoAnswer;
 use super::known::Known;
-use super::path::Way;
+use super::path::{Way, fold};
 use super::subject::point_of;
 
 /// Nodes that a defender revealed, and where they hang.
@@ -42,11 +42,15 @@ pub struct Standing {
 impl Standing {
     /// All nodes of the committed trace that are known from the chain.
     ///
+    /// A node that was picked through siblings from elsewhere hangs from the root by the chain's word,
+    /// which saw them.
+    ///
     /// # Errors
     /// If some do not hang from the root: then the chain was not told truly.
     pub(crate) fn known(&self) -> Result<Known, NoAnswer> {
         let mut known = Known::new(self.trace);
         for fan in &self.revealed {
+            known.hear(fan.below, fold(&fan.nodes));
             if !known.add(fan.below, &fan.nodes) {
                 return Err(NoAnswer::Unhung(fan.below));
             }
