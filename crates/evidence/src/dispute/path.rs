@@ -4,6 +4,7 @@
 //! deep it lies and by the turns that lead to it, so a way reads `(position ‖ op ‖ leaf)`.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use assay_protocol::{B256, depth, root};
 
@@ -102,7 +103,7 @@ impl Depths {
     fn place(self, way: Way) -> Place {
         let below_position = way.depth.saturating_sub(self.positions);
         let below_op = way.depth.saturating_sub(self.to_ops());
-        let op = way.last(below_position) >> below_op;
+        let op = way.up(below_op).last(below_position - below_op);
         Place {
             position: (way.turns >> below_position) as u32,
             op: op as u32,
@@ -150,10 +151,11 @@ pub(crate) fn end_of(claim: &Claim<'_>, way: Way) -> End {
     if place.op >= claim.ops() || leaves == 0 {
         return End::Nothing(place);
     }
-    if way.depth < depths.to_ops() + depth(leaves) {
-        return End::Above;
+    match way.depth.cmp(&(depths.to_ops() + depth(leaves))) {
+        Ordering::Less => End::Above,
+        Ordering::Equal if place.leaf < leaves => End::Leaf(place),
+        _ => End::Nothing(place),
     }
-    if place.leaf < leaves { End::Leaf(place) } else { End::Nothing(place) }
 }
 
 /// Depth of the tree of leaves that a way enters; 0 above it.

@@ -65,7 +65,7 @@ pub(crate) static AWKWARD: LazyLock<Known> = LazyLock::new(|| {
     known(shape, tensors)
 });
 
-fn known(shape: Shape, tensors: Tensors) -> Known {
+pub(crate) fn known(shape: Shape, tensors: Tensors) -> Known {
     let precision = Precision { residual: 16, layers: vec![SITES; shape.layers], output_norm: 12 };
     let model = Model::new(shape, precision, tensors).unwrap();
     let mut leaves = HashMap::new();
@@ -103,7 +103,7 @@ fn matrix(model: &Model, role: Role) -> Vec<Vec<u8>> {
 }
 
 /// A matrix of random numbers that about keeps the size of what it multiplies.
-fn noise(noise: &mut Noise, (rows, columns): (usize, usize)) -> Weights {
+pub(crate) fn noise(noise: &mut Noise, (rows, columns): (usize, usize)) -> Weights {
     let q: Vec<i8> = (0..rows * columns).map(|_| noise.within(-127, 127) as i8).collect();
     let groups = rows * columns.div_ceil(32);
     let scales: Vec<u16> = (0..groups).map(|_| noise.within(1, 65_535) as u16).collect();
@@ -112,11 +112,11 @@ fn noise(noise: &mut Noise, (rows, columns): (usize, usize)) -> Weights {
 }
 
 /// Random numbers by the splitmix64 generator.
-struct Noise(u64);
+pub(crate) struct Noise(pub(crate) u64);
 
 impl Noise {
     /// A random number between two others, both included.
-    fn within(&mut self, least: i64, most: i64) -> i32 {
+    pub(crate) fn within(&mut self, least: i64, most: i64) -> i32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

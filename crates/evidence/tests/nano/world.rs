@@ -10,11 +10,14 @@ use assay_models::{
     Cache, Op, OpKind, Row, Sampler, Scratch, Seen, Shape, Step, Tap, Values, program,
 };
 use assay_protocol::{
-    Amount, Assurance, Audit, B256, Draws, ModelId, Order, activation_leaf, bias_hash, fixed_leaf,
-    token_root,
+    Amount, Assurance, Audit, B256, ChainId, Draws, ModelId, Order, activation_leaf, bias_hash,
+    fixed_leaf, token_root,
 };
 
 use crate::known::Known;
+
+/// The chain that orders are signed for.
+pub(crate) const CHAIN: ChainId = ChainId(1);
 
 /// How tokens are chosen, in the words of an order.
 pub(crate) type Choices = (assay_protocol::Sampler, Vec<(u32, i32)>);
@@ -109,6 +112,17 @@ impl World {
     /// Answers a prompt of noise with so many tokens.
     pub(crate) fn answer(
         known: &'static Known,
+        choices: &Choices,
+        prompt: usize,
+        output: usize,
+    ) -> World {
+        World::answer_of(known, ModelId(B256::repeat_byte(0x33)), choices, prompt, output)
+    }
+
+    /// The same, of a model with this id.
+    pub(crate) fn answer_of(
+        known: &'static Known,
+        model: ModelId,
         (sampler, bias): &Choices,
         prompt: usize,
         output: usize,
@@ -117,7 +131,7 @@ impl World {
         let tokens = shape.vocab as u32 - 6;
         let token = |index: u32| 6 + index.wrapping_mul(2_654_435_761) / 7 % tokens;
         let prompt: Vec<u32> = (0..prompt as u32).map(token).collect();
-        let order = order(&prompt, sampler);
+        let order = order(model, &prompt, sampler);
         let steps = program(shape, known.model.precision());
         let penalties = Penalties {
             rep_q16: sampler.rep_q16,
@@ -238,7 +252,7 @@ impl World {
                 halves: rope.pairing == Pairing::Halves,
             },
             program: &self.program,
-            order: B256::repeat_byte(0x0d),
+            order: self.order.hash(CHAIN).0,
             draw_key: op::draw_key(self.sampler.seed, model.0, *prompt, sampler.hash()),
             choice: &self.choice,
             prompt: &self.prompt,
@@ -247,11 +261,11 @@ impl World {
     }
 }
 
-fn order(prompt: &[u32], sampler: &assay_protocol::Sampler) -> Order {
+fn order(model: ModelId, prompt: &[u32], sampler: &assay_protocol::Sampler) -> Order {
     Order {
         buyer: Default::default(),
         market: Default::default(),
-        model: ModelId(B256::repeat_byte(0x33)),
+        model,
         request: B256::ZERO,
         prompt: token_root(prompt),
         prompt_tokens: prompt.len() as u32,
@@ -268,7 +282,7 @@ fn order(prompt: &[u32], sampler: &assay_protocol::Sampler) -> Order {
 }
 
 /// A step as the manifest's program tree holds it (docs/protocol/commitments.md).
-fn step_leaf(shape: &Shape, step: &Step) -> Vec<u8> {
+pub(crate) fn step_leaf(shape: &Shape, step: &Step) -> Vec<u8> {
     let input = |index: usize| step.inputs.get(index).map_or(u32::MAX, |input| *input as u32);
     let roles = shape.roles();
     let tensor = step.tensor.map(|role| roles.iter().position(|other| *other == role).unwrap());
