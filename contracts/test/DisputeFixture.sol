@@ -106,7 +106,7 @@ abstract contract DisputeFixture is Staking, ChannelFixture {
     }
 
     /// The contracts of audits, with this share of receipts drawn.
-    function setUpAudits(uint256 rate) internal {
+    function setUpAudits(uint256 rate) internal virtual {
         canaries = Canaries(create("Canaries.sol:Canaries", abi.encode(token, parameters)));
         Terms memory terms = Terms(AUDITOR_BOND, EPOCH, rate, FEE, FEES_MOST);
         auditors = Auditors(create("Auditors.sol:Auditors", abi.encode(token, parameters, receipts, canaries, terms)));
