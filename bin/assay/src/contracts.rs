@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use assay_chain::{
-    AddressBook, Beneficiaries, Chain, ChainError, Client, Contract, DisputeTerms, FirstSeat,
-    Mined, Seating, Settings, Survey, deploy, survey,
+    AddressBook, AuditTerms, Beneficiaries, Chain, ChainError, Client, Contract, DisputeTerms,
+    FirstSeat, Mined, Seating, Settings, Survey, deploy, survey,
 };
 use assay_protocol::{Address, Key};
 use clap::{Args, Subcommand};
@@ -212,6 +212,7 @@ impl Template {
                 socket: "localhost:1".to_owned(),
             }],
             disputes: DisputeTerms::default(),
+            audits: AuditTerms::default(),
         };
         let text = serde_json::to_string_pretty(&settings).expect("settings are plain values");
         write(&format!("{text}\n"));

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use assay_chain::{
-    AddressBook, Beneficiaries, Chain, Client, Contract, DEPLOYER, Deployed, DisputeTerms,
-    FirstSeat, Plan, Seating, Settings, Value, deploy,
+    AddressBook, AuditTerms, Beneficiaries, Chain, Client, Contract, DEPLOYER, Deployed,
+    DisputeTerms, FirstSeat, Plan, Seating, Settings, Value, deploy,
 };
 use assay_evm::clock::SystemClock;
 use assay_evm::consensus::simplex::verifier;
@@ -55,6 +55,16 @@ const MOMENTS: [(Value, u64); 4] = [
 /// Each move of a dispute takes a block, and blocks made in a hurry run ahead of the clock, a second each:
 /// a slow but honest provider gets through its dozen moves in a minute.
 const DISPUTES: DisputeTerms = DisputeTerms { bond: Amount(100 * WHOLE), clock: 60 };
+/// Every posted receipt is drawn here. Five epochs are below the dispute window of [`MOMENTS`].
+const AUDITS: AuditTerms = AuditTerms {
+    bond: Amount(1_000 * WHOLE),
+    epoch: 5,
+    rate: 10_000,
+    fee: Amount(WHOLE / 1_000),
+    fees_most: 1_000,
+    production_bond: Amount(WHOLE),
+    production_clock: 20,
+};
 
 /// A running chain.
 pub(crate) struct Embedded {
@@ -136,7 +146,7 @@ impl Embedded {
         };
         if !self.book.contracts.contains_key(&Contract::Disputes) {
             // The book of a release without disputes says nothing of them.
-            self.book.settings.disputes = DISPUTES;
+            (self.book.settings.disputes, self.book.settings.audits) = (DISPUTES, AUDITS);
         }
         let client = Client::connect(&self.url(), Some(admin)).await.map_err(failed)?;
         let added = |contract: Contract, _, mined: Option<_>| {
@@ -281,6 +291,7 @@ fn settings(data: &Data, start: u64) -> Outcome<Settings> {
         beneficiaries: Beneficiaries::all(admin),
         seats: vec![FirstSeat { key, owner: admin, socket: "localhost:1".to_owned() }],
         disputes: DISPUTES,
+        audits: AUDITS,
     })
 }
 

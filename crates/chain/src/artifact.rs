@@ -79,6 +79,9 @@ fn text(contract: Contract) -> &'static str {
         Contract::VectorJudge => file!("VectorJudge"),
         Contract::AttentionJudge => file!("AttentionJudge"),
         Contract::SamplingJudge => file!("SamplingJudge"),
+        Contract::Canaries => file!("Canaries"),
+        Contract::Auditors => file!("Auditors"),
+        Contract::Productions => file!("Productions"),
         Contract::Disputes => file!("Disputes"),
     }
 }

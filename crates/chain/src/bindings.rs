@@ -57,3 +57,6 @@ interface!(vector_judge, VectorJudge, "../../contracts/artifacts/VectorJudge.jso
 interface!(attention_judge, AttentionJudge, "../../contracts/artifacts/AttentionJudge.json");
 interface!(sampling_judge, SamplingJudge, "../../contracts/artifacts/SamplingJudge.json");
 interface!(disputes, Disputes, "../../contracts/artifacts/Disputes.json");
+interface!(canaries, Canaries, "../../contracts/artifacts/Canaries.json");
+interface!(auditors, Auditors, "../../contracts/artifacts/Auditors.json");
+interface!(productions, Productions, "../../contracts/artifacts/Productions.json");

@@ -5,6 +5,7 @@
 //! puts the suite on any EVM chain; [`Plan`] says beforehand what will stand where.
 
 mod artifact;
+mod audits;
 mod authorization;
 mod bindings;
 mod book;
@@ -27,6 +28,7 @@ mod suite;
 mod tills;
 mod token;
 
+pub use audits::AuditTerms;
 pub use authorization::{Authorization, DepositAuthorization, SignedToken};
 pub use book::{AddressBook, Deployed, NotInBook};
 pub use chain::Chain;

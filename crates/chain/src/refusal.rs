@@ -6,9 +6,9 @@ use alloy_primitives::{Bytes, hex};
 use alloy_sol_types::{Panic, Revert, SolError, SolInterface};
 
 use crate::bindings::{
-    ApprovalDepositCollector, AssayToken, AttentionJudge, Channels, Clerk, Disputes, Distribution,
-    ERC3009DepositCollector, Models, Parameters, PermitDepositCollector, Providers, Receipts,
-    SamplingJudge, Specs, Till, Timelock, VectorJudge,
+    ApprovalDepositCollector, AssayToken, AttentionJudge, Auditors, Canaries, Channels, Clerk,
+    Disputes, Distribution, ERC3009DepositCollector, Models, Parameters, PermitDepositCollector,
+    Productions, Providers, Receipts, SamplingJudge, Specs, Till, Timelock, VectorJudge,
 };
 
 /// A contract's refusal: the custom error it reverted with.
@@ -73,6 +73,9 @@ fn of_suite(data: &[u8]) -> Option<String> {
         .or_else(|| said::<Receipts::ReceiptsErrors>(data))
         .or_else(|| said::<Till::TillErrors>(data))
         .or_else(|| said::<Disputes::DisputesErrors>(data))
+        .or_else(|| said::<Canaries::CanariesErrors>(data))
+        .or_else(|| said::<Auditors::AuditorsErrors>(data))
+        .or_else(|| said::<Productions::ProductionsErrors>(data))
         .or_else(|| said::<Clerk::ClerkErrors>(data))
         .or_else(|| said::<Specs::SpecsErrors>(data))
         .or_else(|| said::<VectorJudge::VectorJudgeErrors>(data))

@@ -13,7 +13,11 @@ use alloy_sol_types::{SolConstructor, SolValue};
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::Artifact;
-use crate::bindings::{Clerk, Disputes, Distribution, Parameters, Providers, Tills, Timelock};
+use crate::audits::AuditTerms;
+use crate::bindings::{
+    Auditors, Canaries, Clerk, Disputes, Distribution, Parameters, Productions, Providers, Tills,
+    Timelock,
+};
 use crate::book::Deployed;
 use crate::disputes::DisputeTerms;
 
@@ -61,6 +65,12 @@ pub enum Contract {
     AttentionJudge,
     /// Judges numbers of sampling.
     SamplingJudge,
+    /// Receipts that are false on purpose, and their prizes.
+    Canaries,
+    /// Who audits, what is drawn for them, and what they said.
+    Auditors,
+    /// Has providers publish what they posted.
+    Productions,
     /// The arbiter: disputes about receipts, and what follows from them.
     Disputes,
 }
@@ -132,6 +142,9 @@ pub struct Settings {
     /// What a dispute takes.
     #[serde(default)]
     pub disputes: DisputeTerms,
+    /// What audits take.
+    #[serde(default)]
+    pub audits: AuditTerms,
 }
 
 /// A value of `Parameters`. In the order of the contract's enum.
@@ -202,7 +215,7 @@ impl Value {
 
 impl Contract {
     /// All contracts, in the order of deployment.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Timelock,
         Self::Parameters,
         Self::Distribution,
@@ -221,6 +234,9 @@ impl Contract {
         Self::VectorJudge,
         Self::AttentionJudge,
         Self::SamplingJudge,
+        Self::Canaries,
+        Self::Auditors,
+        Self::Productions,
         Self::Disputes,
     ];
 
@@ -340,6 +356,28 @@ impl Plan {
                 specs_: self.at(Contract::Specs),
             }
             .abi_encode(),
+            Contract::Canaries => Canaries::constructorCall {
+                token_: self.at(Contract::AssayToken),
+                parameters_: parameters(),
+            }
+            .abi_encode(),
+            Contract::Auditors => Auditors::constructorCall {
+                token_: self.at(Contract::AssayToken),
+                parameters_: parameters(),
+                receipts_: self.at(Contract::Receipts),
+                canaries_: self.at(Contract::Canaries),
+                terms: settings.audits.encoded(),
+            }
+            .abi_encode(),
+            Contract::Productions => Productions::constructorCall {
+                token_: self.at(Contract::AssayToken),
+                receipts_: self.at(Contract::Receipts),
+                providers_: self.at(Contract::Providers),
+                auditors_: self.at(Contract::Auditors),
+                bond_: U256::from(settings.audits.production_bond.0),
+                clock_: U256::from(settings.audits.production_clock),
+            }
+            .abi_encode(),
             Contract::Disputes => Disputes::constructorCall {
                 bar: self.bar(),
                 bond_: U256::from(settings.disputes.bond.0),
@@ -370,9 +408,8 @@ impl Plan {
             vectors: self.at(Contract::VectorJudge),
             attention: self.at(Contract::AttentionJudge),
             sampling: self.at(Contract::SamplingJudge),
-            // A suite without the contracts of audits: nobody is silent, nothing is a canary.
-            productions: Address::ZERO,
-            canaries: Address::ZERO,
+            productions: self.at(Contract::Productions),
+            canaries: self.at(Contract::Canaries),
         }
     }
 }
@@ -428,6 +465,7 @@ mod tests {
                 socket: "a:1".into(),
             }],
             disputes: DisputeTerms::default(),
+            audits: AuditTerms::default(),
         }
     }
 
@@ -487,7 +525,9 @@ mod tests {
     #[test]
     fn settings_of_a_release_without_disputes_are_read() {
         let mut text = serde_json::to_value(settings()).unwrap();
-        text.as_object_mut().unwrap().remove("disputes").unwrap();
+        for news in ["disputes", "audits"] {
+            text.as_object_mut().unwrap().remove(news).unwrap();
+        }
         assert_eq!(serde_json::from_value::<Settings>(text).unwrap(), settings());
     }
 

@@ -74,7 +74,7 @@ async fn the_suite_lives_on_the_embedded_chain() {
 }
 
 /// What an older release knew nothing of.
-const NEWS: [Contract; 9] = [
+const NEWS: [Contract; 12] = [
     Contract::Models,
     Contract::Tills,
     Contract::Grants,
@@ -83,6 +83,9 @@ const NEWS: [Contract; 9] = [
     Contract::VectorJudge,
     Contract::AttentionJudge,
     Contract::SamplingJudge,
+    Contract::Canaries,
+    Contract::Auditors,
+    Contract::Productions,
     Contract::Disputes,
 ];
 

@@ -5,8 +5,9 @@ mod disputes;
 use std::collections::BTreeMap;
 
 use assay_chain::{
-    AddressBook, Authorization, Beneficiaries, Chain, ChainError, Claim, Client, Contract,
-    DisputeTerms, Event, FirstSeat, Seating, Settings, SignedToken, Span, Value, deploy, survey,
+    AddressBook, AuditTerms, Authorization, Beneficiaries, Chain, ChainError, Claim, Client,
+    Contract, DisputeTerms, Event, FirstSeat, Seating, Settings, SignedToken, Span, Value, deploy,
+    survey,
 };
 use assay_protocol::{Address, Amount, B256, ChainId, Channel, Key, U256, Voucher, keccak256};
 
@@ -39,6 +40,7 @@ pub(crate) fn settings(admin: Address) -> Settings {
             socket: "127.0.0.1:1".into(),
         }],
         disputes: DisputeTerms { clock: 10, ..DisputeTerms::default() },
+        audits: AuditTerms::default(),
     }
 }
 

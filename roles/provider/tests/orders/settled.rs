@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_chain::{
-    AddressBook, Beneficiaries, Chain, Client, Contract, DisputeTerms, Event, FirstSeat, Part,
-    Settings, Value, deploy,
+    AddressBook, AuditTerms, Beneficiaries, Chain, Client, Contract, DisputeTerms, Event,
+    FirstSeat, Part, Settings, Value, deploy,
 };
 use assay_evm::clock::SystemClock;
 use assay_evm::rpc::{Limits, Pages, Rpc, serve};
@@ -100,6 +100,7 @@ fn settings(admin: Address) -> Settings {
         beneficiaries: Beneficiaries::all(admin),
         seats: vec![FirstSeat { key: B256::repeat_byte(1), owner: admin, socket }],
         disputes: DisputeTerms::default(),
+        audits: AuditTerms::default(),
     }
 }
 
