@@ -274,7 +274,12 @@ pub enum CpuError {
     },
 }
 
-fn path(isa: Isa) -> Result<Box<dyn Path>, IsaError> {
+/// The fastest path of this machine.
+pub(crate) fn fastest() -> Box<dyn Path> {
+    path(Isa::detect()).unwrap_or_else(|_| Box::new(Plain))
+}
+
+pub(crate) fn path(isa: Isa) -> Result<Box<dyn Path>, IsaError> {
     let path: Option<Box<dyn Path>> = match isa {
         Isa::Scalar => Some(Box::new(Plain)),
         #[cfg(target_arch = "x86_64")]

@@ -5,6 +5,7 @@
 
 use crate::attend::Attention;
 use crate::cpu::{Angles, Norm, Pairing, Rope};
+use crate::keccak::{self, States};
 use crate::path::{Path, RowsMut, Values};
 use crate::quantised::{Rows, Term};
 use crate::reference::{self, GAIN_FRAC, QUANT_MAX, SCALE_MAX, WIDE_FRAC, inverse_root};
@@ -99,6 +100,10 @@ impl Path for Plain {
 
     fn means(&self, sums: &[i64], weights: u64, attention: &Attention, y: &mut [i32]) {
         means(sums, weights, attention, y);
+    }
+
+    fn keccak(&self, states: &mut States) {
+        keccak::permute(states);
     }
 }
 

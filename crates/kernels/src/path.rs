@@ -5,6 +5,7 @@
 
 use crate::attend::Attention;
 use crate::cpu::{Angles, Norm, Rope};
+use crate::keccak::States;
 use crate::quantised::{Rows, Term};
 use crate::weights::Panels;
 
@@ -48,6 +49,9 @@ pub(crate) trait Path: Send + Sync {
 
     /// Divides the sums of one query by the sum of its weights.
     fn means(&self, sums: &[i64], weights: u64, attention: &Attention, y: &mut [i32]);
+
+    /// Applies the permutation of Keccak to eight states.
+    fn keccak(&self, states: &mut States);
 }
 
 /// Quantised rows to be written.

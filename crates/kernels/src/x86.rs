@@ -6,14 +6,17 @@
 
 mod avx2;
 mod avx512;
+mod keccak;
 mod powers;
 
 use crate::attend::Attention;
 use crate::cpu::{Angles, Norm, Rope};
+use crate::keccak::States;
 use crate::lanes;
 use crate::path::{Path, RowsMut, Values};
 use crate::quantised::Rows;
 use crate::weights::Panels;
+use keccak::{keccak256, keccak512};
 
 /// Proof that this machine has AVX2.
 #[derive(Clone, Copy)]
@@ -43,9 +46,9 @@ impl Avx512 {
 }
 
 /// Implements [`Path`]: from the loops of [`lanes`], compiled with the features named, from the
-/// products of one module and the gates and weights of another.
+/// products of one module, the gates and weights of another and the hashes of a third.
 macro_rules! path {
-    ($path:ty, $features:literal, $products:ident, $powers:ident) => {
+    ($path:ty, $features:literal, $products:ident, $powers:ident, $keccak:ident) => {
         impl Path for $path {
             path! { $features, lanes::quantise(x: &[i32], columns: usize, out: RowsMut<'_>) }
             path! { $features, lanes::rmsnorm(x: &[i32], gain: &[i32], norm: &Norm, y: &mut [i32]) }
@@ -75,6 +78,7 @@ macro_rules! path {
                 $features,
                 $products::blend(values: Values<'_>, weights: &[u32], stride: usize, sums: &mut [i64])
             }
+            path! { $features, $keccak::keccak(states: &mut States) }
         }
     };
     ($features:literal, $module:ident::$name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?) => {
@@ -89,5 +93,5 @@ macro_rules! path {
     };
 }
 
-path!(Avx2, "avx2", avx2, lanes);
-path!(Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", avx512, powers);
+path!(Avx2, "avx2", avx2, lanes, keccak256);
+path!(Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", avx512, powers, keccak512);
