@@ -8,6 +8,8 @@ use assay_protocol::{
 };
 use rayon::prelude::*;
 
+use crate::hashing;
+
 /// What a manifest says beside the model itself.
 pub(crate) struct Particulars<'a> {
     pub(crate) eos: &'a [u32],
@@ -154,9 +156,9 @@ fn weights_root(model: &Model, progress: &mut dyn FnMut(u64)) -> B256 {
         for first in (0..rows).step_by(ROWS_AT_ONCE) {
             let rows = first..rows.min(first + ROWS_AT_ONCE);
             rows_done += rows.len() as u64;
-            let hashes: Vec<Vec<B256>> =
+            let hashes: Vec<Vec<[u8; 32]>> =
                 rows.into_par_iter().map(|row| row_leaves(weights, row)).collect();
-            hashes.into_iter().flatten().for_each(|leaf| tree.push(leaf));
+            hashes.into_iter().flatten().for_each(|leaf| tree.push(B256::new(leaf)));
             progress(rows_done);
         }
     }
@@ -164,9 +166,10 @@ fn weights_root(model: &Model, progress: &mut dyn FnMut(u64)) -> B256 {
 }
 
 /// Leaf hashes of one row of a matrix.
-fn row_leaves(weights: &Weights, row: usize) -> Vec<B256> {
+fn row_leaves(weights: &Weights, row: usize) -> Vec<[u8; 32]> {
     let chunks = weights.columns() / LEAF_COLUMNS;
-    (0..chunks).map(|chunk| leaf_hash(&matrix_leaf(weights, row, chunk))).collect()
+    let leaves: Vec<_> = (0..chunks).map(|chunk| matrix_leaf(weights, row, chunk)).collect();
+    hashing::leaf_hashes(leaves.as_flattened(), MATRIX_LEAF)
 }
 
 /// Data of the leaf that holds 128 columns of a row of a matrix.

@@ -7,6 +7,7 @@
 //! number of the model.
 
 mod commit;
+mod hashing;
 pub mod import;
 mod job;
 mod native;

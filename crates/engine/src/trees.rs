@@ -5,17 +5,19 @@
 //! passes through it, which takes a millisecond.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::iter;
 use std::sync::{Arc, OnceLock};
 
 use assay_evidence::dispute::ModelTrees;
 use assay_evidence::op::Nodes;
 use assay_models::Role;
-use assay_protocol::{B256, StepLeaf, Tensor, depth, leaf_hash};
+use assay_protocol::{B256, StepLeaf, Tensor, depth};
 use rayon::prelude::*;
 
 use crate::commit;
+use crate::hashing;
 use crate::package::{Loaded, PackageError};
+use crate::trace::Leaves;
 
 /// Levels of the tree that are not kept.
 const BLOCK_LEVELS: u32 = 10;
@@ -84,23 +86,19 @@ impl Trees {
         commit::tensor_leaf(&self.loaded.model, self.roles[tensor], index - tensors[tensor].leaf)
     }
 
-    fn weight_hash(&self, index: u64) -> Option<B256> {
-        self.weight_data(index).map(|data| leaf_hash(&data))
-    }
-
-    fn rope_hash(&self, index: u64) -> Option<B256> {
-        commit::rope_leaf(&self.loaded.model, index).map(|data| leaf_hash(&data))
+    fn angles(&self, index: u64) -> Option<Vec<u8>> {
+        commit::rope_leaf(&self.loaded.model, index)
     }
 
     fn weight_tree(&self, progress: &mut dyn FnMut(u64, u64)) -> &Upper {
-        let hash = |index| self.weight_hash(index);
-        self.weights.get_or_init(|| Upper::new(self.weight_leaves(), &hash, progress))
+        let data = |index| self.weight_data(index);
+        self.weights.get_or_init(|| Upper::new(self.weight_leaves(), &data, progress))
     }
 
     fn rope_tree(&self) -> &Upper {
         let leaves = commit::rope_leaves(self.loaded.model.shape());
-        let hash = |index| self.rope_hash(index);
-        self.rope.get_or_init(|| Upper::new(leaves, &hash, &mut |_, _| ()))
+        let data = |index| self.angles(index);
+        self.rope.get_or_init(|| Upper::new(leaves, &data, &mut |_, _| ()))
     }
 }
 
@@ -115,11 +113,11 @@ impl ModelTrees for Trees {
 
     fn weights(&self, first: u64, count: u64) -> Vec<B256> {
         let tree = self.weight_tree(&mut |_, _| ());
-        tree.neighbours(first, count, &|index| self.weight_hash(index))
+        tree.neighbours(first, count, &|index| self.weight_data(index))
     }
 
     fn rope(&self, first: u64, count: u64) -> Vec<B256> {
-        self.rope_tree().neighbours(first, count, &|index| self.rope_hash(index))
+        self.rope_tree().neighbours(first, count, &|index| self.angles(index))
     }
 }
 
@@ -129,8 +127,8 @@ impl std::fmt::Debug for Trees {
     }
 }
 
-/// The hash of a leaf; nothing beyond the last one.
-type LeafHash<'a> = &'a (dyn Fn(u64) -> Option<B256> + Sync);
+/// The data of a leaf; nothing beyond the last one.
+type LeafData<'a> = &'a (dyn Fn(u64) -> Option<Vec<u8>> + Sync);
 
 /// The upper part of a tree, from the roots of its blocks on.
 struct Upper {
@@ -142,27 +140,28 @@ struct Upper {
 }
 
 impl Upper {
-    fn new(leaves: u64, hash: LeafHash<'_>, progress: &mut dyn FnMut(u64, u64)) -> Self {
+    fn new(leaves: u64, data: LeafData<'_>, progress: &mut dyn FnMut(u64, u64)) -> Self {
         let low = depth(leaves).min(BLOCK_LEVELS);
         let filled = leaves.div_ceil(1 << low);
         let mut roots = Vec::new();
         for first in (0..filled).step_by(BLOCKS_AT_ONCE as usize) {
             let blocks = first..filled.min(first + BLOCKS_AT_ONCE);
             let end = blocks.end;
-            roots.par_extend(blocks.into_par_iter().map(|index| block(index, low, hash).root()));
+            let root = |index| hashing::root(block(index, low, data), low);
+            roots.par_extend(blocks.into_par_iter().map(root));
             progress(leaves.min(end << low), leaves);
         }
-        let empty = Nodes::new(Vec::new()).node(low, 0);
+        let empty = hashing::root(Vec::new(), low);
         roots.resize(1 << (depth(leaves) - low), empty);
         Self { leaves, low, top: Nodes::new(roots) }
     }
 
     /// The neighbours of a run of leaves, level by level, the left one first; none for a run that is
     /// empty or goes beyond the last leaf.
-    fn neighbours(&self, first: u64, count: u64, hash: LeafHash<'_>) -> Vec<B256> {
+    fn neighbours(&self, first: u64, count: u64, data: LeafData<'_>) -> Vec<B256> {
         let end = first.checked_add(count).filter(|end| count > 0 && *end <= self.leaves);
         let Some(end) = end else { return Vec::new() };
-        let mut low = Low { upper: self, hash, blocks: HashMap::new() };
+        let mut low = Low { upper: self, data, blocks: HashMap::new() };
         let (mut first, mut last, mut neighbours) = (first, end - 1, Vec::new());
         for height in 0..depth(self.leaves) {
             if first % 2 == 1 {
@@ -180,7 +179,7 @@ impl Upper {
 /// All of a tree, while one proof is read from it.
 struct Low<'a> {
     upper: &'a Upper,
-    hash: LeafHash<'a>,
+    data: LeafData<'a>,
     /// Blocks hashed again so far: a run has neighbours in two at most.
     blocks: HashMap<u64, Nodes>,
 }
@@ -191,19 +190,24 @@ impl Low<'_> {
         match height.checked_sub(low) {
             Some(height) => top.node(height, index),
             None => {
-                let (above, hash) = (low - height, self.hash);
+                let (above, data) = (low - height, self.data);
                 let number = index >> above;
-                let nodes = self.blocks.entry(number).or_insert_with(|| block(number, low, hash));
+                let nodes = self.blocks.entry(number).or_insert_with(|| {
+                    let leaves = block(number, low, data);
+                    let padded = leaves.into_iter().map(B256::new).chain(iter::repeat(B256::ZERO));
+                    Nodes::new(padded.take(1 << low).collect())
+                });
                 nodes.node(height, index & ((1 << above) - 1))
             }
         }
     }
 }
 
-/// The tree over a block of 2^`low` leaves, filled up with zeros.
-fn block(index: u64, low: u32, hash: LeafHash<'_>) -> Nodes {
-    let leaves: Range<u64> = index << low..(index + 1) << low;
-    Nodes::new(leaves.map(|leaf| hash(leaf).unwrap_or_default()).collect())
+/// The leaf hashes of a block of 2^`low` leaves, as far as there are leaves.
+fn block(index: u64, low: u32, data: LeafData<'_>) -> Vec<[u8; 32]> {
+    let mut leaves = Leaves::default();
+    (index << low..(index + 1) << low).map_while(data).for_each(|leaf| leaves.push(&leaf));
+    leaves.hashes()
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use assay_evidence::op::{Nodes, WideLeaf};
 use assay_protocol::{
-    B256, LEAF_COLUMNS, LEAF_VALUES, activation_leaf, fixed_leaf, keccak256, leaf_hash, root,
+    B256, LEAF_COLUMNS, LEAF_VALUES, activation_leaf, depth, fixed_leaf, keccak256,
 };
+
+use crate::hashing;
 
 /// Columns that share a scale.
 const GROUP: usize = 32;
@@ -15,8 +17,8 @@ const GROUPS: usize = LEAF_COLUMNS / GROUP;
 pub struct Leaves {
     /// Their data, one after another.
     data: Vec<u8>,
-    /// How many leaves of how many bytes stand next to each other: two runs at most, as only
-    /// adjusted logits come before leaves of another size.
+    /// How many leaves of how many bytes stand next to each other. An op has two such runs at most:
+    /// only adjusted logits come before leaves of another size.
     runs: Vec<(u64, usize)>,
 }
 
@@ -51,12 +53,23 @@ impl Leaves {
 
     /// The tree over the leaves.
     pub fn nodes(&self) -> Nodes {
-        Nodes::of_leaves(self.iter())
+        Nodes::new(self.hashes().into_iter().map(B256::new).collect())
     }
 
     /// The root of that tree; zero without leaves.
     pub fn root(&self) -> B256 {
-        root(self.iter().map(leaf_hash))
+        hashing::root(self.hashes(), depth(self.len()))
+    }
+
+    /// The hashes of the leaves.
+    pub(crate) fn hashes(&self) -> Vec<[u8; 32]> {
+        let (mut start, mut hashes) = (0, Vec::new());
+        for &(count, bytes) in &self.runs {
+            let end = start + count as usize * bytes;
+            hashes.extend(hashing::leaf_hashes(&self.data[start..end], bytes));
+            start = end;
+        }
+        hashes
     }
 
     /// The hash of all data, one leaf after another: of AQf, what the chained state takes in.
@@ -64,7 +77,8 @@ impl Leaves {
         keccak256(&self.data)
     }
 
-    fn push(&mut self, leaf: &[u8]) {
+    /// Appends a leaf.
+    pub(crate) fn push(&mut self, leaf: &[u8]) {
         self.data.extend_from_slice(leaf);
         match self.runs.last_mut() {
             Some((count, bytes)) if *bytes == leaf.len() => *count += 1,

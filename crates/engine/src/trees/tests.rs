@@ -1,5 +1,5 @@
 use assay_evidence::op::Source;
-use assay_protocol::root;
+use assay_protocol::{leaf_hash, root};
 
 use super::*;
 use crate::testing::{AWKWARD, NANO, known};
@@ -75,7 +75,8 @@ fn every_leaf_of_the_weights_can_be_asked_for() {
 #[test]
 fn runs_across_blocks_lead_to_the_root() {
     let trees = Trees::new(Arc::clone(&NANO));
-    let (leaves, hash) = (trees.weight_leaves(), |index| trees.weight_hash(index).unwrap());
+    let (leaves, hash) =
+        (trees.weight_leaves(), |index| leaf_hash(&trees.weight(index).unwrap().data));
     assert!(leaves > 3 << BLOCK_LEVELS, "several blocks");
     for (first, count) in [(1023, 2), (1020, 1030), (2048, 1024), (1000, 1), (leaves - 5, 5)] {
         let run = (first..first + count).map(hash).collect();
