@@ -43,6 +43,11 @@ pub(crate) fn run() -> Result<()> {
     let load = load();
     let mut rows = measure(Command::new(examples.join("gmacs")).arg("--json"))?;
     rows.extend(measure(Command::new(examples.join("speed")).arg(&model).arg("--json"))?);
+    let nano = root().join("assets/nano/nano-q8_0.gguf");
+    for (model, name) in [(&nano, "nano"), (&model, "q05")] {
+        let mut trace = Command::new(examples.join("trace"));
+        rows.extend(measure(trace.arg(model).args([name, "--json"]))?);
+    }
     let rows = rows.into_iter().map(|value| Row { value }).collect();
     keep_measured(rows, &load, COMMAND)
 }

@@ -18,11 +18,11 @@ use assay_engine::import::{Options, import};
 use assay_engine::{Loaded, replay};
 use assay_evidence::Verdict;
 use assay_kernels::{Cpu, Isa};
-use assay_models::{Cache, Row, Sampler, Scratch, Seen};
-use assay_protocol::{
-    Address, Amount, Answer, Assurance, Audit, B256, ChannelId, Finish, Key, LOCAL_CHAIN, Order,
-    Receipt, State, Terms, U256, hidden_hash, keccak256, token_root,
-};
+use assay_protocol::{B256, State, hidden_hash};
+
+mod answers;
+
+use answers::{Sequence, generate, tokens};
 
 const RUNS: usize = 5;
 const PREFILL: usize = 512;
@@ -60,7 +60,7 @@ fn main() {
             rows.push(("receipt.commit.share".into(), commit / step, "of decode time"));
         }
     }
-    let (generated, answer) = generate(&loaded, &two);
+    let (generated, answer) = generate(&loaded, &two, [PROMPT, OUTPUT]);
     let verified = median(|| {
         let began = Instant::now();
         let verdict = replay(&loaded, &two, &answer, &mut |_, _| ());
@@ -82,46 +82,6 @@ fn median(mut run: impl FnMut() -> f64) -> f64 {
     let mut times: Vec<f64> = (0..RUNS).map(|_| run()).collect();
     times.sort_by(f64::total_cmp);
     times[RUNS / 2]
-}
-
-/// Token ids spread over the vocabulary.
-fn tokens(loaded: &Loaded, count: usize) -> Vec<u32> {
-    let vocab = loaded.manifest.shape.vocab;
-    (0..count as u32).map(|i| i.wrapping_mul(2_654_435_761) % vocab).collect()
-}
-
-/// One sequence on its way.
-struct Sequence<'a> {
-    loaded: &'a Loaded,
-    cpu: &'a Cpu,
-    cache: Cache,
-    scratch: Scratch,
-    seen: Seen,
-}
-
-impl<'a> Sequence<'a> {
-    fn new(loaded: &'a Loaded, cpu: &'a Cpu) -> Self {
-        let cache = Cache::new(loaded.model.shape());
-        Self { loaded, cpu, cache, scratch: Scratch::default(), seen: Seen::new(&[]) }
-    }
-
-    /// Feeds tokens; the next token, greedily, and the hash of its hidden state.
-    fn feed(&mut self, tokens: &[u32]) -> (u32, B256) {
-        let last = tokens.len() - 1;
-        let row = |(i, &token)| Row { token, sequence: 0, wanted: i == last };
-        let rows: Vec<Row> = tokens.iter().enumerate().map(row).collect();
-        let caches = &mut [&mut self.cache];
-        let mut output = self
-            .loaded
-            .model
-            .forward(self.cpu, &rows, caches, &mut self.scratch, &mut ())
-            .expect("the tokens fit");
-        let token = Sampler::greedy().choose(&mut output.logits, &self.seen, 0);
-        let (quants, scales) = output.hidden.row(0);
-        let hidden = hidden_hash(quants, scales);
-        self.scratch.recycle(output);
-        (token, hidden)
-    }
 }
 
 fn decode(loaded: &Loaded, cpu: &Cpu) -> f64 {
@@ -156,76 +116,4 @@ fn commitments(loaded: &Loaded) -> f64 {
     }
     black_box(state);
     began.elapsed().as_secs_f64()
-}
-
-/// Generates a signed answer; the seconds it took, and the answer.
-fn generate(loaded: &Loaded, cpu: &Cpu) -> (f64, Answer) {
-    let prompt = tokens(loaded, PROMPT);
-    let terms = Terms {
-        prompt: prompt.clone(),
-        sampler: assay_protocol::Sampler::greedy(),
-        stops: Vec::new(),
-        bias: Vec::new(),
-    };
-    let key = Key::from_bytes([1; 32]).expect("a valid key");
-    let order = Order {
-        buyer: key.address(),
-        market: Address::ZERO,
-        model: loaded.id,
-        request: B256::ZERO,
-        prompt: token_root(&prompt),
-        prompt_tokens: PROMPT as u32,
-        max_tokens: OUTPUT as u32,
-        sampler: terms.sampler.hash(),
-        assurance: Assurance::Replayable,
-        audit: Audit::None,
-        asset: Address::ZERO,
-        max_price: Amount(0),
-        deadline: u64::MAX,
-        nonce: U256::ZERO,
-        grant: B256::ZERO,
-    };
-    let hash = order.hash(LOCAL_CHAIN);
-
-    let began = Instant::now();
-    let mut sequence = Sequence::new(loaded, cpu);
-    let mut steps = vec![sequence.feed(&prompt)];
-    while steps.len() < OUTPUT {
-        steps.push(sequence.feed(&[steps[steps.len() - 1].0]));
-    }
-    let states = Answer::states_of(hash, steps.iter().copied());
-    let took = began.elapsed().as_secs_f64();
-
-    let output: Vec<u32> = steps.iter().map(|&(token, _)| token).collect();
-    let receipt = Receipt {
-        order: hash,
-        provider: key.address(),
-        output: token_root(&output),
-        output_tokens: OUTPUT as u32,
-        text: keccak256(""),
-        finish: Finish::Length,
-        state: states.last().copied().unwrap_or_default(),
-        assurance: Assurance::Replayable,
-        asset: Address::ZERO,
-        price: Amount(0),
-        channel: ChannelId::default(),
-        channel_before: Amount(0),
-        channel_after: Amount(0),
-        started: 0,
-        finished: 0,
-    };
-    let answer = Answer {
-        schema: Answer::SCHEMA.into(),
-        chain_id: LOCAL_CHAIN,
-        order_signature: order.sign(LOCAL_CHAIN, &key),
-        order,
-        terms,
-        request: None,
-        output,
-        text: String::new(),
-        receipt_signature: receipt.sign(LOCAL_CHAIN, &key),
-        receipt,
-        states,
-    };
-    (took, answer)
 }
