@@ -135,20 +135,18 @@ impl Chain {
         })
     }
 
+    /// The terms of a channel; none if nobody opened it.
+    pub async fn channel_terms(&self, id: ChannelId) -> Result<Option<Channel>, ChainError> {
+        let found = self.logs::<Channels::ChannelCreated>(self.at(Contract::Channels)?).await?;
+        let mut found = found.into_iter().filter(|event| event.channelId == id.0);
+        Ok(found.next().map(|event| terms(&event.config)))
+    }
+
     /// The channels that `payer` has opened, oldest first.
     pub async fn channels_of(&self, payer: Address) -> Result<Vec<Channel>, ChainError> {
         let found = self.logs::<Channels::ChannelCreated>(self.at(Contract::Channels)?).await?;
         let mut opened: Vec<Channel> = Vec::new();
-        for config in found.into_iter().map(|event| event.config) {
-            let channel = Channel {
-                payer: config.payer,
-                payer_authorizer: config.payerAuthorizer,
-                receiver: config.receiver,
-                receiver_authorizer: config.receiverAuthorizer,
-                token: config.token,
-                withdraw_delay: config.withdrawDelay.to(),
-                salt: config.salt,
-            };
+        for channel in found.iter().map(|event| terms(&event.config)) {
             // One that was emptied and filled anew is told of twice.
             if channel.payer == payer && !opened.contains(&channel) {
                 opened.push(channel);
@@ -202,6 +200,19 @@ impl Chain {
     pub async fn finish_withdrawal(&self, channel: &Channel) -> Result<Mined, ChainError> {
         let call = Channels::finalizeWithdrawCall { config: config!(Channels, channel) };
         self.client().send(self.at(Contract::Channels)?, &call).await
+    }
+}
+
+/// A channel's terms, as its first deposit tells them.
+fn terms(config: &Channels::ChannelConfig) -> Channel {
+    Channel {
+        payer: config.payer,
+        payer_authorizer: config.payerAuthorizer,
+        receiver: config.receiver,
+        receiver_authorizer: config.receiverAuthorizer,
+        token: config.token,
+        withdraw_delay: config.withdrawDelay.to(),
+        salt: config.salt,
     }
 }
 

@@ -97,6 +97,11 @@ impl Docket {
         self.id
     }
 
+    /// The block that it was opened in, or an earlier one.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
     /// Where it stands now.
     ///
     /// # Errors

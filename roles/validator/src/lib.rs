@@ -1,0 +1,10 @@
+//! Checks answers, and disputes the false ones.
+//!
+//! [`Challenge`] plays one dispute from a receipt to the money: it replays the answer, opens, goes down
+//! to the first number that is wrong, has it judged, and collects. What it does is told as [`Event`]s.
+
+mod challenge;
+
+pub use challenge::{
+    Challenge, ChallengeError, Config, Ending, Event, Finding, Grounds, Reason, Spoils, judged,
+};
