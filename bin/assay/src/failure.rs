@@ -25,12 +25,14 @@ pub(crate) enum Exit {
     Conflict = 8,
     /// A receipt, or a model, is false.
     False = 10,
+    /// A receipt stands: it is true, or whoever disputed it has lost.
+    Stands = 11,
 }
 
 /// The list of exit codes for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-   0  done; for `verify`: the receipt is true
+   0  done; for `verify`: the receipt is true; for `dispute open`: the provider was convicted
    1  failed
    2  wrong usage
    3  an input file is malformed
@@ -40,6 +42,7 @@ Exit codes:
    7  timed out
    8  in use or busy: the port, the data directory, every provider
   10  verification failed: the receipt, or the model, is false
+  11  `dispute open`: the receipt stands, for it is true, or the dispute was lost
  130  interrupted (second Ctrl-C), 143 terminated (second SIGTERM)";
 
 /// A command's failure, in three parts.
@@ -138,8 +141,18 @@ mod tests {
     #[test]
     fn help_lists_every_code() {
         use Exit::*;
-        let codes =
-            [Failed, Usage, Malformed, NotFound, Permission, Unreachable, Timeout, Conflict, False];
+        let codes = [
+            Failed,
+            Usage,
+            Malformed,
+            NotFound,
+            Permission,
+            Unreachable,
+            Timeout,
+            Conflict,
+            False,
+            Stands,
+        ];
         for code in codes {
             let line = format!("\n{:>4}  ", code as u8);
             assert!(EXIT_CODES.contains(&line), "{code:?}");

@@ -16,31 +16,38 @@ use crate::keys;
 /// 10^18: base units of one ASY, and wei of one coin.
 pub(crate) const WHOLE: u128 = 1_000_000_000_000_000_000;
 
-/// Which chain, and whose key.
+/// Which chain.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct LedgerArgument {
+pub(crate) struct ChainArgument {
     /// The chain's JSON-RPC server
     #[arg(long, value_name = "URL", env = "ASSAY_RPC", default_value = "http://127.0.0.1:8701")]
     rpc: String,
     /// Address book of the contracts [default: contracts/<chain id>.json in the data directory]
     #[arg(long, value_name = "FILE")]
     book: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgument,
+}
+
+/// Which chain, and whose key.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LedgerArgument {
+    #[command(flatten)]
+    chain: ChainArgument,
     /// File with the account's key [default: that of the data directory's gateway]
     #[arg(long, value_name = "FILE", env = "ASSAY_KEY_FILE")]
     key: Option<PathBuf>,
-    #[command(flatten)]
-    data: DataArgument,
 }
 
 impl LedgerArgument {
     /// The data directory.
     pub(crate) fn data(&self) -> Outcome<Data> {
-        self.data.resolve()
+        self.chain.data()
     }
 
     /// Where the chain answers.
     pub(crate) fn rpc(&self) -> &str {
-        &self.rpc
+        &self.chain.rpc
     }
 
     /// The account's key.
@@ -53,12 +60,28 @@ impl LedgerArgument {
 
     /// The chain, with the account's key if something is to be sent.
     pub(crate) async fn open(&self, key: Option<&Key>) -> Outcome<Chain> {
-        let book = self.contracts().await?;
-        Chain::open(&self.rpc, book, key).await.map_err(failed)
+        self.chain.open(key).await
     }
 
     /// Which chain it is, and where its contracts are. With `--book`, the chain is not asked.
     pub(crate) async fn contracts(&self) -> Outcome<AddressBook> {
+        self.chain.contracts().await
+    }
+}
+
+impl ChainArgument {
+    /// The data directory.
+    pub(crate) fn data(&self) -> Outcome<Data> {
+        self.data.resolve()
+    }
+
+    /// The chain, with an account's key if something is to be sent.
+    pub(crate) async fn open(&self, key: Option<&Key>) -> Outcome<Chain> {
+        let book = self.contracts().await?;
+        Chain::open(&self.rpc, book, key).await.map_err(failed)
+    }
+
+    async fn contracts(&self) -> Outcome<AddressBook> {
         let (path, chain) = match &self.book {
             Some(path) => (path.clone(), "the chain".to_owned()),
             None => {

@@ -27,6 +27,7 @@ mod channel;
 mod chat;
 mod cheat;
 mod contracts;
+mod dispute;
 mod doctor;
 mod earnings;
 mod front;
@@ -67,6 +68,7 @@ enum Command {
     Chat(chat::Chat),
     Contracts(contracts::Contracts),
     Verify(verify::Verify),
+    Dispute(dispute::Disputes),
     Model(model::Model),
     Status(status::Status),
     Doctor(doctor::Doctor),
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         Command::Chat(chat) => wait(chat.run()).map(|()| ExitCode::SUCCESS),
         Command::Contracts(contracts) => wait(contracts.run()).map(|()| ExitCode::SUCCESS),
         Command::Verify(verify) => verify.run(),
+        Command::Dispute(dispute) => dispute.run(),
         Command::Model(model) => model.run().map(|()| ExitCode::SUCCESS),
         Command::Status(status) => wait(status.run()).map(|()| ExitCode::SUCCESS),
         Command::Doctor(doctor) => wait(doctor.run()),

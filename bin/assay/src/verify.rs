@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::data::DataArgument;
+use crate::data::{Data, DataArgument};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::library::{self, Library};
 use crate::machine::ThreadsArgument;
@@ -71,7 +71,7 @@ impl Verify {
 
     fn replayed(&self, answer: &Answer) -> Outcome<Judged> {
         let cpu = self.threads.cpu()?;
-        let loaded = self.load(answer, &cpu)?;
+        let loaded = ordered(&self.data.resolve()?, self.model.as_deref(), answer, &cpu)?;
         let mut progress = Progress::new();
         let judged = replay(&loaded, &cpu, answer, &mut |done, total| {
             progress.show("replaying", done, total);
@@ -89,25 +89,30 @@ impl Verify {
             error => Failure::new(Exit::Malformed, "the answer cannot be computed").why(error),
         })
     }
+}
 
-    /// The model, its weights checked against its id: a replay with altered weights says nothing.
-    fn load(&self, answer: &Answer, cpu: &Cpu) -> Outcome<Loaded> {
-        let library = Library::of(&self.data.resolve()?);
-        let package = match &self.model {
-            Some(what) => library.find_or_ordered(what, answer.order.model, cpu)?,
-            None => library.of_id(answer.order.model)?,
-        };
-        library::verify(&package)?;
-        let name = package.name().to_owned();
-        package.load().map_err(|error| {
-            Failure::new(Exit::Malformed, format_args!("model {name} cannot be used")).why(error)
-        })
-    }
+/// The model of an answer, its weights checked against its id: a replay with altered weights says nothing.
+pub(crate) fn ordered(
+    data: &Data,
+    model: Option<&str>,
+    answer: &Answer,
+    cpu: &Cpu,
+) -> Outcome<Loaded> {
+    let library = Library::of(data);
+    let package = match model {
+        Some(what) => library.find_or_ordered(what, answer.order.model, cpu)?,
+        None => library.of_id(answer.order.model)?,
+    };
+    library::verify(&package)?;
+    let name = package.name().to_owned();
+    package.load().map_err(|error| {
+        Failure::new(Exit::Malformed, format_args!("model {name} cannot be used")).why(error)
+    })
 }
 
 /// An answer that is not even its signers': no model is needed to see it, nor could one be found
 /// for an order that nobody signed.
-fn foreign(answer: &Answer) -> Option<Fault> {
+pub(crate) fn foreign(answer: &Answer) -> Option<Fault> {
     if answer.schema != Answer::SCHEMA {
         let found = answer.schema.clone();
         return Some(Fault::Contradiction(AnswerError::Schema { found }));
@@ -117,7 +122,7 @@ fn foreign(answer: &Answer) -> Option<Fault> {
 }
 
 /// Reads a receipt, or the one inside the body of an answer.
-fn read(path: &Path) -> Outcome<Answer> {
+pub(crate) fn read(path: &Path) -> Outcome<Answer> {
     let failed = |error| Failure::file(format_args!("{} cannot be read", path.display()), &error);
     let length = fs::metadata(path).map_err(failed)?.len();
     if length > FILE_MAX {
