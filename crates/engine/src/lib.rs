@@ -23,5 +23,5 @@ pub use job::{Backend, Busy, Delta, Deltas, DeltasSender, Job};
 pub use native::{Native, NativeConfig};
 pub use package::{Loaded, Package, PackageError, Summary};
 pub use replay::{ReplayError, replay};
-pub use trace::{Advised, Leaves, Trace, TraceError};
+pub use trace::{Leaves, Trace, TraceError};
 pub use trees::{Trees, WeightProof};

@@ -45,12 +45,6 @@ pub enum TraceError {
         /// Number of token ids.
         vocab: u32,
     },
-    /// A position at which no token is drawn.
-    #[error("no token is drawn at position {found}")]
-    Position {
-        /// The position.
-        found: u32,
-    },
     /// The model could not be run.
     #[error(transparent)]
     Forward(#[from] ForwardError),

@@ -2,15 +2,15 @@
 //!
 //! Nothing of a trace exists while an answer is given: order, tokens and model determine it.
 //! [`Trace::compute`] runs all positions forward, the output fed back as in a replay, writes each
-//! position's leaves and hashes them into the roots of its ops. Kept are these roots, the states,
-//! and keys and values, which rules read across positions. All else is computed again when it is
-//! asked for, one position at a time.
+//! position's leaves and hashes them into the roots of its ops. Kept are these roots and what is read
+//! of many positions: keys and values, draws and states. All else is computed again when it is asked
+//! for, one position at a time.
 //!
 //! Memory, for N steps and heads of d dimensions in L layers: a position keeps 64·N bytes of
-//! hashes and about 4.4·L·heads_kv·d bytes of keys and values (cache and records). While the trace
+//! hashes and about 4.3·L·heads_kv·d bytes of keys and values (cache and records). While the trace
 //! is computed, up to 32 positions or 128 MiB of what the pass shows are held; afterwards the last
 //! few positions that were asked for, whole. The leaves of one position of a model of 0.5B
-//! parameters take about 4 MB, and 4.5 kB more for each position that it attends to.
+//! parameters take 3 to 4 MB, and 1.6 kB more for each position that it attends to.
 
 mod attention;
 mod claimed;
@@ -27,9 +27,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use assay_evidence::dispute;
-use assay_evidence::op::{
-    Claim, FixedLeaf, Kind, Nodes, Openings, Place, RuleError, Source, Spine,
-};
+use assay_evidence::op::{Claim, Kind, Nodes, Openings, Place, RuleError, Source, Spine};
 use assay_kernels::Cpu;
 use assay_models::{Cache, ForwardError, Op, Role, Row as Input, Scratch, program};
 use assay_protocol::{Answer, B256, ModelId, State, leaf_hash};
@@ -41,7 +39,6 @@ pub use leaves::Leaves;
 use self::claimed::Claimed;
 use self::past::Past;
 use self::position::{Drawn, Position};
-use self::sampling::Sampling;
 use self::sight::{Row, Sight};
 use crate::commit;
 use crate::package::Loaded;
@@ -71,6 +68,8 @@ pub struct Trace {
     cache: Cache,
     /// The chained state at every position that answers, in order.
     states: Vec<B256>,
+    /// The leaves of TOKEN there: whoever looks for a link that fails reads them all.
+    draws: Vec<Leaves>,
     spine: Spine,
     /// The positions that were asked for last, the latest in front.
     recent: Mutex<VecDeque<(u32, Arc<Page>)>>,
@@ -78,18 +77,6 @@ pub struct Trace {
 
 /// All leaves of one position, by op.
 type Page = Vec<Leaves>;
-
-/// The leaves that advice changes, at one position; see [`Trace::advised`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advised {
-    /// SMPL. The leaves end where a rule refuses the advice: a logit beyond 32 bits, for which the
-    /// check of top-k fails.
-    pub sample: Leaves,
-    /// TOKEN; nothing where a rule refuses to draw, in which case one of the checks at SMPL fails.
-    pub token: Option<Leaves>,
-    /// STATE; nothing without a token.
-    pub state: Option<Leaves>,
-}
 
 impl Trace {
     /// Computes the trace of `answer`, which need not be what the model gives: the trace then is
@@ -126,7 +113,7 @@ impl Trace {
         let claimed = Claimed::new(&loaded, model, answer)?;
         let mut run = Run::new(&loaded, &claimed);
         run.forward(&cpu, progress)?;
-        let Run { past, cache, states, roots, steps, inputs, .. } = run;
+        let Run { past, cache, states, draws, roots, steps, inputs, .. } = run;
         Ok(Self {
             roles: loaded.model.shape().roles(),
             spine: Spine::new(roots),
@@ -139,6 +126,7 @@ impl Trace {
             past,
             cache,
             states,
+            draws,
         })
     }
 
@@ -150,41 +138,6 @@ impl Trace {
     /// The chained state after each output token, as the model computes it.
     pub fn states(&self) -> &[B256] {
         &self.states
-    }
-
-    /// The leaves of SMPL, TOKEN and STATE at a position under the advice that somebody committed
-    /// to: words in the order of their leaves, of which missing ones end SMPL.
-    ///
-    /// # Errors
-    /// If no token is drawn at the position.
-    pub fn advised(&self, position: u32, advice: &[u64]) -> Result<Advised, TraceError> {
-        let (claim, nowhere) = (self.claim(), TraceError::Position { found: position });
-        let Some((index, page)) = claim.index(position).zip(self.page(position)) else {
-            return Err(nowhere);
-        };
-        let op = |kind| claim.program.iter().position(|step| step.kind == kind);
-        let (Some(logits), Some(hidden)) = (op(Kind::Logits), op(Kind::QuantiseFinal)) else {
-            return Err(nowhere);
-        };
-        let logits = numbers(&page[logits], claim.model.vocab as usize)?;
-        let sampling = Sampling::new(&claim, position, &logits)?;
-        let (sample, drawable) = sampling.write(advice);
-        let drawn = drawable.and_then(|drawable| sampling.token(drawable.as_ref())).ok();
-        let state = drawn.as_ref().map(|(_, token)| {
-            let drawn = Drawn { token: *token, hidden: page[hidden].hidden() };
-            let mut leaves = Leaves::default();
-            leaves.push_state(next_state(self.state_before(index), drawn));
-            leaves
-        });
-        Ok(Advised { sample, token: drawn.map(|(leaves, _)| leaves), state })
-    }
-
-    /// The state before the output token at an index.
-    fn state_before(&self, index: u32) -> B256 {
-        match index.checked_sub(1) {
-            Some(before) => self.states[before as usize],
-            None => self.claim().order,
-        }
     }
 
     /// All leaves of a position, computed again unless somebody just asked for them; nothing at a
@@ -242,7 +195,8 @@ impl Trace {
         leaves
     }
 
-    /// A leaf of the trace. What rules read across positions is at hand.
+    /// A leaf of the trace. What is read of many positions is at hand: keys and values, draws and
+    /// states.
     fn leaf(&self, Place { position, op, leaf }: Place) -> Option<Vec<u8>> {
         if position as usize >= self.inputs.len() {
             return None;
@@ -250,8 +204,14 @@ impl Trace {
         if let Some(records) = self.past.records(op) {
             return records.leaf(position as usize, leaf);
         }
-        if op as usize == self.claim().program.len() {
-            return self.state_leaves(position).leaf(leaf).map(<[u8]>::to_vec);
+        let claim = self.claim();
+        let Some(step) = claim.program.get(op as usize) else {
+            let state = op as usize == claim.program.len();
+            return self.state_leaves(position).leaf(leaf).filter(|_| state).map(<[u8]>::to_vec);
+        };
+        if step.kind == Kind::Token {
+            let draw = self.draws.get(claim.index(position)? as usize)?;
+            return draw.leaf(leaf).map(<[u8]>::to_vec);
         }
         self.page(position)?.get(op as usize)?.leaf(leaf).map(<[u8]>::to_vec)
     }
@@ -303,6 +263,7 @@ struct Run<'a> {
     past: Past,
     cache: Cache,
     states: Vec<B256>,
+    draws: Vec<Leaves>,
     /// The roots of every position's ops.
     roots: Vec<Vec<B256>>,
 }
@@ -325,6 +286,7 @@ impl<'a> Run<'a> {
             past: Past::new(&claim),
             cache: Cache::new(model.shape()),
             states: Vec::new(),
+            draws: Vec::new(),
             roots: Vec::new(),
             claim,
         }
@@ -380,13 +342,16 @@ impl<'a> Run<'a> {
 
     /// Adds the chained state to a position's roots.
     fn keep(&mut self, Outcome { mut roots, drawn }: Outcome) {
-        let state = drawn.map(|drawn| {
+        let mut state = B256::ZERO;
+        if let Some(Drawn { token, hidden, leaves }) = drawn {
             let before = self.states.last().copied().unwrap_or(self.claim.order);
-            next_state(before, drawn)
-        });
-        // A tree of one leaf is that leaf.
-        roots.push(state.map(|state| leaf_hash(&state.0)).unwrap_or_default());
-        self.states.extend(state);
+            let after = State(before).next(token, hidden).0;
+            // A tree of one leaf is that leaf.
+            state = leaf_hash(&after.0);
+            self.states.push(after);
+            self.draws.push(leaves);
+        }
+        roots.push(state);
         self.roots.push(roots);
     }
 
@@ -395,20 +360,6 @@ impl<'a> Run<'a> {
         let numbers: usize = self.claim.program.iter().map(|step| step.outputs as usize).sum();
         (SHOWN_BYTES_MAX / (4 * numbers)).clamp(1, POSITIONS_AT_ONCE)
     }
-}
-
-fn next_state(before: B256, Drawn { token, hidden }: Drawn) -> B256 {
-    State(before).next(token, hidden).0
-}
-
-/// The first `count` numbers of a section of fixed-point leaves.
-fn numbers(leaves: &Leaves, count: usize) -> Result<Vec<i32>, RuleError> {
-    let mut numbers = Vec::with_capacity(count.next_multiple_of(32));
-    for leaf in leaves.iter() {
-        numbers.extend(FixedLeaf::read(leaf)?.0);
-    }
-    numbers.truncate(count);
-    Ok(numbers)
 }
 
 #[cfg(test)]

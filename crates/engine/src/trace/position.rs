@@ -20,12 +20,14 @@ pub(super) struct Position<'a> {
 }
 
 /// What a position that answers adds to the chained state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Drawn {
     /// The token that the sampler draws.
     pub(super) token: u32,
     /// Hash of the leaves of AQf.
     pub(super) hidden: B256,
+    /// The leaves of TOKEN.
+    pub(super) leaves: Leaves,
 }
 
 impl Position<'_> {
@@ -33,7 +35,6 @@ impl Position<'_> {
     /// the checks. The chained state follows from what is returned.
     pub(super) fn write(&self, sink: &mut dyn FnMut(Leaves)) -> Result<Option<Drawn>, RuleError> {
         let (mut heads, mut hidden, mut drawn) = (None, B256::ZERO, None);
-        let mut draw = Leaves::default();
         let answers = self.claim.answers(self.position);
         for (index, step) in (0..).zip(self.claim.program) {
             if step.kind.answers() && !answers {
@@ -49,12 +50,14 @@ impl Position<'_> {
                 Kind::Sample => {
                     let sampling =
                         Sampling::new(self.claim, self.position, self.row.fixed(step.inputs[0]))?;
-                    let (leaves, drawable) = sampling.write(&sampling.advice());
+                    let (leaves, drawable) = sampling.write();
                     sink(leaves);
-                    let (leaves, token) = sampling.token(drawable?.as_ref())?;
-                    (draw, drawn) = (leaves, Some(token));
+                    let (leaves, token) = sampling.token(drawable.as_ref())?;
+                    drawn = Some(Drawn { token, hidden, leaves });
                 }
-                Kind::Token => sink(std::mem::take(&mut draw)),
+                Kind::Token => {
+                    sink(drawn.as_ref().map(|drawn| drawn.leaves.clone()).unwrap_or_default());
+                }
                 Kind::QuantiseFinal => {
                     let leaves = self.shown(index, step);
                     hidden = leaves.hidden();
@@ -66,7 +69,7 @@ impl Position<'_> {
                 _ => sink(self.shown(index, step)),
             }
         }
-        Ok(drawn.map(|token| Drawn { token, hidden }))
+        Ok(drawn)
     }
 
     /// A step whose output the pass showed.

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use assay_evidence::op::{
-    self, Claim, FixedLeaf, Hits, Kept, Quantity, RuleError, WideLeaf, adjust, best_key, heat,
+    self, Claim, FixedLeaf, Hits, Kept, RuleError, WideLeaf, adjust, best_key, heat,
 };
 use assay_kernels::reference::exp2neg;
 
@@ -59,71 +59,48 @@ impl<'a> Sampling<'a> {
         Ok(Self { claim, position, logits, keys, best })
     }
 
-    /// The advice that satisfies the checks, as [`op::advice`] gives it.
-    pub(super) fn advice(&self) -> Vec<u64> {
+    /// SMPL, and what is left to draw from; nothing where the choice is greedy.
+    pub(super) fn write(&self) -> (Leaves, Option<Drawable>) {
         let (choice, sampling) = (self.claim.choice, self.claim.sampling());
-        let (mut advice, mut least) = (Vec::new(), i64::MIN);
-        if sampling.greedy {
-            return advice;
-        }
-        if sampling.top_k {
-            let mut logits = self.logits.to_vec();
-            let kth = choice.top_k as usize - 1;
-            let (_, threshold, _) = logits.select_nth_unstable_by_key(kth, |logit| Reverse(*logit));
-            advice.push(i64::from(*threshold).cast_unsigned());
-            least = heat(*threshold, choice.inv_t_q16);
-        }
-        if sampling.top_p {
-            let kept = self.candidates().filter(|candidate| candidate.heat >= least);
-            advice.push(nucleus(kept.collect(), choice.top_p_q16).cast_unsigned());
-        }
-        advice
-    }
-
-    /// SMPL under this advice, and what is left to draw from; nothing where the choice is greedy.
-    /// Where the advice is none, the leaves end and the rule's refusal follows.
-    pub(super) fn write(&self, advice: &[u64]) -> (Leaves, Result<Option<Drawable>, RuleError>) {
         let mut leaves = Leaves::default();
-        let drawable = self.write_to(&mut leaves, advice);
-        (leaves, drawable)
-    }
-
-    fn write_to(&self, leaves: &mut Leaves, advice: &[u64]) -> Result<Option<Drawable>, RuleError> {
-        let (choice, sampling) = (self.claim.choice, self.claim.sampling());
-        let mut advice = advice.iter().map(|advice| advice.cast_signed());
         if sampling.adjusted {
             leaves.push_fixed(&self.logits);
         }
-        self.keys.write(leaves);
+        self.keys.write(&mut leaves);
         if sampling.greedy {
-            return Ok(None);
+            return (leaves, None);
         }
         let mut least = i64::MIN;
         if sampling.top_k {
-            let threshold = next(&mut advice)?;
-            leaves.push_wide(&[threshold.cast_unsigned()]);
-            let what = Quantity::Logit;
-            let threshold = i32::try_from(threshold)
-                .map_err(|_| RuleError::OutOfBounds { what, found: threshold.into() })?;
-            self.ranks(threshold).write(leaves);
+            let threshold = self.kth();
+            leaves.push_wide(&[i64::from(threshold).cast_unsigned()]);
+            self.ranks(threshold).write(&mut leaves);
             least = heat(threshold, choice.inv_t_q16);
         }
         let (all, mut above) = (least, least);
         if sampling.top_p {
-            let threshold = next(&mut advice)?;
+            let kept = self.candidates().filter(|candidate| candidate.heat >= least);
+            let threshold = nucleus(kept.collect(), choice.top_p_q16);
             leaves.push_wide(&[threshold.cast_unsigned()]);
-            above = least.max(threshold.saturating_add(1));
-            least = least.max(threshold);
+            (above, least) = (threshold.saturating_add(1), threshold);
         }
         let least_weight = choice.min_p_q16 << 14;
         let [above, from, all, masses] = self.masses([above, least, all], least_weight);
         if sampling.top_p {
-            [above, from, all].iter().for_each(|tree| tree.write(leaves));
+            [above, from, all].iter().for_each(|tree| tree.write(&mut leaves));
         }
-        masses.write(leaves);
+        masses.write(&mut leaves);
         let (inv_t_q16, best) = (choice.inv_t_q16, self.best);
         let filters = Kept { inv_t_q16, best, least_heat: least, least_weight };
-        Ok(Some(Drawable { filters, masses }))
+        (leaves, Some(Drawable { filters, masses }))
+    }
+
+    /// The threshold of top-k, which satisfies its check, as [`op::advice`] gives it.
+    fn kth(&self) -> i32 {
+        let mut logits = self.logits.to_vec();
+        let kth = self.claim.choice.top_k as usize - 1;
+        let (_, threshold, _) = logits.select_nth_unstable_by_key(kth, |logit| Reverse(*logit));
+        *threshold
     }
 
     /// TOKEN, and the token that it names.
@@ -194,11 +171,6 @@ impl<'a> Sampling<'a> {
     }
 }
 
-/// The next advice.
-fn next(advice: &mut impl Iterator<Item = i64>) -> Result<i64, RuleError> {
-    advice.next().ok_or(RuleError::OutOfBounds { what: Quantity::Count, found: 0 })
-}
-
 /// The logits that are sampled: as they are, or with penalties and biases.
 fn adjusted<'a>(
     claim: &Claim<'_>,
@@ -234,7 +206,9 @@ fn padded(values: &[i32]) -> FixedLeaf {
     FixedLeaf(leaf)
 }
 
-/// The largest heat from which on the candidates hold the given share of all weight.
+/// The threshold of top-p, which satisfies its check, as [`op::advice`] gives it: the largest heat
+/// from which on the candidates hold the given share of all weight. It is that of one of them, so
+/// never below what top-k keeps.
 fn nucleus(mut candidates: Vec<Candidate>, share_q16: u32) -> i64 {
     let sum = |candidates: &[Candidate]| -> u64 {
         candidates.iter().map(|candidate| u64::from(candidate.weight)).sum()

@@ -1,9 +1,7 @@
 //! A trace is what its rules say, leaf by leaf; `op::recompute` is the plain form of every rule.
 
-use std::collections::HashMap;
-
 use assay_evidence::dispute::Trace as _;
-use assay_evidence::op::{self, Check, WideLeaf, recompute};
+use assay_evidence::op::{self, Check, FixedLeaf, WideLeaf, recompute};
 use assay_models::Model;
 use assay_protocol::Terms;
 
@@ -12,23 +10,6 @@ use crate::testing::{AWKWARD, NANO, answer, cpu, filtered, greedy, known, penali
 
 fn trace(loaded: &Arc<Loaded>, answer: &Answer) -> Trace {
     Trace::compute(Arc::clone(loaded), cpu(), answer, &mut |_, _| ()).unwrap()
-}
-
-/// Leaves that stand in the place of a trace's own.
-struct Instead<'a> {
-    trace: &'a Trace,
-    leaves: HashMap<Place, Vec<u8>>,
-}
-
-impl Openings for Instead<'_> {
-    fn open(&self, source: Source) -> Option<Cow<'_, [u8]>> {
-        match source {
-            Source::Trace(place) if self.leaves.contains_key(&place) => {
-                Some(Cow::from(&self.leaves[&place]))
-            }
-            _ => self.trace.open(source),
-        }
-    }
 }
 
 /// Every leaf follows from those before it by its rule, advice excepted, and hangs below the root.
@@ -172,80 +153,6 @@ fn the_leaves_of_the_model_are_those_of_its_manifest() {
     }
 }
 
-/// SMPL, TOKEN and STATE under advice are what the rules make of it, or end where a rule refuses.
-fn advised_follows(trace: &Trace, position: u32, advice: &[u64]) -> Advised {
-    let claim = trace.claim();
-    let [sample, token] = [Kind::Sample, Kind::Token].map(|kind| op_of(trace, kind));
-    let state = claim.ops() - 1;
-    let advised = trace.advised(position, advice).unwrap();
-    let ops = [
-        (sample, Some(&advised.sample)),
-        (token, advised.token.as_ref()),
-        (state, advised.state.as_ref()),
-    ];
-    let mut instead = Instead { trace, leaves: HashMap::new() };
-    for (op, leaves) in ops {
-        for (leaf, data) in (0..).zip(leaves.into_iter().flat_map(Leaves::iter)) {
-            instead.leaves.insert(Place { position, op, leaf }, data.to_vec());
-        }
-    }
-    let mut given = advice.iter();
-    for (op, leaves) in ops {
-        for leaf in 0..op::leaves(&claim.layout(position, op)) {
-            let place = Place { position, op, leaf };
-            match (leaves.and_then(|leaves| leaves.leaf(leaf)), recompute(&claim, &instead, place))
-            {
-                (Some(found), Ok(Some(right))) => assert_eq!(found, right, "{place:?}"),
-                (Some(found), Ok(None)) => {
-                    assert_eq!(found, WideLeaf::write(&[*given.next().unwrap()]), "{place:?}");
-                }
-                // Advice is missing, a rule refuses, or reads what was refused.
-                (None, Ok(None) | Err(_)) => return advised.clone(),
-                other => panic!("{place:?}: {other:?}"),
-            }
-        }
-    }
-    advised
-}
-
-#[test]
-fn advice_changes_what_follows_from_it() {
-    let answer = answer(&NANO, filtered(&NANO, 3), 2);
-    let trace = trace(&NANO, &answer);
-    let (claim, sample) = (trace.claim(), op_of(&trace, Kind::Sample));
-    for position in [2, 3] {
-        let [logit, heat] = advice(&trace, position, sample)[..] else { panic!("two words") };
-        let honest = advised_follows(&trace, position, &[logit, heat]);
-        let page = trace.page(position).unwrap();
-        let ops = [sample, sample + 1, claim.ops() - 1].map(|op| page[op as usize].clone());
-        let [own_sample, own_token, own_state] = ops;
-        assert_eq!(honest.sample, own_sample);
-        assert_eq!((honest.token, honest.state), (Some(own_token), Some(own_state)));
-        for other in [
-            [logit.wrapping_add(1), heat],
-            [logit.wrapping_sub(70_000), heat.wrapping_sub(40_000)],
-            [logit, i64::MIN.cast_unsigned()],
-            [i64::from(i32::MIN).cast_unsigned(), heat],
-        ] {
-            let advised = advised_follows(&trace, position, &other);
-            assert_ne!(advised.sample, own_sample, "{other:?}");
-            assert!(advised.token.is_some() && advised.state.is_some(), "{other:?}");
-        }
-        // Nothing is left to draw from.
-        let none = advised_follows(&trace, position, &[logit, i64::MAX.cast_unsigned()]);
-        assert_eq!((none.token, none.state), (None, None));
-        // A logit beyond 32 bits, and no advice at all.
-        for (other, words) in [(&[1 << 40, heat][..], 1), (&[], 0)] {
-            let ends = advised_follows(&trace, position, other);
-            let keys = op::tree_leaves(claim.model.vocab.into());
-            assert_eq!((ends.sample.len(), ends.token), (keys + words, None));
-        }
-    }
-    let refused = trace.advised(1, &[]).unwrap_err().to_string();
-    assert_eq!(refused, "no token is drawn at position 1");
-    assert!(trace.advised(4, &[]).is_err());
-}
-
 #[test]
 fn another_answer_fails_a_link_and_no_rule() {
     let mut lie = answer(&NANO, greedy(&NANO, 4), 4);
@@ -318,7 +225,6 @@ fn positions_after_a_token_that_no_model_has_are_empty() {
         assert_eq!(trace.leaves(4, op), Nodes::new(Vec::new()));
         assert_eq!(trace.open(Source::Trace(Place { position: 4, op, leaf: 0 })), None);
     }
-    assert!(trace.advised(4, &[]).is_err());
 }
 
 #[test]
@@ -373,6 +279,13 @@ fn what_has_no_trace_is_refused() {
     };
     let refused = Trace::compute(Arc::new(altered), cpu(), &honest, &mut |_, _| ()).unwrap_err();
     assert!(matches!(refused, TraceError::Manifest { what: "arithmetic", .. }), "{refused}");
+}
+
+#[test]
+fn a_trace_can_be_asked_from_many_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Trace>();
+    shared::<crate::Trees>();
 }
 
 #[test]
