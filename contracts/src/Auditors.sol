@@ -38,8 +38,6 @@ contract Auditors is IAuditors, Beacons, Multicall {
     uint256 public pool;
     mapping(bytes32 key => mapping(address auditor => Opinion)) private _opinions;
     mapping(uint256 epoch => mapping(address auditor => Attendance)) private _attendances;
-    /// The one receipt, by its key, that a provider's conviction counts for in an epoch.
-    mapping(uint256 epoch => mapping(address provider => bytes32)) private _counted;
 
     constructor(
         ERC20Burnable token_,
@@ -114,7 +112,7 @@ contract Auditors is IAuditors, Beacons, Multicall {
         Attendance storage attendance = _attendances[epoch][auditor];
         require(!attendance.revealed && !attendance.fined, NotAbsent(auditor, epoch));
         attendance.fined = true;
-        token.burn(_fine(auditor, ABSENT, "absent"));
+        token.burn(_fine(auditor, bond * ABSENT / BPS, "absent"));
     }
 
     /// @inheritdoc IAuditors
@@ -123,7 +121,7 @@ contract Auditors is IAuditors, Beacons, Multicall {
         (, address planter) = _findings(place, draw.epoch);
         Opinion storage opinion = _opinionAt(auditor, place);
         require(planter != address(0), NothingToFine(opinion.verdict));
-        uint256 amount = _fineLie(auditor, opinion, "careless");
+        uint256 amount = _fineFalsehood(auditor, opinion, bond, "careless");
         token.burn(amount - amount / 2);
         token.safeTransfer(planter, amount / 2);
     }
@@ -133,12 +131,10 @@ contract Auditors is IAuditors, Beacons, Multicall {
         Draw memory draw = _ended(auditor, place.provider, place.period, place.index);
         (bool guilty,) = _findings(place, draw.epoch);
         Opinion storage opinion = _opinionAt(auditor, place);
-        require(guilty, NothingToFine(opinion.verdict));
-        bytes32 key = _key(place.provider, place.period, place.index);
-        bytes32 counted = _counted[draw.epoch][place.provider];
-        require(counted == 0 || counted == key, AlreadyCounted(counted));
-        _counted[draw.epoch][place.provider] = key;
-        token.burn(_fineLie(auditor, opinion, "mistaken"));
+        // Half of what the provider lost for good, since two auditors may have said True.
+        uint256 most = guilty ? IDisputes(parameters.arbiter()).burnedOf(place.receipt) / 2 : 0;
+        require(most != 0, NothingToFine(opinion.verdict));
+        token.burn(_fineFalsehood(auditor, opinion, most, "mistaken"));
     }
 
     // Reading.
@@ -184,10 +180,14 @@ contract Auditors is IAuditors, Beacons, Multicall {
     }
 
     /// Takes an auditor's share for a verdict, once.
-    function _fineLie(address auditor, Opinion storage opinion, bytes32 reason) private returns (uint256) {
+    function _fineFalsehood(address auditor, Opinion storage opinion, uint256 most, bytes32 reason)
+        private
+        returns (uint256)
+    {
         require(opinion.verdict == Verdict.True && !opinion.fined, NothingToFine(opinion.verdict));
         opinion.fined = true;
-        return _fine(auditor, FALSEHOOD, reason);
+        uint256 amount = bond * FALSEHOOD / BPS;
+        return _fine(auditor, amount < most ? amount : most, reason);
     }
 
     /// A draw for this auditor, about which all has been said.

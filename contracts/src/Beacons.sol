@@ -133,7 +133,7 @@ abstract contract Beacons is IBeacons {
         _requireSince(epoch + 2);
         Vow storage vow = _vowAt(epoch, place);
         vow.part = Part.Missed;
-        token.burn(_fine(vow.auditor, MISSED, "missed"));
+        token.burn(_fine(vow.auditor, bond * MISSED / BPS, "missed"));
     }
 
     // Reading.
@@ -201,11 +201,10 @@ abstract contract Beacons is IBeacons {
 
     // For those who hold auditors to account.
 
-    /// Takes a share of the bond, or what is left, out of an auditor's stake; what becomes of it is the caller's affair.
-    function _fine(address auditor, uint256 bps, bytes32 reason) internal returns (uint256 amount) {
-        amount = bond * bps / BPS;
+    /// Takes so much, or what is left, out of an auditor's stake; what becomes of it is the caller's affair.
+    function _fine(address auditor, uint256 most, bytes32 reason) internal returns (uint256 amount) {
         uint256 stake = _auditors[auditor].stake;
-        if (amount > stake) amount = stake;
+        amount = most < stake ? most : stake;
         _auditors[auditor].stake = uint128(stake - amount);
         emit Fined(auditor, amount, reason);
     }

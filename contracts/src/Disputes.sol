@@ -82,6 +82,8 @@ contract Disputes is IDisputes, Multicall {
 
     /// @inheritdoc IDisputes
     uint256 public count;
+    /// @inheritdoc IDisputes
+    mapping(bytes32 receipt => uint256) public burnedOf;
     mapping(uint256 id => Dispute) private _disputes;
     mapping(bytes32 receipt => Case) private _cases;
 
@@ -280,7 +282,9 @@ contract Disputes is IDisputes, Multicall {
         require(!file.punished, AlreadyPunished(receipt));
         file.punished = true;
         address challenger = _disputes[file.first].challenger;
+        uint256 supply = token.totalSupply();
         providers.slash(file.owner, parameters.value(Value.SlashMost), challenger, receipt);
+        burnedOf[receipt] = supply - token.totalSupply();
     }
 
     /// @inheritdoc IDisputes

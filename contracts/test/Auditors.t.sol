@@ -3,8 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IAuditors, Place, Said, Verdict} from "../src/interfaces/IAuditors.sol";
 import {Draw, IBeacons} from "../src/interfaces/IBeacons.sol";
-import {Filing} from "../src/interfaces/IDisputes.sol";
-import {Words} from "../src/libraries/Words.sol";
+import {Value} from "../src/interfaces/IParameters.sol";
 import {AuditFixture} from "./AuditFixture.sol";
 
 /// @notice What verdicts are paid, and what they cost.
@@ -241,6 +240,7 @@ contract AuditorsTest is AuditFixture {
         vm.expectRevert(abi.encodeWithSelector(IAuditors.NothingToFine.selector, Verdict.True));
         auditors.mistaken(draw.first, at);
         convict();
+        disputes.punish(digestOf());
         uint256 supply = token.totalSupply();
         auditors.mistaken(draw.first, at);
         vm.snapshotGasLastCall("Auditors", "mistaken");
@@ -251,56 +251,46 @@ contract AuditorsTest is AuditFixture {
         auditors.mistaken(draw.first, at);
     }
 
-    /// A provider that has itself convicted of many true receipts takes no more from auditors than with one.
-    function test_a_provider_and_epoch_count_once() public {
-        uint256 one = post();
-        bytes32 digest = digestOf();
-        Filing memory first = filed;
-        Place memory here = placed(one);
-        filed.receipt.text = keccak256("another");
+    /// A provider that has itself convicted of a true receipt takes no more from auditors than is burned of it: with
+    /// next to nothing at stake, next to nothing.
+    function test_a_provider_without_stake_harms_nobody(uint256 left) public {
+        judge(period, Verdict.True, Verdict.True);
+        left = bound(left, 0, AUDITOR_BOND);
+        uint256 stake = 4 * value(Value.TierBronze);
+        vm.prank(owner);
+        providers.unbond(uint128(stake - left));
+        skip(value(Value.UnbondingDelay));
+        vm.prank(owner);
+        providers.withdraw();
+        answer();
+        filed.receipt.text = bytes32(left);
         resign();
-        uint256 two = post();
-        Place memory there = placed(two);
-        Filing memory second = filed;
-        uint256 epoch = makeBeacon();
-        for (uint256 i; i < 3; ++i) {
-            Said[] memory list = new Said[](2);
-            uint256 count;
-            if (drawnFor(crew[i], one)) list[count++] = Said(owner, one, 1, Verdict.True);
-            if (drawnFor(crew[i], two)) list[count++] = Said(owner, two, 1, Verdict.True);
-            assembly {
-                mstore(list, count)
-            }
-            toEpoch(epoch + 2);
-            commitVerdicts(crew[i], epoch, list);
-            toEpoch(epoch + 3);
-            revealVerdicts(crew[i], epoch, list);
+        (period, draw) = postAndDraw();
+        judge(period, Verdict.True, Verdict.True);
+        Place memory at = placed(period);
+        convict();
+        // Not before it is known what was burned.
+        vm.expectRevert(abi.encodeWithSelector(IAuditors.NothingToFine.selector, Verdict.True));
+        auditors.mistaken(draw.first, at);
+        disputes.punish(digestOf());
+        uint256 taken = share(left, value(Value.SlashMost));
+        uint256 burned = taken - share(taken, value(Value.ChallengerReward));
+        assertEq(disputes.burnedOf(digestOf()), burned);
+        if (burned < 2) {
+            vm.expectRevert(abi.encodeWithSelector(IAuditors.NothingToFine.selector, Verdict.True));
+            auditors.mistaken(draw.first, at);
+            return;
         }
-        toEpoch(epoch + 4);
-        vm.startPrank(ada);
-        uint256 id = disputes.open(first);
-        uint256 id2 = disputes.open(second);
-        vm.stopPrank();
-        skip(CLOCK + 1);
-        disputes.timeout(id);
-        disputes.timeout(id2);
-        assertTrue(disputes.caseOf(digest).guilty && disputes.caseOf(Words.digest(second.receipt)).guilty);
-        auditors.mistaken(auditors.drawOf(owner, one, 1).first, here);
-        auditors.mistaken(auditors.drawOf(owner, one, 1).second, here);
-        address late = auditors.drawOf(owner, two, 1).first;
-        bytes32 counted = keccak256(abi.encode(owner, one, uint256(1)));
-        vm.expectRevert(abi.encodeWithSelector(IAuditors.AlreadyCounted.selector, counted));
-        auditors.mistaken(late, there);
-    }
-
-    function drawnFor(address who, uint256 period_) private view returns (bool) {
-        Draw memory found = auditors.drawOf(owner, period_, 1);
-        return found.first == who || found.second == who;
+        uint256 before = stakeOf(draw.first) + stakeOf(draw.second);
+        auditors.mistaken(draw.first, at);
+        auditors.mistaken(draw.second, at);
+        assertLe(before - stakeOf(draw.first) - stakeOf(draw.second), burned);
     }
 
     function test_who_said_false_or_nothing_is_not_fined() public {
         judge(period, Verdict.False, Verdict.Silent);
         convict();
+        disputes.punish(digestOf());
         Place memory at = placed(period);
         vm.expectRevert(abi.encodeWithSelector(IAuditors.NothingToFine.selector, Verdict.False));
         auditors.mistaken(draw.first, at);
@@ -374,6 +364,7 @@ contract AuditorsTest is AuditFixture {
     function test_a_fine_takes_no_more_than_there_is() public {
         judge(period, Verdict.True, Verdict.True);
         convict();
+        disputes.punish(digestOf());
         vm.prank(draw.first);
         auditors.leave();
         vm.warp(auditors.auditorOf(draw.first).release);

@@ -309,6 +309,7 @@ contract AuditsHandler is AuditFixture {
         } else {
             try disputes.timeout(id) {} catch {}
         }
+        try disputes.punish(disputes.disputeOf(id).receipt) {} catch {}
         try disputes.close(id) {
             note("close", keccak256(abi.encode(id)));
         } catch {}

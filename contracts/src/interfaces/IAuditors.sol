@@ -53,13 +53,14 @@ struct Place {
 /// @dev What epoch n drew is judged in epoch n + 2: each auditor commits to one list of all its verdicts, and reveals it in
 /// epoch n + 3, so nobody can copy another's, or choose among its own. Money follows from epoch n + 4 on.
 /// @dev Whoever says True answers for it with a share of its bond. Of an unveiled canary it loses that, whenever it turns
-/// out: a canary is false by construction. Of a receipt that the arbiter found false it does so once for a provider and
-/// epoch: a provider can have itself convicted of a true receipt, and must not take more from auditors than it loses.
+/// out: a canary is false by construction. Of a receipt that the arbiter found false it loses at most half of what was burned
+/// of the provider for it: a provider can have itself convicted of a true receipt, and the two auditors that called it true
+/// must not lose more by that than it has.
 /// @dev Money: holds stakes, and a pool that anyone funds. A verdict is paid once: True, if it stands alone or the other
 /// auditor did not say False, of what was not found false; False, of what was. What is taken from an auditor is burned, but
 /// for half of what a canary takes, which goes to who planted it.
-/// @dev Trust: who is arbiter of `Parameters` says what was found false, and so can have those who said True lose their
-/// bonds, within that bound.
+/// @dev Trust: who is arbiter of `Parameters` says what was found false and what was burned for it, and so can have those
+/// who said True lose half a bond for each.
 interface IAuditors {
     /// The auditor has committed to a list for this epoch.
     error AlreadyJudged(address auditor, uint256 epoch);
@@ -81,8 +82,6 @@ interface IAuditors {
     error EnoughPaid(uint256 most);
     /// The pool has less than a fee.
     error PoolEmpty(uint256 found, uint256 fee);
-    /// Another of this provider's receipts of the epoch was counted.
-    error AlreadyCounted(bytes32 counted);
 
     /// The pool has more.
     event Funded(address indexed by, uint256 amount, uint256 pool);
@@ -115,7 +114,8 @@ interface IAuditors {
     /// @notice Fines an auditor that called a canary true. Anyone may.
     function careless(address auditor, Place calldata place) external;
 
-    /// @notice Fines an auditor that called true what the arbiter found false. Anyone may.
+    /// @notice Fines an auditor that called true what the arbiter found false, once the provider's stake was slashed for it.
+    /// Anyone may.
     function mistaken(address auditor, Place calldata place) external;
 
     /// @notice An auditor's verdict about a place; all zero if it revealed none.

@@ -345,6 +345,10 @@ interface IDisputes {
     /// @notice What is known of a receipt, by its digest; all zero if nothing is.
     function caseOf(bytes32 receipt) external view returns (Case memory);
 
+    /// @notice What was burned of the provider's stake for a false receipt, base units of ASY: all that it lost for good,
+    /// whoever disputed.
+    function burnedOf(bytes32 receipt) external view returns (uint256);
+
     /// @notice Disputes so far; the first one is number 1.
     function count() external view returns (uint256);
 }
