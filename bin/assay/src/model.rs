@@ -12,9 +12,11 @@ use crate::data::DataArgument;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::library::{self, Library};
 use crate::machine::ThreadsArgument;
+use crate::registry::{Publish, Terms};
+use crate::source::VerifySource;
 use crate::terminal::{bytes, grouped, note, say, say_json};
 
-/// List, import, show and verify models
+/// List, import, show, verify and publish models
 #[derive(Args, Debug)]
 pub(crate) struct Model {
     #[command(subcommand)]
@@ -31,6 +33,9 @@ enum Verb {
     Show(Named),
     /// Compute everything that a model's id commits to again
     Verify(Named),
+    VerifySource(VerifySource),
+    Publish(Publish),
+    Terms(Terms),
 }
 
 #[derive(Args, Debug)]
@@ -90,6 +95,9 @@ impl Model {
             Verb::Import(import) => import.run(),
             Verb::Show(named) => named.show(),
             Verb::Verify(named) => named.verify(),
+            Verb::VerifySource(verify) => verify.run(),
+            Verb::Publish(publish) => crate::wait(publish.run()),
+            Verb::Terms(terms) => crate::wait(terms.run()),
         }
     }
 }

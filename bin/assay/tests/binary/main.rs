@@ -9,4 +9,5 @@ mod front;
 mod library;
 mod money;
 mod network;
+mod registry;
 mod x402;
