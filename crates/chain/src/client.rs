@@ -1,5 +1,6 @@
 //! One connection to a chain: reads, and transactions that are simulated first and waited for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_network::{EthereumWallet, TransactionBuilder};
@@ -9,6 +10,7 @@ use alloy_rpc_types_eth::{BlockNumberOrTag, TransactionRequest};
 use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::SolCall;
 use assay_protocol::Key;
+use tokio::sync::Mutex;
 
 use crate::book::AddressBook;
 use crate::error::ChainError;
@@ -28,6 +30,8 @@ pub struct Client {
     chain_id: u64,
     genesis: B256,
     account: Option<Address>,
+    /// Held while a transaction is made and waited for: two at once would have the same number.
+    turn: Arc<Mutex<()>>,
 }
 
 /// A transaction that is in a block.
@@ -77,7 +81,9 @@ impl Client {
             url: url.to_owned(),
             reason: "it has no first block".to_owned(),
         })?;
-        Ok(Self { url: url.to_owned(), provider, chain_id, genesis: first.header.hash, account })
+        let genesis = first.header.hash;
+        let turn = Arc::default();
+        Ok(Self { url: url.to_owned(), provider, chain_id, genesis, account, turn })
     }
 
     /// EIP-155 chain id.
@@ -172,6 +178,7 @@ impl Client {
         value: U256,
     ) -> Result<Mined, ChainError> {
         let from = self.account.ok_or(ChainError::NoKey)?;
+        let _turn = self.turn.lock().await;
         self.settled(from).await?;
         let request = TransactionRequest::default()
             .with_from(from)

@@ -5,10 +5,12 @@
 //! puts the suite on any EVM chain; [`Plan`] says beforehand what will stand where.
 
 mod artifact;
+mod auditors;
 mod audits;
 mod authorization;
 mod bindings;
 mod book;
+mod canaries;
 mod chain;
 mod channels;
 mod client;
@@ -20,6 +22,7 @@ mod governance;
 mod grants;
 mod models;
 mod moves;
+mod productions;
 mod providers;
 mod receipts;
 mod refusal;
@@ -28,9 +31,14 @@ mod suite;
 mod tills;
 mod token;
 
+pub use auditors::{
+    Attendance, Auditor, Draw, Duty, Opinion, Posted, PostedAt, Said, Verdict, Vow, VowState,
+    list_hash, secret_hash,
+};
 pub use audits::AuditTerms;
 pub use authorization::{Authorization, DepositAuthorization, SignedToken};
 pub use book::{AddressBook, Deployed, NotInBook};
+pub use canaries::Canary;
 pub use chain::Chain;
 pub use channels::{ChannelState, Claim, Pack, Withdrawal};
 pub use client::{Client, Mined};
@@ -41,6 +49,7 @@ pub use events::{Event, Happened};
 pub use governance::{Decision, Seating};
 pub use models::{ModelTerms, PublishedModel};
 pub use moves::{Equivocation, Filing, Move, Proof};
+pub use productions::{Production, Published, Run, Stage};
 pub use providers::{Provider, Tier};
 pub use receipts::{Period, Span};
 pub use refusal::Refusal;
