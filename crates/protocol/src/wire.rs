@@ -7,15 +7,19 @@
 //! | `GET /v1/channels/{id}` | the [`Position`] of a channel, 404 for one never used here |
 //! | `DELETE /v1/orders/{hash}` | 204; the order's stream ends with its receipt |
 //! | `GET /v1/orders/{hash}` | the [`Sealed`] answer, 404 while there is none |
+//! | `GET /v1/periods/{period}/{index}?time={seconds}` | a posted receipt as it is [`Shown`] to a drawn auditor, or [`NotShown`] |
+//! | `GET /v1/periods/{period}/{index}` | the same for its buyer |
 //!
 //! `DELETE` and `GET` of an order carry `Authorization: Bearer` and the order's signature, and get 401 without it.
+//! So does who asks for the receipt at a place of a posted period: its buyer with the order's signature, an
+//! auditor with that of its [`Inquiry`](crate::Inquiry) of that time.
 
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Amount, ChainId, Channel, ChannelId, GrantError, Offer, Order, OrderError, OrderHash, Receipt,
-    Signature, SignedGrant, Terms,
+    Amount, Answer, ChainId, Channel, ChannelId, GrantError, Offer, Order, OrderError, OrderHash,
+    Receipt, Signature, SignedGrant, Terms,
 };
 
 /// A provider's offers and how busy it is.
@@ -151,6 +155,86 @@ pub struct Sealed {
     pub output: Vec<u32>,
     /// The state after each output token.
     pub states: Vec<B256>,
+}
+
+/// A posted receipt, and what stands behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown {
+    /// The receipt's siblings in its period's tree, from the leaf up.
+    pub proof: Vec<B256>,
+    /// As much as who asked may see.
+    pub what: Exhibit,
+}
+
+/// As much of an answer as somebody may see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Exhibit {
+    /// All of it.
+    Answer(Box<Answer>),
+    /// The signed words of an order whose `audit` lets no stranger see more.
+    Words(Box<SignedWords>),
+}
+
+/// An order and its receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignedWords {
+    /// The order.
+    pub order: Order,
+    /// Its buyer's signature.
+    pub order_signature: Signature,
+    /// The receipt.
+    pub receipt: Receipt,
+    /// Its provider's signature.
+    pub receipt_signature: Signature,
+}
+
+/// Why a posted receipt is not shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "code")]
+pub enum NotShown {
+    /// It was not signed, or not by who may ask.
+    #[error("a posted receipt is shown to its buyer and to auditors")]
+    Unsigned,
+    /// It was signed too long ago, or for a time that is to come.
+    #[error("the inquiry is of {found}, it is {now}")]
+    Stale {
+        /// Its time, unix seconds.
+        found: u64,
+        /// The provider's, unix seconds.
+        now: u64,
+    },
+    /// Nothing was posted there.
+    #[error("there is no receipt {index} in period {period}")]
+    NoReceipt {
+        /// Which period.
+        period: u64,
+        /// Which leaf of it.
+        index: u64,
+    },
+    /// An earlier release did not keep what was ordered.
+    #[error("what order {order} asked for was not kept")]
+    NotKept {
+        /// The order.
+        order: OrderHash,
+    },
+    /// Who asks was not drawn for it.
+    #[error("{auditor} was not drawn for this receipt")]
+    NotDrawn {
+        /// Who asked.
+        auditor: Address,
+    },
+    /// Too many ask at once.
+    #[error("too many auditors ask at once")]
+    Busy,
+    /// The chain, which knows who was drawn, or the store does not answer, or no chain is known.
+    #[error("{reason}")]
+    Failed {
+        /// What failed.
+        reason: String,
+    },
 }
 
 /// Why a provider does not answer an order: its word, which a buyer need not believe.
