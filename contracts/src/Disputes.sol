@@ -52,10 +52,10 @@ contract Disputes is IDisputes, Multicall {
     using SafeERC20 for IERC20;
 
     /// Bounds of the bond, base units of ASY, and of each side's clock, seconds.
-    uint256 public constant BOND_MIN = 1e18;
-    uint256 public constant BOND_MAX = 100_000e18;
-    uint256 public constant CLOCK_MIN = 10;
-    uint256 public constant CLOCK_MAX = 7 days;
+    uint256 private constant BOND_MIN = 1e18;
+    uint256 private constant BOND_MAX = 100_000e18;
+    uint256 private constant CLOCK_MIN = 10;
+    uint256 private constant CLOCK_MAX = 7 days;
     /// Levels that one reveal shows.
     uint256 private constant LEVELS = 4;
     /// Lists that a rule has at most.
@@ -86,6 +86,8 @@ contract Disputes is IDisputes, Multicall {
     mapping(bytes32 receipt => uint256) public burnedOf;
     mapping(uint256 id => Dispute) private _disputes;
     mapping(bytes32 receipt => Case) private _cases;
+    /// The root that the first commitment about a receipt was to, and all others have to be.
+    mapping(bytes32 receipt => bytes32) private _traces;
 
     /// @param bond_ At least what all moves of a defender cost.
     /// @param clock_ Long enough that nobody can keep a move off the chain.
@@ -127,6 +129,10 @@ contract Disputes is IDisputes, Multicall {
     function commit(uint256 id, bytes32 trace, bytes calldata signature) external {
         Dispute storage dispute = _defend(id, Phase.Commit, Phase.Pick);
         _requireDefender(id, trace, signature);
+        // A receipt has one trace. What one dispute had opened convicts in the next.
+        bytes32 before = _traces[dispute.receipt];
+        require(before == 0 || before == trace, OtherTrace(trace, before));
+        if (before == 0) _traces[dispute.receipt] = trace;
         (dispute.trace, dispute.point) = (trace, trace);
         emit Committed(id, trace);
     }

@@ -226,6 +226,23 @@ contract DisputesTest is DisputeFixture {
         pick(id, 3, positions[3], proofOf(positions, 3));
     }
 
+    /// A cheat that shows no leaves could otherwise hide its false number elsewhere in each dispute, and win from
+    /// whoever has to guess which element of a leaf is wrong.
+    function test_a_receipt_has_one_trace() public {
+        lie();
+        uint256 first = begin(ada);
+        commit(first);
+        uint256 second = begin(challenger("bob"));
+        bytes32 committed = disputes.disputeOf(first).trace;
+        bytes32 other = keccak256("other");
+        vm.prank(operator);
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.OtherTrace.selector, other, committed));
+        disputes.commit(second, other, "");
+        vm.prank(operator);
+        disputes.commit(second, committed, "");
+        assertTrue(disputes.disputeOf(second).trace == committed);
+    }
+
     function test_nodes_that_fold_to_another_node_are_refused() public {
         uint256 id = begin(ada);
         commit(id);

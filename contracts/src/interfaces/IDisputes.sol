@@ -190,6 +190,8 @@ interface IDisputes {
     error WrongPhase(Phase found, Phase expected);
     /// Only the challenger may make this move.
     error NotChallenger(address found, address expected);
+    /// The provider committed to another trace of this receipt before.
+    error OtherTrace(bytes32 found, bytes32 expected);
     /// Only the provider, or who has its signature, may make this move.
     error NotDefender(address found, address owner);
     /// The clock of the side to move ran out `found - left` seconds ago.
@@ -259,7 +261,7 @@ interface IDisputes {
     /// @dev In reach until `DisputeWindow` after the latest of the order's deadline, the receipt's end and its posting.
     function open(Filing calldata filing) external returns (uint256 id);
 
-    /// @notice The defender commits to the root of its trace.
+    /// @notice The defender commits to the root of its trace: the same one in every dispute about the receipt.
     /// @param signature Empty if the caller is the provider's owner or operator; else of one of them, see `moveDigest`.
     function commit(uint256 id, bytes32 trace, bytes calldata signature) external;
 
