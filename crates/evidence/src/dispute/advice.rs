@@ -79,6 +79,14 @@ impl<'a> Advised<'a> {
         check_of(claim, place).is_some()
     }
 
+    /// The leaves of advice of the op at a place, in order.
+    pub(crate) fn places(claim: &Claim<'_>, place: Place) -> impl Iterator<Item = Place> {
+        let parts = Parts::of(claim);
+        let leaves = [parts.ranks.map(|(leaf, _)| leaf), parts.masses.map(|(leaf, _)| leaf)];
+        let places = leaves.into_iter().flatten().map(move |leaf| Place { leaf, ..place });
+        places.filter(|place| Self::is_advice(claim, *place))
+    }
+
     /// The leaf of advice with a hash, if it holds a number that a logit gives.
     pub(crate) fn likely(
         claim: &Claim<'_>,

@@ -25,6 +25,12 @@ pub trait NodeSource {
 
     /// The data of a leaf of the committed trace.
     fn leaf(&self, place: Place) -> Option<Vec<u8>>;
+
+    /// The data of a leaf that a proof opened on chain, in an earlier dispute about the same root. It is
+    /// believed.
+    fn opened(&self, _place: Place) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// No source: all nodes come from the chain.
@@ -51,7 +57,9 @@ pub enum Next {
     /// The committed trace is its own, and every check holds: there is nothing to dispute.
     Agrees,
     /// The leaf differs, but its data are withheld, so which of its elements is wrong cannot be
-    /// said. To name one that is right loses the bond.
+    /// said. To name one that is right loses the bond, but not the case: the defender opens the leaf to
+    /// prove it, and a receipt has one trace, so a next dispute that knows the leaf convicts. For
+    /// leaves that follow from withheld advice it may take two.
     Withheld {
         /// The leaf.
         place: Place,
@@ -135,6 +143,9 @@ impl<'a> Challenger<'a> {
             return self.check_fails(standing);
         }
         let found = self.seek(self.trace, standing, &mut known, source)?;
+        if let Some((place, data)) = self.opened_advice(&found, source) {
+            return self.under_advice(place, data, standing, &mut known, source);
+        }
         let Found::Leaf(way, place) = found else {
             return self.toward(found, standing, &known);
         };
@@ -149,6 +160,20 @@ impl<'a> Challenger<'a> {
                 Ok(Next::Withheld { place, guess })
             }
         }
+    }
+
+    /// The first advice that an earlier proof opened, if it is not its own, of the sampler that the way
+    /// leads into. To know it before the way narrows is to know where to go.
+    fn opened_advice(&self, found: &Found, source: &dyn NodeSource) -> Option<(Place, Vec<u8>)> {
+        let (Found::Unknown(way) | Found::Leaf(way, _)) = found else { return None };
+        let claim = self.subject.claim;
+        let place = Depths::of(claim).within_op(*way)?;
+        let differs = |place: &Place, data: &Vec<u8>| {
+            self.trace.open(Source::Trace(*place)).is_some_and(|own| *own != **data)
+        };
+        Advised::places(claim, place)
+            .filter_map(|place| source.opened(place).map(|data| (place, data)))
+            .find(|(place, data)| differs(place, data))
     }
 
     /// Goes on with the committed advice: what follows from it is wrong somewhere, or its check
@@ -273,7 +298,7 @@ impl<'a> Challenger<'a> {
             let element = differing(claim, place, &own, node, source);
             return Ok(element.map_or(Wrong::Withheld, |e| Wrong::Element(e, Doubt::Element)));
         }
-        let served = source.leaf(place).filter(|data| is_leaf(data, node));
+        let served = held(source, place, node);
         let Some(data) = served.or_else(|| Advised::likely(claim, self.trace, place, node)) else {
             return Ok(Wrong::Withheld);
         };
@@ -301,6 +326,12 @@ impl<'a> Challenger<'a> {
     }
 }
 
+/// The data of the leaf with a hash, if the source has them.
+fn held(source: &dyn NodeSource, place: Place, node: B256) -> Option<Vec<u8>> {
+    let fits = |data: &Vec<u8>| is_leaf(data, node);
+    source.opened(place).filter(fits).or_else(|| source.leaf(place).filter(fits))
+}
+
 /// Whether data are those of the leaf with a hash. A leaf of 63 bytes could be a node, and none is.
 fn is_leaf(data: &[u8], node: B256) -> bool {
     data.len() != 63 && leaf_hash(data) == node
@@ -315,8 +346,7 @@ fn differing(
     node: B256,
     source: &dyn NodeSource,
 ) -> Option<u8> {
-    let served = source.leaf(place).filter(|data| is_leaf(data, node));
-    let data = served.or_else(|| slightly_changed(own, node))?;
+    let data = held(source, place, node).or_else(|| slightly_changed(own, node))?;
     // A leaf of another length can be opened by nobody, whichever element is named.
     Some(differing_from(claim, place, own, &data, 0).unwrap_or(0))
 }

@@ -111,6 +111,11 @@ impl Depths {
         }
     }
 
+    /// The place that a way leads to within an op, at its root or below.
+    pub(crate) fn within_op(self, way: Way) -> Option<Place> {
+        (way.depth >= self.to_ops()).then(|| self.place(way))
+    }
+
     /// How many levels the next reveal below a node shows; none below a leaf. `leaf_depth` is that
     /// of the tree of leaves that the node lies in.
     pub fn levels_below(self, way: Way, leaf_depth: u32) -> u32 {

@@ -11,6 +11,7 @@ mod judges;
 #[path = "../nano/known.rs"]
 mod known;
 mod mutations;
+mod offences;
 mod play;
 mod stage;
 mod strategies;
@@ -30,9 +31,9 @@ use assay_evidence::op::{Kind, Nodes, Place, leaves};
 use assay_protocol::{B256, Doubt, Phase};
 
 use crate::filed::{FILED_AWKWARD, FILED_NANO, FILED_TINY};
-use crate::judges::{both_judge, focus_on, judged, proof_of};
+use crate::judges::{Gas, both_judge, focus_on, judged, proof_of};
 use crate::mutations::{advised, all_convicted, changes};
-use crate::play::{End, Game, Manner, Server, nothing, play};
+use crate::play::{End, Game, Manner, Server, nothing, play, play_with};
 use crate::stage::{Full, Stage};
 use crate::strategies::{Dice, wild};
 use crate::world::{greedy, penalised, plain, sampled};
@@ -379,4 +380,157 @@ fn hostile_words_are_refused_not_obeyed() {
         assert_eq!(Way::new(128, 0), None);
         assert_eq!(Way::new(3, 8), None);
     });
+}
+
+/// What proofs of earlier disputes opened, and nothing else.
+#[derive(Default)]
+struct Opened(HashMap<Place, Vec<u8>>);
+
+impl NodeSource for Opened {
+    fn nodes(&self, _below: Way, _levels: u32) -> Option<Vec<B256>> {
+        None
+    }
+
+    fn leaf(&self, _place: Place) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn opened(&self, place: Place) -> Option<Vec<u8>> {
+        self.0.get(&place).cloned()
+    }
+}
+
+/// Disputes about one root, each knowing what proofs before it opened, until one is won; how many were
+/// lost before.
+fn lost_before_won(stage: &Stage, committed: &Full<'_>) -> u32 {
+    let honest = stage.full();
+    let mut opened = Opened::default();
+    stage.about(|subject| {
+        let defender = Defender::new(subject, committed);
+        let challenger = Challenger::new(subject, &honest);
+        for lost in 0..4 {
+            let end = play_with(stage, &defender, &challenger, Some(&opened), Manner::Best);
+            if end.phase == Phase::Won {
+                return lost;
+            }
+            let focus = end.focus.unwrap();
+            let place = Place { position: focus.position, op: focus.op, leaf: focus.leaf };
+            opened.0.insert(place, committed.data(place).to_vec());
+        }
+        panic!("never won");
+    })
+}
+
+/// A cheat that shows no leaf has the challenger guess an element. To prove that the guess is wrong
+/// it opens the leaf, and it cannot commit to another trace.
+#[test]
+fn a_withheld_leaf_costs_a_bond_and_convicts() {
+    let stage = Stage::honest(&FILED_TINY, &sampled(), 2, 2);
+    let honest = stage.full();
+    let place = Place { position: 1, op: 4, leaf: 0 };
+    let mut data = honest.data(place).to_vec();
+    data[4 * 9..4 * 10].copy_from_slice(&0x0123_4567u32.to_be_bytes());
+    let tampered = honest.with(&stage, HashMap::from([(place, data)]));
+    assert_eq!(lost_before_won(&stage, &tampered), 1);
+
+    let mut first = Game::open(&stage);
+    stage.about(|subject| {
+        let defender = Defender::new(subject, &tampered);
+        let answer = defender.answer(&first.standing).unwrap().unwrap();
+        first.make(&answer).unwrap();
+        let mut second = Game::open_another(&stage, &first);
+        let other = Defender::new(subject, &honest).answer(&second.standing).unwrap().unwrap();
+        assert!(second.make(&other).is_err(), "a receipt has one trace");
+        second.make(&answer).unwrap();
+    });
+}
+
+#[test]
+fn withheld_advice_costs_two_bonds_at_most() {
+    let stage = Stage::honest(&FILED_NANO, &sampled(), 2, 2);
+    let honest = stage.full();
+    let claim = stage.world.claim();
+    let op = claim.program.iter().position(|step| step.kind == Kind::Sample).unwrap() as u32;
+    let mut lost = Vec::new();
+    for leaf in 0..leaves(&claim.layout(1, op)) {
+        let place = Place { position: 1, op, leaf };
+        let ruling = stage.about(|s| assay_evidence::op::judge(s.claim, &honest, place, 0));
+        if ruling != Ok(assay_evidence::op::Ruling::Advice) {
+            continue;
+        }
+        for word in [12_345, 1 << 40] {
+            let (tampered, _) = advised(&stage, &honest, place, word);
+            lost.push(lost_before_won(&stage, &tampered));
+            // What follows from it is not even what follows from it.
+            let after = Place { leaf: leaf + 1, ..place };
+            let mut data = tampered.data(after).to_vec();
+            data[128..132].copy_from_slice(&[1, 2, 3, 4]);
+            let worse = tampered.with(&stage, HashMap::from([(after, data)]));
+            lost.push(lost_before_won(&stage, &worse));
+        }
+    }
+    assert!(lost.iter().all(|lost| (1..=2).contains(lost)), "{lost:?}");
+}
+
+/// A server that answers so many questions, and then no more.
+struct Tiring<'a>(Server<'a>, std::cell::Cell<u32>);
+
+impl NodeSource for Tiring<'_> {
+    fn nodes(&self, below: Way, levels: u32) -> Option<Vec<B256>> {
+        let left = self.1.get().checked_sub(1)?;
+        self.1.set(left);
+        self.0.nodes(below, levels)
+    }
+
+    fn leaf(&self, place: Place) -> Option<Vec<u8>> {
+        self.0.leaf(place)
+    }
+}
+
+#[test]
+fn a_server_may_fall_silent_halfway() {
+    let stage = Stage::honest(&FILED_NANO, &greedy(), 3, 3);
+    let honest = stage.full();
+    let place = Place { position: 3, op: 26, leaf: 1 };
+    let mut data = honest.data(place).to_vec();
+    data[39] ^= 4;
+    let tampered = honest.with(&stage, HashMap::from([(place, data)]));
+    for patience in 0..6 {
+        stage.about(|subject| {
+            let (nodes, leaves, lies) = (true, true, false);
+            let server = Server { claim: subject.claim, trace: &tampered, nodes, leaves, lies };
+            let tiring = Tiring(server, std::cell::Cell::new(patience));
+            let end = play(&stage, subject, &tampered, &honest, Some(&tiring), Manner::Best);
+            assert_eq!(end.phase, Phase::Won, "{patience}: {end:?}");
+            assert_eq!(end.focus.unwrap().op, 26);
+        });
+    }
+}
+
+/// Every leaf of every op, at every kind of position, in both models; the gas of the proofs.
+///
+/// `cargo test -p assay-evidence --test game -- --ignored --nocapture`
+#[test]
+#[ignore = "minutes of work"]
+#[allow(clippy::print_stderr, reason = "says what it measured")]
+fn every_leaf_that_is_changed_convicts() {
+    let mut most = Gas::new();
+    for (filed, choices, prompt, output, positions) in [
+        (&FILED_NANO, sampled(), 3, 3, vec![0, 2, 3, 4]),
+        (&FILED_NANO, penalised(), 66, 3, vec![0, 65, 66, 67]),
+        (&FILED_NANO, plain(), 2, 2, vec![1, 2]),
+        (&FILED_AWKWARD, sampled(), 2, 3, vec![0, 1, 2, 3]),
+        (&FILED_AWKWARD, greedy(), 65, 1, vec![64]),
+    ] {
+        let stage = Stage::honest(filed, &choices, prompt, output);
+        let (count, gas) = all_convicted(&stage, &changes(&stage, &positions, true));
+        eprintln!("{count} changes convicted");
+        for (what, gas) in gas {
+            let known = most.entry(what).or_default();
+            *known = gas.max(*known);
+        }
+    }
+    for ((op, lists), gas) in most {
+        eprintln!("{op}, {lists} lists: {gas}");
+    }
 }

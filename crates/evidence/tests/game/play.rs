@@ -11,11 +11,6 @@ use crate::court::{ADA, CLOCK, Court, OPERATOR};
 use crate::stage::Stage;
 use crate::words::{self, ICourt, ISuite};
 
-/// The dispute that is played.
-pub(crate) fn id() -> U256 {
-    U256::from(1)
-}
-
 /// How a dispute ended.
 #[derive(Clone, Debug)]
 pub(crate) struct End {
@@ -35,6 +30,7 @@ pub(crate) struct End {
 
 /// One dispute that is under way.
 pub(crate) struct Game {
+    id: U256,
     pub(crate) court: Court,
     pub(crate) standing: Standing,
     pub(crate) end: End,
@@ -55,7 +51,21 @@ impl Game {
             proof_gas: 0,
             silent: false,
         };
-        let mut game = Game { court, standing: Standing::default(), end };
+        let mut game = Game { id: U256::from(1), court, standing: Standing::default(), end };
+        game.look();
+        game
+    }
+
+    /// Another dispute about the same receipt, on a chain where one is under way.
+    pub(crate) fn open_another(stage: &Stage, other: &Game) -> Game {
+        let mut game = Game {
+            id: U256::from(2),
+            court: other.court.clone(),
+            standing: Standing::default(),
+            end: other.end.clone(),
+        };
+        let (disputes, filing) = (game.court.disputes, stage.filing.clone());
+        game.court.must(ADA, disputes, &ICourt::openCall { filing });
         game.look();
         game
     }
@@ -75,7 +85,7 @@ impl Game {
             Phase::Returned,
         ];
         let disputes = self.court.disputes;
-        let call = ISuite::disputeOfCall { id: id() };
+        let call = ISuite::disputeOfCall { id: self.id };
         let said = self.court.ask(disputes, call.abi_encode()).result.unwrap();
         let word = |index: usize| U256::from_be_slice(&said[32 * index..32 * (index + 1)]);
         let standing = &mut self.standing;
@@ -93,7 +103,7 @@ impl Game {
 
     /// Makes a move; the error that the contract refuses it with.
     pub(crate) fn make(&mut self, next: &Move) -> Result<(), Vec<u8>> {
-        let (who, call) = encode(next);
+        let (who, call) = encode(self.id, next);
         let disputes = self.court.disputes;
         let outcome = self.court.raw(who, disputes, call);
         outcome.result?;
@@ -125,7 +135,7 @@ impl Game {
     pub(crate) fn run_out(&mut self) {
         self.court.now += CLOCK + 1;
         let disputes = self.court.disputes;
-        self.court.must(ADA, disputes, &ICourt::timeoutCall { id: id() });
+        self.court.must(ADA, disputes, &ICourt::timeoutCall { id: self.id });
         self.end.silent = true;
         self.look();
     }
@@ -136,9 +146,8 @@ impl Game {
 }
 
 /// Who sends a move, and how.
-fn encode(next: &Move) -> (assay_protocol::Address, Vec<u8>) {
+fn encode(id: U256, next: &Move) -> (assay_protocol::Address, Vec<u8>) {
     let provider = OPERATOR.address();
-    let id = id();
     match next {
         Move::Commit(trace) => {
             let signature = Default::default();
