@@ -34,6 +34,7 @@ mod front;
 mod grant;
 mod model;
 mod pay;
+mod probe;
 mod registry;
 mod run;
 mod source;

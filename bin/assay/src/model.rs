@@ -12,6 +12,7 @@ use crate::data::DataArgument;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::library::{self, Library};
 use crate::machine::ThreadsArgument;
+use crate::probe::Probe;
 use crate::registry::{Publish, Terms};
 use crate::source::VerifySource;
 use crate::terminal::{bytes, grouped, note, say, say_json};
@@ -36,6 +37,7 @@ enum Verb {
     VerifySource(VerifySource),
     Publish(Publish),
     Terms(Terms),
+    Probe(Probe),
 }
 
 #[derive(Args, Debug)]
@@ -98,6 +100,7 @@ impl Model {
             Verb::VerifySource(verify) => verify.run(),
             Verb::Publish(publish) => crate::wait(publish.run()),
             Verb::Terms(terms) => crate::wait(terms.run()),
+            Verb::Probe(probe) => crate::wait(probe.run()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_engine::{Backend, Loaded, Native, NativeConfig};
+use assay_engine::{Backend, Loaded, Native, NativeConfig, Trees};
 use assay_gateway::{Origin, Relayed};
 use assay_kernels::Cpu;
 use assay_protocol::{Address, Amount, Audit, Key, LOCAL_CHAIN, keccak256, price};
@@ -219,6 +219,7 @@ impl Network {
             chain: LOCAL_CHAIN,
             models: vec![assay_provider::Served {
                 id: loaded.id,
+                trees: Some(Arc::new(Trees::new(Arc::clone(loaded)))),
                 context: loaded.context(),
                 vocabulary: loaded.manifest.shape.vocab,
                 eos: loaded.manifest.eos.clone(),

@@ -53,6 +53,7 @@ pub use productions::{Production, Published, Run, Stage};
 pub use providers::{Provider, Tier};
 pub use receipts::{Period, Span};
 pub use refusal::Refusal;
+pub use specs::FiledWeights;
 pub use suite::{Beneficiaries, Contract, DEPLOYER, FirstSeat, Plan, Settings, Step, Value};
 pub use tills::Earnings;
 pub use token::{FirstCall, Part};

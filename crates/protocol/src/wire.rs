@@ -3,6 +3,7 @@
 //! | Request | Answer |
 //! |---|---|
 //! | `GET /v1/offers` | [`Offers`] |
+//! | `GET /v1/models/{id}/leaves/{index}` | a [`WeightLeaf`], 404 beyond the last one, 429 while too many ask |
 //! | `POST /v1/orders` with a [`Submission`], then any number of [`TopUp`]s, one a line | 200 and one [`Frame`] a line, or a [`Refusal`] |
 //! | `GET /v1/channels/{id}` | the [`Position`] of a channel, 404 for one never used here |
 //! | `DELETE /v1/orders/{hash}` | 204; the order's stream ends with its receipt |
@@ -14,12 +15,12 @@
 //! So does who asks for the receipt at a place of a posted period: its buyer with the order's signature, an
 //! auditor with that of its [`Inquiry`](crate::Inquiry) of that time.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Amount, Answer, ChainId, Channel, ChannelId, GrantError, Offer, Order, OrderError, OrderHash,
-    Receipt, Signature, SignedGrant, Terms,
+    Receipt, Signature, SignedGrant, Terms, depth, leaf_hash,
 };
 
 /// A provider's offers and how busy it is.
@@ -71,6 +72,29 @@ pub struct SignedOffer {
     pub offer: Offer,
     /// The provider's signature.
     pub signature: Signature,
+}
+
+/// One leaf of a model's weights, and what shows that it is the model's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightLeaf {
+    /// The leaf's data, see `docs/protocol/commitments.md`.
+    pub data: Bytes,
+    /// Its siblings, from the leaf up.
+    pub proof: Vec<B256>,
+}
+
+impl WeightLeaf {
+    /// Whether this is leaf `index` of the `leaves` under the root `weights`.
+    pub fn is_of(&self, weights: B256, leaves: u64, index: u64) -> bool {
+        if index >= leaves || self.proof.len() != depth(leaves) as usize {
+            return false;
+        }
+        let join = |(node, index): (B256, u64), beside: &B256| {
+            let pair = if index % 2 == 0 { [node, *beside] } else { [*beside, node] };
+            (keccak256(pair.concat()), index / 2)
+        };
+        self.proof.iter().fold((leaf_hash(&self.data), index), join).0 == weights
+    }
 }
 
 /// An order as a buyer hands it in.
@@ -413,5 +437,31 @@ impl From<GrantError> for Refusal {
 impl From<OrderError> for Refusal {
     fn from(error: OrderError) -> Self {
         Self::Invalid { reason: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_leaf_is_only_the_one_that_was_asked_for() {
+        // Three leaves; the fourth place is empty.
+        let data: Vec<Bytes> = (0..3u8).map(|byte| vec![byte; 3].into()).collect();
+        let hash = |n: usize| leaf_hash(&data[n]);
+        let join = |left: B256, right: B256| keccak256([left, right].concat());
+        let right = join(hash(2), B256::ZERO);
+        let weights = join(join(hash(0), hash(1)), right);
+        assert_eq!(weights, crate::root((0..3).map(hash)));
+        let leaf =
+            |n: usize, proof: [B256; 2]| WeightLeaf { data: data[n].clone(), proof: proof.into() };
+        assert!(leaf(1, [hash(0), right]).is_of(weights, 3, 1));
+        assert!(leaf(2, [B256::ZERO, join(hash(0), hash(1))]).is_of(weights, 3, 2));
+        assert!(!leaf(1, [hash(0), right]).is_of(weights, 3, 0));
+        assert!(!leaf(0, [hash(0), right]).is_of(weights, 3, 1));
+        // Neither a node nor what is beyond the last leaf passes for one.
+        let node = WeightLeaf { data: [hash(0), hash(1)].concat().into(), proof: vec![right] };
+        assert!(!node.is_of(weights, 3, 0));
+        assert!(!leaf(2, [B256::ZERO, join(hash(0), hash(1))]).is_of(weights, 3, 6));
     }
 }

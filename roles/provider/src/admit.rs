@@ -159,6 +159,7 @@ mod tests {
     fn served() -> Served {
         Served {
             id: ModelId(B256::repeat_byte(1)),
+            trees: None,
             context: 10,
             vocabulary: 50,
             eos: vec![2],

@@ -13,11 +13,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt;
+use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::grants::Grants;
 use crate::intake::{Intake, accept, storage};
 use crate::lanes::Lanes;
+use crate::leaves::{self, LOOKING_MAX};
 use crate::seal::Signer;
 use crate::slots::{Slots, Stopping};
 use crate::store::{self, Store};
@@ -29,6 +31,8 @@ const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 /// A provider at work: what every request shares.
 pub(crate) struct Seller {
     pub(crate) signer: Signer,
+    /// Turns to look up a leaf of weights.
+    pub(crate) looking: Arc<Semaphore>,
     pub(crate) models: HashMap<ModelId, Served>,
     price_in: Amount,
     price_out: Amount,
@@ -59,6 +63,7 @@ impl Seller {
             grants: bank.map(Grants::new),
             lanes: config.payment.map(|payment| Lanes::new(payment, config.chain)),
             signer: Signer { key: config.key, chain: config.chain },
+            looking: Arc::new(Semaphore::new(LOOKING_MAX)),
             models: config.models.into_iter().map(|served| (served.id, served)).collect(),
             price_in: config.price_in,
             price_out: config.price_out,
@@ -109,6 +114,7 @@ impl Seller {
 pub(crate) fn router(seller: Arc<Seller>) -> Router {
     Router::new()
         .route("/v1/offers", get(offers))
+        .route("/v1/models/{id}/leaves/{index}", get(leaves::leaf))
         .route("/v1/orders", post(submit))
         .route("/v1/orders/{hash}", get(sealed).delete(cancel))
         .route("/v1/channels/{id}", get(position))

@@ -22,6 +22,7 @@ mod grants;
 mod http;
 mod intake;
 mod lanes;
+mod leaves;
 mod pace;
 mod seal;
 mod serve;
@@ -35,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use assay_engine::Backend;
+use assay_engine::{Backend, Trees};
 use assay_net::Limits;
 use assay_protocol::wire::Accepts;
 use assay_protocol::{Address, Amount, ChainId, Key, ModelId};
@@ -101,6 +102,8 @@ pub struct Payment {
 pub struct Served {
     /// Which model.
     pub id: ModelId,
+    /// Its trees, of which leaves are shown to whoever asks; without them nobody can tell that it is here.
+    pub trees: Option<Arc<Trees>>,
     /// Most tokens of prompt and output together.
     pub context: u32,
     /// Token ids that the model knows are below this. Orders that name others are refused, since

@@ -27,6 +27,8 @@ fn a_model_is_published_once_and_on_terms() {
     let said = |arguments: &[&str]| -> Value { json(&done(model(arguments).output().unwrap())) };
     let (code, words) = refused(&mut model(&["terms"]));
     assert!(code == 4 && words.contains("model publish"), "{code}: {words}");
+    let (code, words) = refused(&mut model(&["probe"]));
+    assert!(code == 4 && words.contains("filed"), "{code}: {words}");
 
     let terms = ["--floor-out", "0.5", "--royalty", "250", "--uri", "https://example.org/nano"];
     let publish = [&["publish", "--key", &admin][..], &terms].concat();
@@ -56,6 +58,13 @@ fn a_model_is_published_once_and_on_terms() {
         (&stated["floor_in"], &stated["floor_out"], &stated["filed"]),
         (&"1000000000000000000".into(), &"500000000000000000".into(), &true.into())
     );
+    // Both providers of the network have it; a server that is none does not count.
+    let probed = said(&["probe"]);
+    assert_eq!((&probed["copies"], &probed["verifiable"]), (&2.into(), &true.into()), "{probed}");
+    let gateway = up.url().to_owned();
+    let (code, words) = refused(&mut model(&["probe", "--least", "3", "--provider", &gateway]));
+    assert!(code == 10 && words.contains("0 independent copies"), "{code}: {words}");
+
     let (code, words) =
         refused(&mut model(&["publish", "--royalty", "10001", "--revise", "--key", &admin]));
     assert!(code == 1 && words.contains("RoyaltyTooHigh"), "{code}: {words}");

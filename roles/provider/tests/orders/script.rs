@@ -191,6 +191,7 @@ impl Stage {
             chain: CHAIN,
             models: vec![Served {
                 id: MODEL,
+                trees: None,
                 context: 100,
                 vocabulary: 1000,
                 eos: vec![EOS],
