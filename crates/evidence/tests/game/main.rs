@@ -511,7 +511,7 @@ fn a_server_may_fall_silent_halfway() {
 ///
 /// `cargo test -p assay-evidence --test game -- --ignored --nocapture`
 #[test]
-#[ignore = "minutes of work"]
+#[ignore = "two minutes of work"]
 #[allow(clippy::print_stderr, reason = "says what it measured")]
 fn every_leaf_that_is_changed_convicts() {
     let mut most = Gas::new();

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use assay_evidence::dispute::{Subject, Trace as Shown};
 use assay_evidence::op::{Nodes, Openings, Place, Source, Spine};
@@ -18,7 +19,9 @@ use crate::world::{CHAIN, Choices, World};
 pub(crate) struct Full<'a> {
     leaves: &'a Trace,
     changed: HashMap<Place, Vec<u8>>,
-    trees: HashMap<(u32, u32), Nodes>,
+    /// Of the leaves as they are, and of ops with others.
+    trees: Arc<HashMap<(u32, u32), Nodes>>,
+    other_trees: HashMap<(u32, u32), Nodes>,
     spine: Spine,
 }
 
@@ -30,8 +33,9 @@ impl<'a> Full<'a> {
             .flat_map(all)
             .map(|(position, op)| ((position, op), leaves.nodes(world, position, op)))
             .collect();
-        let spine = spine(&trees);
-        Full { leaves, changed: HashMap::new(), trees, spine }
+        let spine = spine(&trees, &HashMap::new());
+        let (changed, other_trees) = (HashMap::new(), HashMap::new());
+        Full { leaves, changed, trees: Arc::new(trees), other_trees, spine }
     }
 
     /// The same, with other leaves.
@@ -46,17 +50,17 @@ impl<'a> Full<'a> {
             let data: Vec<Vec<u8>> =
                 (0..count).map(|leaf| full.data(Place { position, op, leaf }).to_vec()).collect();
             let tree = Nodes::of_leaves(data.iter().map(Vec::as_slice));
-            full.trees.insert((position, op), tree);
+            full.other_trees.insert((position, op), tree);
         }
-        full.spine = spine(&full.trees);
+        full.spine = spine(&full.trees, &full.other_trees);
         full
     }
 
     /// With another tree in the place of that of an op, which need not be one that a trace has.
     pub(crate) fn with_tree(&self, at: (u32, u32), tree: Nodes) -> Full<'a> {
         let mut full = self.clone();
-        full.trees.insert(at, tree);
-        full.spine = spine(&full.trees);
+        full.other_trees.insert(at, tree);
+        full.spine = spine(&full.trees, &full.other_trees);
         full
     }
 
@@ -68,10 +72,12 @@ impl<'a> Full<'a> {
     }
 }
 
-fn spine(trees: &HashMap<(u32, u32), Nodes>) -> Spine {
-    let positions = trees.keys().map(|(position, _)| position + 1).max().unwrap_or(0);
-    let ops = trees.keys().map(|(_, op)| op + 1).max().unwrap_or(0);
-    let root = |at: (u32, u32)| trees.get(&at).map_or(B256::ZERO, Nodes::root);
+fn spine(trees: &HashMap<(u32, u32), Nodes>, other: &HashMap<(u32, u32), Nodes>) -> Spine {
+    let places = || trees.keys().chain(other.keys());
+    let positions = places().map(|(position, _)| position + 1).max().unwrap_or(0);
+    let ops = places().map(|(_, op)| op + 1).max().unwrap_or(0);
+    let tree = |at: (u32, u32)| other.get(&at).or_else(|| trees.get(&at));
+    let root = |at: (u32, u32)| tree(at).map_or(B256::ZERO, Nodes::root);
     Spine::new((0..positions).map(|position| (0..ops).map(|op| root((position, op))).collect()))
 }
 
@@ -92,7 +98,9 @@ impl Shown for Full<'_> {
     }
 
     fn leaves(&self, position: u32, op: u32) -> Nodes {
-        self.trees.get(&(position, op)).cloned().unwrap_or_else(|| Nodes::new(Vec::new()))
+        let tree =
+            self.other_trees.get(&(position, op)).or_else(|| self.trees.get(&(position, op)));
+        tree.cloned().unwrap_or_else(|| Nodes::new(Vec::new()))
     }
 }
 
