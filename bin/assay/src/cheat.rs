@@ -54,6 +54,11 @@ impl Liar {
         let engine = Native::start(Arc::clone(&computes), cpu, config);
         Ok(Self { how, engine, computes })
     }
+
+    /// Whether it says anything in disputes.
+    pub(crate) fn defends(&self) -> bool {
+        self.how != Cheat::Silent
+    }
 }
 
 impl Backend for Liar {

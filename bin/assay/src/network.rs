@@ -6,7 +6,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_engine::{Backend, Loaded, Native, NativeConfig, Trees};
+use assay_court::{Retracer, Tracer};
+use assay_engine::{Backend, Loaded, Native, NativeConfig};
 use assay_gateway::{Origin, Relayed};
 use assay_kernels::Cpu;
 use assay_protocol::{Address, Amount, Audit, Key, LOCAL_CHAIN, keccak256, price};
@@ -105,6 +106,10 @@ struct Selling<'a> {
     engine: &'a Arc<dyn Backend>,
     /// It asks one part in so many of the usual price: who is cheaper is bought from.
     parts: u128,
+    /// Computes its answers again.
+    tracer: &'a Arc<Retracer>,
+    /// Whether it does so for who disputes them, or keeps silent.
+    defends: bool,
 }
 
 /// A provider of a running network.
@@ -180,15 +185,19 @@ impl Network {
             stop_buying: CancellationToken::new(),
             stop_selling: CancellationToken::new(),
         };
-        let honest = Selling { loaded: &loaded, engine: &engine, parts: 1 };
+        let tracer = Arc::new(Retracer::new(Arc::clone(&loaded), Arc::clone(&cpu)));
+        let tracer = &tracer;
+        let honest = Selling { loaded: &loaded, engine: &engine, parts: 1, tracer, defends: true };
         for n in 0..sellers.honest.get() {
             network.add_provider(data, chain, n, honest).await?;
         }
         if let Some(how) = sellers.cheater {
-            let liar = Liar::start(how, &loaded, cpu, config)?;
-            let (computes, engine) = (Arc::clone(&liar.computes), Arc::new(liar));
-            let engine: Arc<dyn Backend> = engine;
-            let cheap = Selling { loaded: &computes, engine: &engine, parts: 2 };
+            let liar = Liar::start(how, &loaded, Arc::clone(&cpu), config)?;
+            let (computes, defends) = (Arc::clone(&liar.computes), liar.defends());
+            // What it really computes: it can show the trace of nothing else.
+            let tracer = &Arc::new(Retracer::new(Arc::clone(&computes), cpu));
+            let engine: Arc<dyn Backend> = Arc::new(liar);
+            let cheap = Selling { loaded: &computes, engine: &engine, parts: 2, tracer, defends };
             network.add_provider(data, chain, sellers.honest.get(), cheap).await?;
         }
         network.add_gateway(data, chain, model, offered, listener).await?;
@@ -201,7 +210,7 @@ impl Network {
         data: &Data,
         chain: &Embedded,
         n: usize,
-        Selling { loaded, engine, parts }: Selling<'_>,
+        Selling { loaded, engine, parts, tracer, defends }: Selling<'_>,
     ) -> Outcome {
         let folder = data.provider(n);
         let owner = keys::load_or_create(&folder)?;
@@ -214,17 +223,19 @@ impl Network {
         payment::answers_for(chain, &owner, &key, &url).await?;
         self.providers.push(Provider { address: key.address(), owner: owner.address(), url });
         let payment = payment::sells(chain, &owner).await?;
+        let defence = payment::defends(chain, &owner, &key).await?;
         let config = assay_provider::Config {
             key,
             chain: LOCAL_CHAIN,
             models: vec![assay_provider::Served {
                 id: loaded.id,
-                trees: Some(Arc::new(Trees::new(Arc::clone(loaded)))),
+                trees: Some(Arc::clone(tracer.trees())),
                 context: loaded.context(),
                 vocabulary: loaded.manifest.shape.vocab,
                 eos: loaded.manifest.eos.clone(),
                 tokenizer: loaded.tokenizer.clone(),
                 backend: Arc::clone(engine),
+                tracer: defends.then(|| Arc::clone(tracer) as Arc<dyn Tracer>),
             }],
             price_in: Amount(PRICE_IN.0 / parts),
             price_out: Amount(PRICE_OUT.0 / parts),
@@ -233,6 +244,7 @@ impl Network {
             store: folder.join("sealed"),
             drain_max: DRAIN_MAX,
             payment: Some(payment),
+            defence: Some(defence),
         };
         let stop = self.stop_selling.clone();
         self.selling.spawn(async move {

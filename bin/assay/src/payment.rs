@@ -1,11 +1,12 @@
 //! How the roles of a local network pay each other: on its own chain, in ASY.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use assay_chain::{Chain, Contract};
 use assay_protocol::wire::Accepts;
-use assay_protocol::{Address, Amount, Key};
+use assay_protocol::{Address, Amount, Key, U256};
 use assay_provider::Collecting;
 
 use crate::embedded::Embedded;
@@ -32,6 +33,14 @@ const VOUCHER_WAIT_MAX: Duration = Duration::from_secs(15);
 const WATCH_EVERY: Duration = Duration::from_secs(10);
 /// How often a provider posts receipts and claims vouchers.
 const COLLECT_EVERY: Duration = Duration::from_secs(10);
+
+/// Coins that an operator has for the gas of its moves.
+const COINS: Amount = Amount(10 * WHOLE);
+/// How often a provider looks whether its answers are disputed, and what is owed there: a dispute's clock
+/// is seconds here.
+const DEFEND_EVERY: Duration = Duration::from_millis(250);
+/// Disputed answers that a provider holds computed at once.
+const TRACES_MAX: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
 /// What both sides have to agree on.
 struct Deployment {
@@ -83,6 +92,27 @@ pub(crate) async fn sells(chain: &Embedded, key: &Key) -> Outcome<assay_provider
             coin_price: Amount(0),
             parts_min: 1,
         },
+    })
+}
+
+/// How a provider defends its receipts: with its operator's account, from which nothing else is sent. The
+/// owner gives it the coins that moves cost.
+pub(crate) async fn defends(
+    chain: &Embedded,
+    owner: &Key,
+    operator: &Key,
+) -> Outcome<assay_provider::Defence> {
+    let account = operator.address();
+    let purse = chain.open(owner).await?;
+    if purse.client().balance(account).await.map_err(failed)? < U256::from(COINS.0 / 10) {
+        purse.client().send_coins(account, U256::from(COINS.0)).await.map_err(failed)?;
+    }
+    Ok(assay_provider::Defence {
+        owner: owner.address(),
+        chain: chain.open(operator).await?,
+        watch_every: DEFEND_EVERY,
+        confirmations: 0,
+        traces_max: TRACES_MAX,
     })
 }
 

@@ -59,6 +59,11 @@ impl Retracer {
         let trees = Arc::new(Trees::new(Arc::clone(&loaded)));
         Self { loaded, cpu, trees, sold_as }
     }
+
+    /// The trees of the model that it computes with.
+    pub fn trees(&self) -> &Arc<Trees> {
+        &self.trees
+    }
 }
 
 impl Tracer for Retracer {

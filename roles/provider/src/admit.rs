@@ -165,6 +165,7 @@ mod tests {
             eos: vec![2],
             tokenizer: None,
             backend: Arc::new(Idle),
+            tracer: None,
         }
     }
 

@@ -16,6 +16,7 @@ use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::defend::{self, Shared};
 use crate::grants::Grants;
 use crate::intake::{Intake, accept, storage};
 use crate::lanes::Lanes;
@@ -46,6 +47,8 @@ pub(crate) struct Seller {
     pub(crate) grants: Option<Grants>,
     pub(crate) store: Store,
     pub(crate) slots: Slots,
+    /// What defends its receipts; `None`: nothing does.
+    pub(crate) court: Option<Arc<Shared>>,
 }
 
 /// Offers, and the Unix second from which new ones are signed.
@@ -58,6 +61,14 @@ struct Signed {
 impl Seller {
     pub(crate) fn new(config: Config, store: Store) -> Self {
         let context_max = config.models.iter().map(|served| served.context).max().unwrap_or(0);
+        let tracers = config
+            .models
+            .iter()
+            .filter_map(|served| Some((served.id, Arc::clone(served.tracer.as_ref()?))));
+        let tracers = tracers.collect();
+        let court = config
+            .defence
+            .map(|defence| Arc::new(Shared::new(defence, store.clone(), config.chain, tracers)));
         let bank = config.payment.as_ref().map(|payment| Arc::clone(&payment.bank));
         Self {
             grants: bank.map(Grants::new),
@@ -72,6 +83,7 @@ impl Seller {
             intake: Intake::new(context_max),
             store,
             slots: Slots::new(config.orders_max),
+            court,
         }
     }
 
@@ -110,7 +122,7 @@ impl Seller {
     }
 }
 
-/// The routes of [`assay_protocol::wire`], and `GET /health`.
+/// The routes of [`assay_protocol::wire`] and [`assay_court::wire`], and `GET /health`.
 pub(crate) fn router(seller: Arc<Seller>) -> Router {
     Router::new()
         .route("/v1/offers", get(offers))
@@ -118,6 +130,8 @@ pub(crate) fn router(seller: Arc<Seller>) -> Router {
         .route("/v1/orders", post(submit))
         .route("/v1/orders/{hash}", get(sealed).delete(cancel))
         .route("/v1/channels/{id}", get(position))
+        .route(assay_court::wire::NODES, get(defend::nodes))
+        .route(assay_court::wire::LEAVES, get(defend::leaf))
         .route("/health", get(health))
         .with_state(seller)
 }

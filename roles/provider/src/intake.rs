@@ -18,7 +18,7 @@ use crate::lanes::{Lane, Lanes};
 use crate::now_ms;
 use crate::seal::settle_left;
 use crate::serve::{Answering, frames_max, serve};
-use crate::store::{self, Begun, Kept, StoreError};
+use crate::store::{self, Begun, Kept, Ordered, StoreError};
 use crate::tab::Paid;
 
 /// Longest submission, in bytes, without its prompt: most of it are stop sequences and biases.
@@ -107,6 +107,7 @@ async fn start(
         channel: ChannelId::default(),
         charged: Amount(0),
         grants: under.iter().map(|under| under.digest).collect(),
+        ordered: Some(Ordered { order: order.clone(), terms: submission.terms.clone() }),
         started: now,
     };
     let paid = match pays {

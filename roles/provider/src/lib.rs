@@ -12,12 +12,15 @@
 //! `grants` what a buyer that acts for another may still spend (at which `pace`); `tab` is one order's payment
 //! while it runs. Behind that, `watch` looks at the chain through a `bank`, and `collect` gets the money: no
 //! answer waits for the chain, except the first on a channel or under a grant.
+//!
+//! And `defend` answers who disputes a receipt, with the same answer computed again.
 
 mod account;
 mod admit;
 mod bank;
 mod body;
 mod collect;
+mod defend;
 mod grants;
 mod http;
 mod intake;
@@ -36,6 +39,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use assay_court::Tracer;
 use assay_engine::{Backend, Trees};
 use assay_net::Limits;
 use assay_protocol::wire::Accepts;
@@ -47,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use bank::{Asked, Bank, Reading};
 pub use collect::Collecting;
+pub use defend::Defence;
 use http::Seller;
 pub use store::{Open, StoreError};
 
@@ -73,6 +78,8 @@ pub struct Config {
     pub drain_max: Duration,
     /// How answers are paid; `None`: they are free.
     pub payment: Option<Payment>,
+    /// How disputed receipts are defended; `None`: whoever disputes one wins by the clock.
+    pub defence: Option<Defence>,
 }
 
 /// How answers are paid.
@@ -115,6 +122,8 @@ pub struct Served {
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// Answers the orders.
     pub backend: Arc<dyn Backend>,
+    /// Computes answers again that are disputed; without one disputes about them are lost.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 impl std::fmt::Debug for Served {
@@ -202,7 +211,12 @@ pub async fn run_with_store(
             collect::collect(lanes.payment(), &seller.store, &leaving, stop.clone()).await;
         }
     };
-    tokio::join!(served, drained, watched, asked, collected);
+    let defended = async {
+        if let Some(court) = &seller.court {
+            defend::defend(court, &seller.store, stop.clone()).await;
+        }
+    };
+    tokio::join!(served, drained, watched, asked, collected, defended);
     Ok(())
 }
 

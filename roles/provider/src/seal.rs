@@ -104,7 +104,7 @@ pub(crate) fn seal(
     };
     let signature = receipt.sign(signer.chain, &signer.key);
     let sealed = Sealed { receipt, signature, output: output.to_vec(), states: states.to_vec() };
-    Kept { order_signature: begun.signature, sealed }
+    Kept { order_signature: begun.signature, sealed, ordered: begun.ordered.clone() }
 }
 
 /// Seals what a crash, or a disk that failed, left of answers: those on `channel`, or all. What was

@@ -18,8 +18,8 @@ pub(crate) use posted::{
     Accounts, Period, accounts, drop_period, last_period, receipts, set_period,
 };
 pub(crate) use tables::{
-    Begun, Kept, Left, account, begin, begun, checkpoint, forget, kept, left, mark, meta, seal,
-    set_meta, spent, update,
+    Begun, Kept, Left, Ordered, account, begin, begun, checkpoint, forget, kept, left, mark, meta,
+    seal, set_meta, spent, update,
 };
 
 /// Why something could not be kept or found.

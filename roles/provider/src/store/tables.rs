@@ -15,7 +15,7 @@
 
 use assay_protocol::wire::{Sealed, TopUp};
 use assay_protocol::{
-    Amount, B256, Channel, ChannelId, Ending, ModelId, Offer, OrderHash, Signature,
+    Amount, B256, Channel, ChannelId, Ending, ModelId, Offer, Order, OrderHash, Signature, Terms,
 };
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 use serde::de::DeserializeOwned;
@@ -45,6 +45,18 @@ pub(crate) struct Kept {
     /// The order's signature as it was handed in: who knows it may read the answer.
     pub(crate) order_signature: Signature,
     pub(crate) sealed: Sealed,
+    /// What it is the answer to, without which no dispute about it can be answered; none of what an
+    /// earlier release kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ordered: Option<Ordered>,
+}
+
+/// What was ordered: all that an answer is a function of, but for the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Ordered {
+    pub(crate) order: Order,
+    pub(crate) terms: Terms,
 }
 
 /// What a receipt will say of an order whose answer has begun, beside the answer.
@@ -69,6 +81,9 @@ pub(crate) struct Begun {
     /// Digests of the grants that it comes under.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) grants: Vec<B256>,
+    /// What was ordered; none of what an earlier release began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ordered: Option<Ordered>,
     /// Unix milliseconds.
     pub(crate) started: u64,
 }

@@ -197,6 +197,7 @@ impl Stage {
                 eos: vec![EOS],
                 tokenizer: None,
                 backend: Arc::clone(&script) as Arc<dyn Backend>,
+                tracer: None,
             }],
             price_in: Amount(1_000_000),
             price_out: Amount(2_000_000),
@@ -205,6 +206,7 @@ impl Stage {
             store: PathBuf::new(),
             drain_max,
             payment,
+            defence: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
