@@ -152,3 +152,84 @@ impl std::fmt::Debug for Record {
         f.debug_struct("Record").field("root", &self.root()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use assay_protocol::{
+        Address, Amount, Assurance, Audit, ChainId, ChannelId, Finish, ModelId, Order, OrderHash,
+        Receipt, Sampler, Signature, Terms, U256,
+    };
+
+    use super::*;
+
+    fn answer() -> Answer {
+        let (zero, sampler) = (B256::ZERO, Sampler::greedy());
+        let (output, states) = (vec![5, 6, 7], [1, 2, 3].map(B256::repeat_byte).to_vec());
+        let order = Order {
+            buyer: Address::ZERO,
+            market: Address::ZERO,
+            model: ModelId(zero),
+            request: zero,
+            prompt: token_root(&[1]),
+            prompt_tokens: 1,
+            max_tokens: 3,
+            sampler: sampler.hash(),
+            assurance: Assurance::Replayable,
+            audit: Audit::Public,
+            asset: Address::ZERO,
+            max_price: Amount(0),
+            deadline: 0,
+            nonce: U256::ZERO,
+            grant: zero,
+        };
+        let receipt = Receipt {
+            order: OrderHash(zero),
+            provider: Address::ZERO,
+            output: token_root(&output),
+            output_tokens: 3,
+            text: zero,
+            finish: Finish::Length,
+            state: states[2],
+            assurance: Assurance::Replayable,
+            asset: Address::ZERO,
+            price: Amount(0),
+            channel: ChannelId(zero),
+            channel_before: Amount(0),
+            channel_after: Amount(0),
+            started: 0,
+            finished: 0,
+        };
+        Answer {
+            schema: Answer::SCHEMA.into(),
+            chain_id: ChainId(7777),
+            order,
+            order_signature: Signature([0; 65]),
+            terms: Terms { prompt: vec![1], sampler, stops: vec![], bias: vec![] },
+            request: None,
+            output,
+            text: String::new(),
+            receipt,
+            receipt_signature: Signature([0; 65]),
+            states,
+        }
+    }
+
+    #[test]
+    fn an_earlier_receipt_is_about_the_beginning() {
+        let whole = answer();
+        assert_eq!(claimed(&whole, 3), Some(whole.clone()));
+        let earlier = claimed(&whole, 2).unwrap();
+        assert_eq!((&*earlier.output, earlier.states.len()), ([5, 6].as_slice(), 2));
+        let Receipt { output, output_tokens, state, .. } = earlier.receipt;
+        assert_eq!((output, output_tokens), (token_root(&[5, 6]), 2));
+        assert_eq!(state, B256::repeat_byte(2));
+    }
+
+    #[test]
+    fn a_receipt_of_more_or_of_nothing_is_about_another_answer() {
+        assert_eq!(claimed(&answer(), 4), None);
+        assert_eq!(claimed(&answer(), 0), None);
+        let stateless = Answer { states: Vec::new(), ..answer() };
+        assert_eq!(claimed(&stateless, 2), None);
+    }
+}

@@ -5,6 +5,7 @@
 //! questions at once, and so many about one dispute. Who gets no answer has the chain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use assay_court::Record;
 use assay_court::wire::{Below, Leaf, Nodes};
@@ -12,9 +13,13 @@ use assay_evidence::op::Place;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
+use tokio::time::timeout;
 
 use super::Shared;
 use crate::http::Seller;
+
+/// Longest wait for a turn, shorter than a challenger waits for an answer: several may ask at once.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(2);
 
 type Answered<T> = Result<Json<T>, StatusCode>;
 
@@ -46,7 +51,8 @@ async fn ask<T: Send + 'static>(
     say: impl FnOnce(&Record) -> Option<T> + Send + 'static,
 ) -> Result<T, StatusCode> {
     let court = court.ok_or(StatusCode::NOT_FOUND)?;
-    let _turn = court.serving.try_acquire().map_err(|_| StatusCode::TOO_MANY_REQUESTS)?;
+    let turn = timeout(TURN_WAIT_MAX, court.serving.acquire()).await;
+    let Ok(Ok(_turn)) = turn else { return Err(StatusCode::TOO_MANY_REQUESTS) };
     let committed = court.asked(id)?;
     let record = court.bench.at_hand(committed.receipt).ok_or(StatusCode::NOT_FOUND)?;
     if record.root() != committed.trace {
