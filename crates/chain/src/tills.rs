@@ -1,6 +1,8 @@
 //! Tills: where providers' money waits until receipts cover it.
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, TxHash};
+use alloy_provider::Provider as _;
+use alloy_sol_types::SolEvent;
 use assay_protocol::{Amount, Channel, ChannelId};
 
 use crate::bindings::{Channels, Till, Tills};
@@ -64,6 +66,19 @@ impl Chain {
             earnings.judged.0 += judged.amount;
         }
         Ok(earnings)
+    }
+
+    /// What verdicts gave away in a transaction, and to whom: paid at once as far as it was claimed, and
+    /// the rest as soon as it is.
+    pub async fn verdicts_in(
+        &self,
+        transaction: TxHash,
+    ) -> Result<Vec<(Address, Amount)>, ChainError> {
+        let found = self.client().provider().get_transaction_receipt(transaction).await;
+        let found = found.map_err(|error| self.client().failed(error))?;
+        let logs = found.iter().flat_map(|receipt| receipt.inner.logs());
+        let judged = logs.filter_map(|log| Till::Judged::decode_log(&log.inner).ok());
+        Ok(judged.map(|event| (event.to, Amount(event.amount))).collect())
     }
 
     /// Where the till of `owner` is or will be: the receiver of channels that pay it.

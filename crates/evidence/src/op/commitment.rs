@@ -47,6 +47,14 @@ impl Nodes {
         kept.copied().unwrap_or_else(|| (0..height).fold(B256::ZERO, |zero, _| root([zero, zero])))
     }
 
+    /// Takes the word of another tree of this size for a node. What is above and below it stays, so
+    /// proofs lead to the other tree's root once all nodes beside their way are its.
+    pub fn put(&mut self, height: u32, index: u64, node: B256) {
+        let level = self.levels.get_mut(height as usize);
+        let kept = level.and_then(|level| level.get_mut(usize::try_from(index).ok()?));
+        kept.into_iter().for_each(|kept| *kept = node);
+    }
+
     /// The siblings of a leaf and of the nodes above it, from the leaf up.
     pub fn proof(&self, index: u64) -> Vec<B256> {
         (0..self.depth()).map(|height| self.node(height, (index >> height) ^ 1)).collect()
@@ -85,6 +93,14 @@ impl Spine {
         let ops: Vec<Nodes> = op_roots.into_iter().map(Nodes::new).collect();
         let positions = Nodes::new(ops.iter().map(Nodes::root).collect());
         Self { positions, ops }
+    }
+
+    /// The same, with other nodes above positions, and above the ops of one of them.
+    #[must_use]
+    pub fn with(&self, positions: Nodes, (position, ops): (u32, Nodes)) -> Self {
+        let mut spine = Self { positions, ops: self.ops.clone() };
+        spine.ops.get_mut(position as usize).into_iter().for_each(|kept| *kept = ops.clone());
+        spine
     }
 
     /// The trace's root.

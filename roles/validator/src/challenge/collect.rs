@@ -21,9 +21,10 @@ pub struct Spoils {
     pub rewarded: Address,
     /// When the provider may leave jail, unix seconds.
     pub jailed_until: Option<u64>,
-    /// Given back to the payer; zero where nothing was paid, or its channel is not known here.
+    /// Given back to the payer, at once as far as the provider had claimed it; zero where nothing was paid
+    /// through a till, or the provider had been paid out before.
     pub refund: Amount,
-    /// Who got it.
+    /// Who gets it; none if the receipt names no channel of this chain.
     pub payer: Option<Address>,
     /// The bond that came back to this account.
     pub bond: Amount,
@@ -73,34 +74,52 @@ pub(crate) async fn collect(
         attempt(chain, &mut spent, Move::Close { dispute }).await?;
     }
     let channel = chain.channel_terms(answer.receipt.channel).await?;
-    if let Some(channel) = &channel {
+    let payer = channel.as_ref().map(|channel| channel.payer);
+    let mut refund = Amount(0);
+    if let Some(channel) = channel {
+        let till = chain.till_of(case.owner).await?;
+        // A till stands once somebody needs it.
+        if channel.receiver == till && chain.client().code(till).await?.is_empty() {
+            spent.add(chain.open_till(case.owner).await?);
+        }
         let receipt = Box::new(answer.receipt.clone());
-        let refund = Move::Refund { receipt, channel: Box::new(channel.clone()) };
-        // A till that was emptied, or gave it back before, has nothing to give.
-        match attempt(chain, &mut spent, refund).await {
-            Ok(()) | Err(ChainError::Refused(_)) => {}
-            Err(error) => return Err(error),
+        let refunds = Move::Refund { receipt, channel: Box::new(channel) };
+        if let Some(mined) = attempt(chain, &mut spent, refunds).await? {
+            let given = chain.verdicts_in(mined.hash).await?;
+            refund = Amount(given.iter().map(|(_, amount)| amount.0).sum());
         }
     }
     let (transactions, gas) = (spent.transactions, spent.gas);
-    let mut spoils = Spoils { dispute, owner: case.owner, transactions, gas, ..Spoils::default() };
-    let till = chain.till_of(case.owner).await?;
-    let payer = channel.map(|channel| channel.payer);
+    let owner = case.owner;
+    let mut spoils =
+        Spoils { dispute, owner, refund, payer, transactions, gas, ..Spoils::default() };
     for happened in events(chain, from).await? {
-        read(&mut spoils, &happened, receipt, till, payer);
+        read(&mut spoils, &happened, receipt);
     }
     Ok(spoils)
 }
 
-/// Makes a move that somebody else may make first.
-async fn attempt(chain: &Chain, spent: &mut Spent, play: Move) -> Result<(), ChainError> {
+/// Makes a move that somebody else may make first, or that there may be nothing to make for.
+async fn attempt(
+    chain: &Chain,
+    spent: &mut Spent,
+    play: Move,
+) -> Result<Option<Mined>, ChainError> {
+    /// Refusals that say so: of `punish`, of `close`, of a channel that pays no till of the provider's, and
+    /// of a receipt that moved nothing.
+    const NOTHING: [&str; 4] = ["AlreadyPunished", "NothingDue", "WrongSigner", "EmptySpan"];
     match chain.play(&[play]).await {
-        Ok(mined) => spent.add(mined),
-        Err(ChainError::Refused(refusal)) if refusal.reason.starts_with("AlreadyPunished") => {}
-        Err(ChainError::Refused(refusal)) if refusal.reason.starts_with("NothingDue") => {}
-        Err(error) => return Err(error),
+        Ok(mined) => {
+            spent.add(mined);
+            Ok(Some(mined))
+        }
+        Err(ChainError::Refused(refusal))
+            if NOTHING.iter().any(|name| refusal.reason.starts_with(name)) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 async fn is_unpaid(chain: &Chain, dispute: u64) -> Result<bool, ChainError> {
@@ -121,22 +140,13 @@ async fn events(chain: &Chain, from: u64) -> Result<Vec<Happened>, ChainError> {
 }
 
 /// Adds what one event moved.
-fn read(
-    spoils: &mut Spoils,
-    happened: &Happened,
-    receipt: B256,
-    till: Address,
-    payer: Option<Address>,
-) {
+fn read(spoils: &mut Spoils, happened: &Happened, receipt: B256) {
     match happened.event {
         OnChain::Slashed { challenger, amount, reward, reason, .. } if reason == receipt => {
             (spoils.slashed, spoils.reward, spoils.rewarded) = (amount, reward, challenger);
         }
         OnChain::Jailed { owner, until } if owner == spoils.owner => {
             spoils.jailed_until = Some(until);
-        }
-        OnChain::Transferred { from, to, amount } if from == till && Some(to) == payer => {
-            (spoils.refund, spoils.payer) = (Amount(spoils.refund.0 + amount.0), payer);
         }
         OnChain::Closed { dispute, bond, .. } if Some(dispute) == spoils.dispute => {
             spoils.bond = bond;

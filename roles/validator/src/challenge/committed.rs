@@ -1,115 +1,141 @@
 //! The trace that a provider committed to, as far as proving one of its numbers needs it.
 //!
 //! What a challenger names is the first number that differs from its own trace, so all that the number
-//! follows from is in its own trace as well; only the siblings on the way to the committed root, and
-//! what hangs on disputed advice, have to come from the provider's server. Each node is checked against
-//! the root before it is believed. So whoever has these openings can have the number judged without
-//! waiting for the provider.
+//! follows from is in its own trace as well; only the siblings beside the way to the number are the
+//! committed ones, and what hangs on disputed advice. Both were revealed on the way down, or are served by
+//! the provider, and each is checked against the root. So whoever has them can have the number judged
+//! without waiting for the provider.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
 
-use assay_evidence::dispute::{Depths, Known, NodeSource, Trace, Way};
-use assay_evidence::op::{Claim, Nodes, Openings, Place, Source, Spine, leaves};
-use assay_protocol::{B256, leaf_hash};
+use assay_evidence::dispute::{Depths, Known, NodeSource, Standing, Trace, Way};
+use assay_evidence::op::{Claim, Kind, Nodes, Openings, Place, Source, Spine, leaves};
+use assay_protocol::{B256, depth, leaf_hash};
 
-/// A committed trace around one position.
+/// A committed trace around one leaf. Where a node is not known it has that of its own trace, and a
+/// contract refuses what is proved with it.
 pub(crate) struct Committed<'a> {
     claim: &'a Claim<'a>,
     own: &'a dyn Trace,
     source: &'a dyn NodeSource,
-    /// The position that a number is disputed of.
-    position: u32,
+    /// The leaf that is disputed.
+    place: Place,
     spine: Spine,
     known: RefCell<Known>,
-    /// Trees over the leaves of ops of that position that are not its own.
-    trees: RefCell<HashMap<u32, Nodes>>,
-    /// Something that was asked for was not to be had.
-    lacks: Cell<bool>,
 }
 
 impl<'a> Committed<'a> {
-    /// The committed trace with this root, of which every position before `position` is that of `own`;
-    /// nothing if its nodes are not to be had.
+    /// The committed trace, of which everything that `place` follows from is in `own` but for advice.
     pub(crate) fn around(
         claim: &'a Claim<'a>,
         own: &'a dyn Trace,
         source: &'a dyn NodeSource,
-        root: B256,
-        position: u32,
+        standing: &Standing,
+        place: Place,
     ) -> Option<Self> {
-        let (depths, mut known) = (Depths::of(claim), Known::new(root));
-        let positions = level(claim, &mut known, source, (Way::ROOT, depths.positions), 0)?;
-        let way = Way::ROOT.down(depths.positions, position.into());
-        let ops = level(claim, &mut known, source, (way, depths.ops), 0)?;
-        let own_roots = |position| {
-            let ops = own.spine().ops(position)?;
-            Some((0..claim.ops()).map(|op| ops.node(0, op.into())).collect())
-        };
-        let roots = (0..claim.positions()).map(|each| match each.cmp(&position) {
-            std::cmp::Ordering::Less => own_roots(each),
-            std::cmp::Ordering::Equal => Some(ops.get(..claim.ops() as usize)?.to_vec()),
-            // Its root is all that is needed of it, and a tree of one leaf is that leaf.
-            std::cmp::Ordering::Greater => Some(vec![*positions.get(each as usize)?]),
-        });
-        let spine = Spine::new(roots.collect::<Option<Vec<_>>>()?);
-        (spine.root() == root).then(|| Self {
+        let mut known = Known::new(standing.trace);
+        for fan in &standing.revealed {
+            // One below a node that was reached by a jump is known once the jump is.
+            let _ = known.add(fan.below, &fan.nodes);
+        }
+        let spine = own.spine();
+        let mut committed = Self {
             claim,
             own,
             source,
-            position,
-            spine,
+            place,
+            spine: spine.with(spine.positions().clone(), (place.position, own_ops(own, place)?)),
             known: RefCell::new(known),
-            trees: RefCell::default(),
-            lacks: Cell::new(false),
-        })
-    }
-
-    /// Whether everything that was asked for was there.
-    pub(crate) fn sufficed(&self) -> bool {
-        !self.lacks.get()
-    }
-
-    /// Whether an op was committed to as its own trace has it.
-    fn is_own(&self, position: u32, op: u32) -> bool {
-        let root = |spine: &Spine| Some(spine.ops(position)?.node(0, op.into()));
-        position != self.position || root(&self.spine) == root(self.own.spine())
-    }
-
-    /// The tree over the leaves of an op of the disputed position.
-    fn tree(&self, op: u32) -> Option<Nodes> {
-        if let Some(tree) = self.trees.borrow().get(&op) {
-            return Some(tree.clone());
+        };
+        for op in committed.ops_of_advice() {
+            committed.walk(Place { op, leaf: 0, ..place });
         }
-        let (claim, depths) = (self.claim, Depths::of(self.claim));
-        let count = leaves(&claim.layout(self.position, op));
-        let place = Place { position: self.position, op, leaf: 0 };
-        let levels = assay_protocol::depth(count);
-        let way = depths.to_leaf(place, count).up(levels);
-        let hashes =
-            level(claim, &mut self.known.borrow_mut(), self.source, (way, levels), levels)?;
-        let tree = Nodes::new(hashes.get(..usize::try_from(count).ok()?)?.to_vec());
-        self.trees.borrow_mut().insert(op, tree.clone());
-        Some(tree)
+        committed.walk(place);
+        let (positions, ops) = (spine.positions().clone(), own_ops(own, place)?);
+        let depths = Depths::of(claim);
+        let above = Way::ROOT.down(depths.positions, place.position.into());
+        let positions = committed.patched(positions, Way::ROOT);
+        let ops = committed.patched(ops, above);
+        committed.spine = spine.with(positions, (place.position, ops));
+        Some(committed)
     }
 
-    fn served(&self, place: Place) -> Option<Vec<u8>> {
-        let expected = self.tree(place.op)?.node(0, place.leaf);
-        self.source.leaf(place).filter(|data| leaf_hash(data) == expected)
+    /// The root of the disputed position.
+    pub(crate) fn here(&self) -> Option<B256> {
+        let way = Way::ROOT.down(Depths::of(self.claim).positions, self.place.position.into());
+        self.known.borrow().node(way)
     }
 
-    fn noted<T>(&self, found: Option<T>) -> Option<T> {
-        self.lacks.set(self.lacks.get() || found.is_none());
-        found
+    /// Ops of the disputed position that may hang on advice.
+    fn ops_of_advice(&self) -> std::ops::Range<u32> {
+        let sample = self.claim.program.iter().position(|step| step.kind == Kind::Sample);
+        let first = sample.map_or(self.claim.ops(), |op| op as u32);
+        if self.place.op < first { 0..0 } else { first..self.claim.ops() }
+    }
+
+    /// Whether an op may have been committed to otherwise than its own trace has it.
+    fn is_theirs(&self, position: u32, op: u32) -> bool {
+        position == self.place.position
+            && (op == self.place.op || self.ops_of_advice().contains(&op))
+    }
+
+    /// The way to a leaf; nothing where an op has none.
+    fn way(&self, place: Place) -> Option<Way> {
+        let leaves = leaves(&self.claim.layout(place.position, place.op));
+        (place.leaf < leaves).then(|| Depths::of(self.claim).to_leaf(place, leaves))
+    }
+
+    /// Learns the nodes beside the way to a leaf, as far as they are to be had.
+    fn walk(&self, place: Place) {
+        let Some(to) = self.way(place) else { return };
+        let (depths, known) = (Depths::of(self.claim), &mut *self.known.borrow_mut());
+        let in_leaves = to.depth() - depths.to_ops();
+        let mut way = Way::ROOT;
+        while way.depth() < to.depth() {
+            let levels = depths.levels_below(way, in_leaves);
+            if known.node(way.down(levels, 0)).is_none() {
+                let served = self.source.nodes(way, levels);
+                if !served.is_some_and(|nodes| known.add(way, &nodes)) {
+                    return;
+                }
+            }
+            way = to.up(to.depth() - way.depth() - levels);
+        }
+    }
+
+    /// A tree whose root is at `top`, with the nodes that are known of the committed one.
+    fn patched(&self, mut tree: Nodes, top: Way) -> Nodes {
+        let (known, levels) = (self.known.borrow(), tree.depth());
+        for below in 0..=levels {
+            for index in 0..1 << below {
+                if let Some(node) = known.node(top.down(below, index)) {
+                    tree.put(levels - below, index, node);
+                }
+            }
+        }
+        tree
+    }
+
+    /// A leaf of an op that may be theirs: its own, if that is what was committed to.
+    fn theirs(&self, place: Place) -> Option<Vec<u8>> {
+        self.walk(place);
+        let own = self.own.open(Source::Trace(place)).map(Cow::into_owned);
+        let Some(node) = self.way(place).and_then(|way| self.known.borrow().node(way)) else {
+            return own;
+        };
+        if own.as_deref().is_some_and(|data| leaf_hash(data) == node) {
+            return own;
+        }
+        self.source.leaf(place).filter(|data| leaf_hash(data) == node)
     }
 }
 
 impl Openings for Committed<'_> {
     fn open(&self, source: Source) -> Option<Cow<'_, [u8]>> {
         match source {
-            Source::Trace(place) if !self.is_own(place.position, place.op) => {
-                self.noted(self.served(place)).map(Cow::Owned)
+            Source::Trace(place) if self.is_theirs(place.position, place.op) => {
+                self.theirs(place).map(Cow::Owned)
             }
             _ => self.own.open(source),
         }
@@ -122,36 +148,17 @@ impl Trace for Committed<'_> {
     }
 
     fn leaves(&self, position: u32, op: u32) -> Nodes {
-        if self.is_own(position, op) {
-            return self.own.leaves(position, op);
+        let own = self.own.leaves(position, op);
+        if !self.is_theirs(position, op) {
+            return own;
         }
-        self.noted(self.tree(op)).unwrap_or_else(|| Nodes::new(Vec::new()))
+        let count = leaves(&self.claim.layout(position, op));
+        let Some(way) = self.way(Place { position, op, leaf: 0 }) else { return own };
+        self.patched(own, way.up(depth(count)))
     }
 }
 
-/// All nodes so many levels below a known one, as many levels at a time as a reveal shows.
-fn level(
-    claim: &Claim<'_>,
-    known: &mut Known,
-    source: &dyn NodeSource,
-    (top, levels): (Way, u32),
-    leaf_depth: u32,
-) -> Option<Vec<B256>> {
-    let (depths, end) = (Depths::of(claim), top.depth() + levels);
-    let mut ways = vec![top];
-    while let Some(way) = ways.first().filter(|way| way.depth() < end) {
-        let step = depths.levels_below(*way, leaf_depth).min(end - way.depth());
-        let mut below = Vec::with_capacity(ways.len() << step);
-        for way in ways {
-            if known.node(way.down(step, 0)).is_none() {
-                let nodes = source.nodes(way, step).filter(|nodes| nodes.len() == 1 << step)?;
-                if !known.add(way, &nodes) {
-                    return None;
-                }
-            }
-            below.extend((0..1 << step).map(|index| way.down(step, index)));
-        }
-        ways = below;
-    }
-    ways.into_iter().map(|way| known.node(way)).collect()
+/// Its own tree over the ops of the disputed position.
+fn own_ops(own: &dyn Trace, place: Place) -> Option<Nodes> {
+    own.spine().ops(place.position).cloned()
 }

@@ -1,6 +1,6 @@
 //! On what grounds a receipt can be disputed, before anything is put at stake.
 
-use assay_engine::{Loaded, ReplayError};
+use assay_engine::{Job, Loaded, ReplayError};
 use assay_evidence::dispute::{Equivocation, contradicts, equivocate, misfinish};
 use assay_evidence::{Fault, Verdict};
 use assay_kernels::Cpu;
@@ -50,6 +50,13 @@ pub(crate) fn find(
     cpu: &Cpu,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Finding, ReplayError> {
+    let job = Job::new(answer.hash(), &answer.order, &answer.terms, eos(loaded), loaded.context());
+    if let Err(error) = answer.check(&job.ending)
+        && error.blame() == Blame::File
+    {
+        // What nobody signed convicts nobody.
+        return Ok(Finding::Undisputable { fault: Fault::Contradiction(error) });
+    }
     let without_model = |grounds| Finding::Disputable { fault: None, grounds };
     if let Some(pair) = other.and_then(|other| second(answer, other)) {
         return Ok(without_model(Grounds::SecondAnswer(pair)));
@@ -61,6 +68,10 @@ pub(crate) fn find(
         Verdict::True => Finding::True,
         Verdict::False(fault) => judged(fault),
     })
+}
+
+fn eos(loaded: &Loaded) -> &[u32] {
+    &loaded.manifest.eos
 }
 
 /// What two receipts show that cannot both be true.
@@ -75,9 +86,8 @@ fn signed(answer: &Answer, loaded: &Loaded) -> Option<Grounds> {
     if contradicts(order, receipt, context) {
         return Some(Grounds::Contradiction);
     }
-    let eos = &loaded.manifest.eos;
     // A rule that refuses convicts nobody this way.
-    let tail = misfinish(order, receipt, output, eos, &terms.stops, context).ok().flatten();
+    let tail = misfinish(order, receipt, output, eos(loaded), &terms.stops, context).ok().flatten();
     tail.map(Grounds::Ending)
 }
 

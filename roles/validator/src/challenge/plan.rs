@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) alone: Option<Call>,
     /// The number that is named.
     pub(crate) doubts: Option<Box<Explanation>>,
+    /// Its leaf is withheld: which of its elements is wrong is a guess.
+    pub(crate) guessed: bool,
 }
 
 /// What a plan is made from.
@@ -43,8 +45,10 @@ impl Sight<'_> {
         self.record.about(|subject, trace| match standing.phase {
             Phase::Pick | Phase::Choose => {
                 match Challenger::new(subject, trace).next(standing, self.source)? {
-                    Next::Move(play) | Next::Withheld { guess: play, .. } => {
-                        self.with_move(&subject, trace, standing, play).map(Some)
+                    Next::Move(play) => self.with_move(&subject, trace, standing, play).map(Some),
+                    Next::Withheld { guess, .. } => {
+                        let plan = self.with_move(&subject, trace, standing, guess)?;
+                        Ok(Some(Plan { guessed: true, ..plan }))
                     }
                     Next::Agrees if self.anyway => {
                         self.pretend(&subject, trace, standing).map(Some)
@@ -53,11 +57,12 @@ impl Sight<'_> {
                 }
             }
             Phase::Prove => Ok(standing.focus.and_then(|focus| {
-                let proof = self.proof(&subject, trace, standing.trace, focus, &standing.rounds)?;
+                let proof = self.proof(&subject, trace, standing, focus, &standing.rounds)?;
                 Some(Plan {
                     convicting: Some(self.convicting(None, proof)),
                     alone: None,
                     doubts: None,
+                    guessed: false,
                 })
             })),
             _ => Ok(None),
@@ -89,7 +94,7 @@ impl Sight<'_> {
         });
         let call = on_chain(self.dispute, play);
         let convicting = judged.map(|proof| self.convicting(Some(call.clone()), proof));
-        Ok(Plan { convicting, alone: Some(call), doubts })
+        Ok(Plan { convicting, alone: Some(call), doubts, guessed: false })
     }
 
     /// The proof of a number as it is named.
@@ -105,12 +110,9 @@ impl Sight<'_> {
         if self.anyway || needs_list {
             return Ok(None);
         }
-        let source = self.source;
-        let committed = around(subject, trace, source, standing.trace, place.position);
+        let committed = self.around(subject, trace, standing, place);
         let Some(committed) = committed else { return Ok(None) };
-        let Some(here) = committed.trace().spine().ops(place.position).map(|ops| ops.root()) else {
-            return Ok(None);
-        };
+        let Some(here) = committed.here(place) else { return Ok(None) };
         let focus = subject.focus(place, (node, here), element, doubt)?;
         Ok(self.opened(subject, &committed, focus, &[]))
     }
@@ -125,7 +127,7 @@ impl Sight<'_> {
     ) -> Option<Called> {
         let (focus, mut rounds) = (standing.focus?, standing.rounds.clone());
         rounds.last_mut()?.entry = entry;
-        self.proof(subject, trace, standing.trace, focus, &rounds)
+        self.proof(subject, trace, standing, focus, &rounds)
     }
 
     /// The proof of a named number, if every list that it needs was revealed and all openings are at
@@ -134,7 +136,7 @@ impl Sight<'_> {
         &self,
         subject: &Subject<'_>,
         trace: &dyn Retraced,
-        root: B256,
+        standing: &Standing,
         focus: Focus,
         rounds: &[Round],
     ) -> Option<Called> {
@@ -147,7 +149,7 @@ impl Sight<'_> {
         if self.anyway || focus.doubt == Doubt::Element && !complete {
             return None;
         }
-        let committed = around(subject, trace, self.source, root, focus.position)?;
+        let committed = self.around(subject, trace, standing, place)?;
         self.opened(subject, &committed, focus, rounds)
     }
 
@@ -161,13 +163,24 @@ impl Sight<'_> {
         // What is not at hand leaves the proof to the provider.
         let openings = exhibits(subject, committed.trace(), &focus, rounds).ok()?;
         let facts = if needs_facts(&focus) { subject.facts.to_vec() } else { Vec::new() };
-        committed.sufficed().then(|| Called {
-            dispute: self.dispute,
-            focus,
-            facts,
-            rounds: rounds.to_vec(),
-            openings,
-        })
+        let (dispute, rounds) = (self.dispute, rounds.to_vec());
+        Some(Called { dispute, focus, facts, rounds, openings })
+    }
+
+    /// The committed trace around a leaf: one's own, if that is what was committed to.
+    fn around<'b>(
+        &'b self,
+        subject: &Subject<'b>,
+        trace: &'b dyn Retraced,
+        standing: &Standing,
+        place: Place,
+    ) -> Option<Around<'b>> {
+        let own: &dyn Trace = trace;
+        if own.spine().root() == standing.trace {
+            return Some(Around::Own(own));
+        }
+        let committed = Committed::around(subject.claim, own, self.source, standing, place);
+        committed.map(|committed| Around::Theirs(Box::new(committed)))
     }
 
     /// A transaction that convicts or is refused: nobody can be punished for a receipt that was not
@@ -228,37 +241,24 @@ impl Sight<'_> {
 /// The committed trace around a position: one's own, if that is what was committed to.
 enum Around<'a> {
     Own(&'a dyn Trace),
-    Theirs(Committed<'a>),
+    Theirs(Box<Committed<'a>>),
 }
 
 impl Around<'_> {
     fn trace(&self) -> &dyn Trace {
         match self {
             Self::Own(trace) => *trace,
-            Self::Theirs(committed) => committed,
+            Self::Theirs(committed) => &**committed,
         }
     }
 
-    fn sufficed(&self) -> bool {
+    /// The root of a leaf's position.
+    fn here(&self, place: Place) -> Option<B256> {
         match self {
-            Self::Own(_) => true,
-            Self::Theirs(committed) => committed.sufficed(),
+            Self::Own(trace) => Some(trace.spine().ops(place.position)?.root()),
+            Self::Theirs(committed) => committed.here(),
         }
     }
-}
-
-fn around<'a>(
-    subject: &Subject<'a>,
-    trace: &'a dyn Retraced,
-    source: &'a dyn NodeSource,
-    root: B256,
-    position: u32,
-) -> Option<Around<'a>> {
-    let own: &dyn Trace = trace;
-    if own.spine().root() == root {
-        return Some(Around::Own(own));
-    }
-    Committed::around(subject.claim, own, source, root, position).map(Around::Theirs)
 }
 
 /// Whether a number can be judged without a list of the provider's. Products can: their rows are read
