@@ -32,6 +32,11 @@ pub(crate) enum Cheat {
     Silent,
 }
 
+/// A weight of zero among quantised numbers, which are 1 ..= 255 where they are packed.
+const ZERO: u8 = 128;
+/// The exponent of a row of zeros.
+const EXPONENT_OF_ZERO: i8 = 31;
+
 /// A cheater's engine.
 pub(crate) struct Liar {
     how: Cheat,
@@ -111,7 +116,6 @@ impl Cheat {
         match self {
             Self::Weights => altered(honest, |role, quants| {
                 if role == Role::Layer(layers / 2, LayerRole::Gate) {
-                    // Quantised numbers are 1 ..= 255 here, 128 being zero.
                     quants[0] = if quants[0] == 255 { 254 } else { quants[0] + 1 };
                 }
             }),
@@ -124,7 +128,7 @@ impl Cheat {
             Self::Layer => altered(honest, |role, quants| {
                 let writes = [LayerRole::AttentionOutput, LayerRole::Down];
                 if writes.map(|write| Role::Layer(layers - 1, write)).contains(&role) {
-                    quants.fill(128);
+                    quants.fill(ZERO);
                 }
             }),
             Self::Seed | Self::Context | Self::Text | Self::Silent => Ok(Arc::clone(honest)),
@@ -139,13 +143,13 @@ fn altered(honest: &Loaded, alter: impl Fn(Role, &mut [u8])) -> Result<Arc<Loade
         let weights = model.weights(role).expect("a model has what its shape lists");
         let mut quants = weights.quants().to_vec();
         alter(role, &mut quants);
-        Weights::from_parts(
-            weights.rows(),
-            weights.columns(),
-            weights.exponents(),
-            &quants,
-            weights.scales(),
-        )
+        let (mut exponents, mut scales) = (weights.exponents().to_vec(), weights.scales().to_vec());
+        if quants.iter().all(|quant| *quant == ZERO) {
+            // A row of zeros has one form, whatever it was before.
+            exponents[..weights.rows()].fill(EXPONENT_OF_ZERO);
+            scales.fill(1);
+        }
+        Weights::from_parts(weights.rows(), weights.columns(), &exponents, &quants, &scales)
     };
     let gain = |role| Ok(model.gain(role).expect("a model has what its shape lists").to_vec());
     let shape = model.shape();

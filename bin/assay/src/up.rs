@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -185,7 +186,13 @@ impl Up {
             ));
             say(format_args!("  computing  {} threads, {}", threads.1, threads.0));
             say(format_args!("  data       {}\n", data.folder().display()));
-            say(format_args!("Ask it something:\n\n{}\n", example(&url, &name)));
+            match sellers.cheater {
+                None => say(format_args!("Ask it something:\n\n{}\n", example(&url, &name))),
+                Some(how) => {
+                    let steps = steps(how, &url, &chain.url(), data.folder());
+                    say(format_args!("One provider cheats. Watch it lose its stake:\n\n{steps}\n"));
+                }
+            }
             say("Ctrl-C stops it.");
         }
         let first = tokio::select! {
@@ -218,6 +225,28 @@ fn load(package: Package) -> Outcome<Loaded> {
     })
 }
 
+/// What shows a newcomer a dispute: buy an answer of the cheater's, which is the cheapest; dispute it; see
+/// what happened on the chain.
+fn steps(how: Cheat, gateway: &str, rpc: &str, data: &Path) -> String {
+    let drawn = if how == Cheat::Seed { " --temperature 1" } else { "" };
+    let data = quoted(&data.display().to_string());
+    format!(
+        "  assay run '12+45='{drawn} --url {gateway} --receipt receipt.json\n  \
+         assay dispute open receipt.json --rpc {rpc} --data-dir {data}\n  \
+         assay dispute watch --receipt receipt.json --rpc {rpc} --data-dir {data}"
+    )
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// A request that can be pasted into a shell.
 fn example(url: &str, model: &str) -> String {
     let body = json!({
@@ -225,15 +254,23 @@ fn example(url: &str, model: &str) -> String {
         "temperature": 0,
         "messages": [{ "role": "user", "content": "12+45=" }],
     });
-    let body = body.to_string().replace('\'', r"'\''");
+    let body = quoted(&body.to_string());
     format!(
-        "  curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'"
+        "  curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d {body}"
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_survives_a_shell() {
+        let text = steps(Cheat::Seed, "G", "R", Path::new("/a b/c"));
+        assert!(text.contains("--temperature 1"), "{text}");
+        assert!(text.ends_with("--rpc R --data-dir '/a b/c'"), "{text}");
+        assert_eq!(quoted("/tmp/x-1.y"), "/tmp/x-1.y");
+    }
 
     #[test]
     fn the_example_survives_a_shell() {

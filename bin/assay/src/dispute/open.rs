@@ -225,7 +225,7 @@ fn tell_spoils(spoils: &Spoils, account: Address, seconds: f64) {
     if let Some(until) = spoils.jailed_until {
         row("jailed", format!("until {until} (unix time)"));
     }
-    if let Some(payer) = spoils.payer {
+    if let Some(payer) = spoils.payer.filter(|_| spoils.refund.0 > 0) {
         row("refund", format!("{} ASY to {payer}", units(spoils.refund)));
     }
     if spoils.bond.0 > 0 {
