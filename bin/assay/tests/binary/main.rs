@@ -5,6 +5,7 @@ mod support;
 
 mod chain;
 mod commands;
+mod dispute;
 mod front;
 mod library;
 mod money;

@@ -28,6 +28,7 @@ pub(crate) fn assay() -> Command {
         "API_KEY",
         "REQUIRE_KEYS",
         "X402",
+        "WITH_CHEATER",
     ] {
         assay.env_remove(format!("ASSAY_{variable}"));
     }
