@@ -269,7 +269,7 @@ mod tests {
         let text = steps(Cheat::Seed, "G", "R", Path::new("/a b/c"));
         assert!(text.contains("--temperature 1"), "{text}");
         assert!(text.ends_with("--rpc R --data-dir '/a b/c'"), "{text}");
-        assert_eq!(quoted("/tmp/x-1.y"), "/tmp/x-1.y");
+        assert_eq!(quoted("/a/x-1.y"), "/a/x-1.y");
     }
 
     #[test]
