@@ -16,6 +16,7 @@ use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::audits::{self, Audits};
 use crate::defend::{self, Shared};
 use crate::grants::Grants;
 use crate::intake::{Intake, accept, storage};
@@ -49,6 +50,8 @@ pub(crate) struct Seller {
     pub(crate) slots: Slots,
     /// What defends its receipts; `None`: nothing does.
     pub(crate) court: Option<Arc<Shared>>,
+    /// What answers auditors; `None`: nothing does.
+    pub(crate) audits: Option<Audits>,
 }
 
 /// Offers, and the Unix second from which new ones are signed.
@@ -66,6 +69,7 @@ impl Seller {
             .iter()
             .filter_map(|served| Some((served.id, Arc::clone(served.tracer.as_ref()?))));
         let tracers = tracers.collect();
+        let audits = config.defence.as_ref().map(Audits::new);
         let court = config
             .defence
             .map(|defence| Arc::new(Shared::new(defence, store.clone(), config.chain, tracers)));
@@ -84,6 +88,7 @@ impl Seller {
             store,
             slots: Slots::new(config.orders_max),
             court,
+            audits,
         }
     }
 
@@ -130,6 +135,7 @@ pub(crate) fn router(seller: Arc<Seller>) -> Router {
         .route("/v1/orders", post(submit))
         .route("/v1/orders/{hash}", get(sealed).delete(cancel))
         .route("/v1/channels/{id}", get(position))
+        .route("/v1/periods/{period}/{index}", get(audits::show))
         .route(assay_court::wire::NODES, get(defend::nodes))
         .route(assay_court::wire::LEAVES, get(defend::leaf))
         .route("/health", get(health))
@@ -196,7 +202,7 @@ async fn cancel(
 
 /// The signature that a request shows to prove that its sender handed the order in, or was given
 /// its answer.
-fn bearer(headers: &HeaderMap) -> Option<Signature> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<Signature> {
     let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
     serde_json::from_value(token.into()).ok()
 }

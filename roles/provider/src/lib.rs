@@ -13,10 +13,12 @@
 //! while it runs. Behind that, `watch` looks at the chain through a `bank`, and `collect` gets the money: no
 //! answer waits for the chain, except the first on a channel or under a grant.
 //!
-//! And `defend` answers who disputes a receipt, with the same answer computed again.
+//! And `defend` answers who disputes a receipt, with the same answer computed again; `audits` shows posted
+//! receipts to who was drawn to check them.
 
 mod account;
 mod admit;
+mod audits;
 mod bank;
 mod body;
 mod collect;
@@ -216,7 +218,12 @@ pub async fn run_with_store(
             defend::defend(court, &seller.store, stop.clone()).await;
         }
     };
-    tokio::join!(served, drained, watched, asked, collected, defended);
+    let shown = async {
+        if let Some(audits) = &seller.audits {
+            audits::publish(&seller, audits, stop.clone()).await;
+        }
+    };
+    tokio::join!(served, drained, watched, asked, collected, defended, shown);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTran
 use tokio::sync::oneshot;
 
 pub(crate) use posted::{
-    Accounts, Period, accounts, drop_period, last_period, receipts, set_period,
+    Accounts, Period, accounts, drop_period, last_period, period, receipts, set_period,
 };
 pub(crate) use tables::{
     Begun, Kept, Left, Ordered, account, begin, begun, checkpoint, forget, kept, left, mark, meta,

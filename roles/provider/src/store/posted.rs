@@ -113,6 +113,12 @@ pub(crate) fn last_period(read: &ReadTransaction) -> Result<Option<(u64, Period)
     row.map(|(number, bytes)| Ok((number.value(), parse(bytes.value(), "period")?))).transpose()
 }
 
+/// A period by its number on the chain.
+pub(crate) fn period(read: &ReadTransaction, number: u64) -> Result<Option<Period>, StoreError> {
+    let Some(periods) = existing(read.open_table(PERIODS))? else { return Ok(None) };
+    periods.get(number)?.map(|bytes| parse(bytes.value(), "period")).transpose()
+}
+
 /// Keeps a period under its number on the chain. What was there from that number on is forgotten: the
 /// chain does not have it.
 pub(crate) fn set_period(

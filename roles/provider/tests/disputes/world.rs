@@ -21,7 +21,7 @@ use assay_kernels::{Cpu, Isa};
 use assay_protocol::wire::{Accepts, Frame, Payment as Offered, Submission, TopUp};
 use assay_protocol::{
     Address, Amount, Answer, Assurance, Audit, B256, ChainId, Channel, Key, Order, Phase, Sampler,
-    Terms, U256, Voucher, token_root,
+    Signature, Terms, U256, Voucher, token_root,
 };
 use assay_provider::{
     Collecting, Config, Defence, Open, Payment, RunError, Served, run_with_store,
@@ -72,8 +72,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let (admin, owner, operator, buyer) = (key(7), key(9), key(5), key(1));
+        let auditor = key(3);
         let coins = U256::from(1000) * U256::from(ASY);
-        let funded = [&admin, &owner, &operator, &buyer].map(|key| (key.address(), coins));
+        let funded =
+            [&admin, &owner, &operator, &buyer, &auditor].map(|key| (key.address(), coins));
         let genesis = Genesis::development(CHAIN.0, &funded);
         let drift_max = Duration::from_secs(3_600);
         let producer = producer::Config { drift_max, ..Default::default() };
@@ -103,6 +105,7 @@ impl World {
         admin.release_part(Part::Liquidity).await.unwrap();
         admin.send_asy(owner.address(), Amount(10_000 * ASY)).await.unwrap();
         admin.send_asy(buyer.address(), Amount(1_000 * ASY)).await.unwrap();
+        admin.send_asy(auditor.address(), Amount(100 * ASY)).await.unwrap();
         admin.file_spec(&NANO.manifest).await.unwrap();
         let selling = open(&owner).await;
         selling.register(&operator, "http://127.0.0.1:1").await.unwrap();
@@ -119,6 +122,24 @@ impl World {
             _node: node,
             _stop: stop.drop_guard(),
         }
+    }
+
+    /// A connection of an auditor's.
+    pub(crate) async fn auditor(&self) -> (Key, Chain) {
+        let key = key(3);
+        let chain = Chain::open(&self.url, self.book.clone(), Some(&key)).await.unwrap();
+        (key, chain)
+    }
+
+    /// The provider's owner.
+    pub(crate) fn owner(&self) -> Address {
+        key(9).address()
+    }
+
+    /// What a page says, asked with a signature.
+    pub(crate) async fn shown(&self, url: &str, signature: &Signature) -> (u16, String) {
+        let reply = self.http.get(url).bearer_auth(signature).send().await.unwrap();
+        (reply.status().as_u16(), reply.text().await.unwrap())
     }
 
     pub(crate) async fn phase(&self, dispute: u64) -> Phase {
@@ -159,6 +180,11 @@ impl World {
 
     /// A provider with its answers on `disk`.
     pub(crate) async fn provider(&self, disk: &Disk) -> Provider {
+        self.provider_that_posts(disk, Duration::from_secs(1_000)).await
+    }
+
+    /// As [`Self::provider`], that posts its receipts so often.
+    pub(crate) async fn provider_that_posts(&self, disk: &Disk, every: Duration) -> Provider {
         let at = |contract| self.book.get(contract).unwrap();
         let open = async |key: &Key| Chain::open(&self.url, self.book.clone(), Some(key)).await;
         let owner = key(9).address();
@@ -179,11 +205,7 @@ impl World {
             confirmations: 0,
             voucher_wait_max: Duration::from_secs(20),
             watch_every: Duration::from_secs(10),
-            collecting: Collecting {
-                every: Duration::from_secs(1_000),
-                coin_price: Amount(0),
-                parts_min: 1,
-            },
+            collecting: Collecting { every, coin_price: Amount(0), parts_min: 1 },
         };
         let defence = Defence {
             owner,
@@ -239,7 +261,12 @@ fn settings(admin: Address) -> Settings {
             socket: "127.0.0.1:1".into(),
         }],
         disputes: DisputeTerms { bond: Amount(BOND), clock: CLOCK },
-        audits: AuditTerms::default(),
+        audits: AuditTerms {
+            bond: Amount(ASY),
+            rate: 10_000,
+            production_bond: Amount(ASY),
+            ..AuditTerms::default()
+        },
     }
 }
 
@@ -255,6 +282,11 @@ pub(crate) struct Provider {
 impl Provider {
     /// Buys an answer of a few tokens.
     pub(crate) async fn buy(&self, world: &World, nonce: u64) -> Answer {
+        self.buy_for(world, nonce, Audit::Public).await
+    }
+
+    /// As [`Self::buy`], an answer that these may check.
+    pub(crate) async fn buy_for(&self, world: &World, nonce: u64, audit: Audit) -> Answer {
         let buyer = key(1);
         let channel = Channel {
             payer: buyer.address(),
@@ -291,7 +323,7 @@ impl Provider {
             max_tokens: 4,
             sampler: terms.sampler.hash(),
             assurance: Assurance::Replayable,
-            audit: Audit::Public,
+            audit,
             asset: Address::ZERO,
             max_price: Amount(1_000),
             deadline: u64::from(u32::MAX),
