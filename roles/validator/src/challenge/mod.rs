@@ -34,6 +34,7 @@ use self::retrace::Retrace;
 
 pub use self::collect::Spoils;
 pub use self::error::ChallengeError;
+pub(crate) use self::grounds::find;
 pub use self::grounds::{Finding, Grounds};
 pub use self::number::judged;
 
@@ -220,7 +221,7 @@ impl Challenge {
         let (case, tells) = (Arc::clone(self), Arc::clone(told));
         let found = blocking(move || {
             let Self { answer, other, loaded, cpu, .. } = &*case;
-            grounds::find(answer, other.as_ref(), loaded, cpu, &mut |done, total| {
+            find(answer, other.as_ref(), loaded, cpu, &mut |done, total| {
                 tells(Event::Replaying { done, total });
             })
         });
