@@ -22,6 +22,7 @@ mod self_test;
 mod signals;
 
 mod api_key;
+mod auditors;
 mod chain;
 mod channel;
 mod chat;
@@ -40,6 +41,7 @@ mod run;
 mod source;
 mod status;
 mod up;
+mod validate;
 mod verify;
 mod wallet;
 mod x402;
@@ -72,6 +74,7 @@ enum Command {
     Contracts(contracts::Contracts),
     Verify(verify::Verify),
     Dispute(dispute::Disputes),
+    Validate(validate::Validate),
     Model(model::Model),
     Status(status::Status),
     Doctor(doctor::Doctor),
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Command::Contracts(contracts) => wait(contracts.run()).map(|()| ExitCode::SUCCESS),
         Command::Verify(verify) => verify.run(),
         Command::Dispute(dispute) => dispute.run(),
+        Command::Validate(validate) => validate.run(),
         Command::Model(model) => model.run().map(|()| ExitCode::SUCCESS),
         Command::Status(status) => wait(status.run()).map(|()| ExitCode::SUCCESS),
         Command::Doctor(doctor) => wait(doctor.run()),

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::auditors::{self, Auditors};
 use crate::cheat::Cheat;
 use crate::data::{Data, DataArgument};
 use crate::embedded::Embedded;
@@ -54,6 +55,9 @@ pub(crate) struct Up {
     /// Add a cheaper provider that cheats in this way, to watch it lose its stake
     #[arg(long, env = "ASSAY_WITH_CHEATER", value_name = "HOW", value_enum)]
     with_cheater: Option<Cheat>,
+    /// Number of auditors, which check all that the providers post; two make a beacon that neither has alone
+    #[arg(long, env = "ASSAY_VALIDATORS", value_name = "N", default_value_t = 0)]
+    validators: usize,
     #[command(flatten)]
     threads: ThreadsArgument,
     /// Origin of web pages that may ask, such as http://localhost:3000 or http://localhost:*; may be
@@ -131,7 +135,8 @@ impl Up {
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
         let sellers = Sellers { honest: self.providers, cheater: self.with_cheater };
-        let participants = network::participants(data, sellers)?;
+        let mut participants = network::participants(data, sellers)?;
+        participants.extend(auditors::accounts(data, self.validators)?);
         let mut chain = tokio::select! {
             chain = Embedded::start(data, &participants, rpc) => chain?,
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
@@ -143,6 +148,13 @@ impl Up {
         let started = started.await;
         let mut network = match started {
             Ok(network) => network,
+            Err(failure) => {
+                chain.stop().await;
+                return Err(failure);
+            }
+        };
+        let auditors = match Auditors::start(data, &chain, self.validators).await {
+            Ok(auditors) => auditors,
             Err(failure) => {
                 chain.stop().await;
                 return Err(failure);
@@ -205,6 +217,7 @@ impl Up {
         };
         note(format_args!("{first}: finishing what runs; again to quit at once"));
         let ending = async {
+            auditors.stop().await;
             let drained = network.drain().await;
             chain.stop().await;
             drained
