@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::ledger::{WHOLE, failed};
 use crate::library::Library;
-use crate::validate::{Models, auditing};
+use crate::validate::{self, Models, auditing};
 
 /// What the admin puts into the pool that verdicts are paid from, where it is empty.
 const POOL: Amount = Amount(100 * WHOLE);
@@ -27,14 +27,14 @@ pub(crate) struct Auditors {
     stop: CancellationToken,
 }
 
-/// Where auditor number `n` keeps its things.
-fn folder(data: &Data, n: usize) -> PathBuf {
+/// Where the key of auditor number `n` lies.
+fn key_folder(data: &Data, n: usize) -> PathBuf {
     data.folder().join("auditors").join(n.to_string())
 }
 
 /// The accounts of so many auditors.
 pub(crate) fn accounts(data: &Data, count: usize) -> Outcome<Vec<Address>> {
-    let keys = (0..count).map(|n| keys::load_or_create(&folder(data, n)));
+    let keys = (0..count).map(|n| keys::load_or_create(&key_folder(data, n)));
     keys.map(|key| Ok(key?.address())).collect()
 }
 
@@ -55,7 +55,7 @@ impl Auditors {
             .map_err(|error| Failure::new(Exit::Failed, "no thread to audit with").why(error))?;
         let cpu = Arc::new(cpu);
         for n in 0..count {
-            let key = keys::load_or_create(&folder(data, n))?;
+            let key = keys::load_or_create(&key_folder(data, n))?;
             let chain = chain.open(&key).await?;
             let terms = chain.audit_terms().await.map_err(failed)?;
             let found = chain.auditor(key.address()).await.map_err(failed)?;
@@ -63,8 +63,7 @@ impl Auditors {
                 let lacks = Amount(terms.bond.0 - found.stake.0);
                 chain.join_auditors(lacks).await.map_err(failed)?;
             }
-            let genesis = format!("{:x}", chain.book().genesis);
-            let folder = folder(data, n).join(&genesis[..8]);
+            let folder = validate::folder(data, &chain, key.address());
             create_private(&folder)?;
             let (shelf, cpu, auditing) =
                 (Arc::clone(&shelf) as Arc<_>, Arc::clone(&cpu), auditing(&terms, false));

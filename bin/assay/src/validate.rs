@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::data::create_private;
+use crate::data::{Data, create_private};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::ledger::{ChainArgument, failed, parse_units, units};
@@ -81,9 +81,7 @@ impl Validate {
         })?;
         let chain = runtime.block_on(self.chain.open(Some(&key)))?;
         let account = key.address();
-        // What was committed to on one chain is of no use on another, be it of the same id.
-        let place = format!("{account}-{}", &format!("{:x}", chain.book().genesis)[..8]);
-        let folder = data.validator().join("audits").join(place);
+        let folder = folder(&data, &chain, account);
         if self.leave {
             return runtime.block_on(leave(&chain, account)).map(|()| ExitCode::SUCCESS);
         }
@@ -263,6 +261,13 @@ fn soundness(revealed: u64) -> String {
         1 => coloured("only one party revealed: draws are not trustless", Colour::Yellow, colour),
         many => format!("{many} revealed; sound unless all of them are one party"),
     }
+}
+
+/// Where an auditor keeps what it must not forget. What was committed to on one chain is of no use on another,
+/// be it of the same id.
+pub(crate) fn folder(data: &Data, chain: &Chain, account: Address) -> PathBuf {
+    let genesis = format!("{:x}", chain.book().genesis);
+    data.validator().join("audits").join(format!("{account}-{}", &genesis[..8]))
 }
 
 /// How an auditor works where audits take this.

@@ -36,6 +36,7 @@ pub(crate) struct Audits {
     owner: Address,
     chain: Chain,
     watch_every: Duration,
+    confirmations: u64,
     asking: Semaphore,
 }
 
@@ -46,6 +47,7 @@ impl Audits {
             owner: defence.owner,
             chain: defence.chain.clone(),
             watch_every: defence.watch_every,
+            confirmations: defence.confirmations,
             asking: Semaphore::new(ASKING_MAX),
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use assay_chain::{ChainError, Filing, PostedAt, Run, Stage};
+use assay_chain::{ChainError, Contract, Filing, PostedAt, Run, Stage};
 use assay_evidence::op::Nodes;
 use assay_protocol::wire::NotShown;
 use assay_protocol::{Answer, Audit, leaf_hash};
@@ -24,6 +24,10 @@ const RUNS_MAX: usize = 4;
 
 /// Answers productions until `stop`.
 pub(crate) async fn publish(seller: &Seller, audits: &Audits, stop: CancellationToken) {
+    if audits.chain.book().get(Contract::Productions).is_err() {
+        tracing::info!("this chain has no auditors who could ask");
+        return;
+    }
     let mut owed = Owed { next: None, places: BTreeSet::new() };
     loop {
         let round = async {
@@ -52,7 +56,8 @@ impl Owed {
     async fn round(&mut self, seller: &Seller, audits: &Audits) -> Result<(), ChainError> {
         let chain = &audits.chain;
         let mut next = match self.next {
-            Some(next) => next,
+            // Blocks that are not final yet are looked at again.
+            Some(next) => next.saturating_sub(audits.confirmations),
             None => {
                 // What was asked for earlier is answered, or lost.
                 let clock = chain.audit_terms().await?.production_clock;

@@ -14,6 +14,8 @@ use crate::challenge::{Challenge, ChallengeError, Ending};
 
 /// Disputes played at once; each holds a trace.
 const DISPUTES_MAX: usize = 2;
+/// Refusals after which a dispute is left alone until the next epoch.
+const REFUSALS_MAX: u32 = 3;
 /// Verdicts paid in one transaction.
 const PAYS_MAX: usize = 32;
 /// Blocks asked about at once: nodes refuse more.
@@ -111,7 +113,7 @@ impl Desk {
             let ending = match loaded {
                 Ok(Some(loaded)) => {
                     let cpu = Arc::clone(&bench.cpu);
-                    Challenge { chain, loaded, cpu, answer, other: None, config }.run(|_| ()).await
+                    play(&Challenge { chain, loaded, cpu, answer, other: None, config }).await
                 }
                 _ => Err(ChallengeError::Broken(format!("model {model} is not here any more"))),
             };
@@ -322,6 +324,20 @@ fn due(page: &Page, task: &Task, seen: u64) -> Due {
         (Some(Found::False { .. }), _) => paid(Verdict::False),
         (Some(Found::Silent { .. }), _) => Due::Produce,
         (Some(Found::Unable { .. } | Found::Late), _) => Due::Close,
+    }
+}
+
+/// Plays a dispute. A refusal may be about what another one of this account's took or somebody else decided in
+/// the same moment: it is looked at again, a few times.
+async fn play(challenge: &Challenge) -> Result<Ending, ChallengeError> {
+    let mut refusals = 0;
+    loop {
+        match challenge.clone().run(|_| ()).await {
+            Err(ChallengeError::Chain(ChainError::Refused(_))) if refusals < REFUSALS_MAX => {
+                refusals += 1;
+            }
+            ended => return ended,
+        }
     }
 }
 
