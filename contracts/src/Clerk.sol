@@ -112,6 +112,21 @@ contract Clerk {
         return Merkle.depth(leaves);
     }
 
+    /// @notice Checks that so many turns lead to a leaf that a trace of this order has.
+    /// @return path All turns to it.
+    function leafAt(Dispute calldata dispute, bytes32 facts, uint128 turns, uint256 levels_, OpenStep calldata step)
+        external
+        pure
+        returns (uint256 path)
+    {
+        End memory at = Paths.end(dispute, turns, levels_);
+        (uint256 position, uint256 op, uint256 place) = Paths.places(at);
+        (uint256 leaves,,) = _leaves(dispute, facts, position, op, step);
+        require(place < leaves, IDisputes.Nowhere(position, op, place));
+        _requireLeaf(at, leaves);
+        return at.path;
+    }
+
     /// @notice The number that an accusation names at the end of a branch.
     function focus(Dispute calldata dispute, bytes32 expected, Branch calldata branch, Accusation calldata accusation)
         external
@@ -119,14 +134,13 @@ contract Clerk {
         returns (Focus memory found)
     {
         End memory at = Paths.end(dispute, branch);
-        (uint256 position, uint256 op, uint256 leaf) = Paths.places(at);
+        (uint256 position, uint256 op, uint256 place) = Paths.places(at);
         Facts memory facts;
         uint256 leaves;
         (leaves, found.step, facts) = _leaves(dispute, expected, position, op, accusation.step);
-        require(leaf < leaves, IDisputes.Nowhere(position, op, leaf));
-        uint256 depth = at.top + at.ops + Merkle.depth(leaves);
-        require(at.depth == depth, IDisputes.WrongDepth(at.depth, depth, depth));
-        (found.position, found.op, found.leaf) = (uint32(position), uint32(op), uint64(leaf));
+        require(place < leaves, IDisputes.Nowhere(position, op, place));
+        _requireLeaf(at, leaves);
+        (found.position, found.op, found.leaf) = (uint32(position), uint32(op), uint64(place));
         (found.positionDepth, found.opDepth) = (uint8(at.top), uint8(at.ops));
         found.node = branch.node;
         found.here = Paths.climb(dispute, branch, at);
@@ -143,11 +157,17 @@ contract Clerk {
         Paths.climb(dispute, branch, at);
         require(branch.node != 0, IDisputes.Empty());
         if (at.depth == at.top && at.path >= dispute.positions) return;
-        (uint256 position, uint256 op, uint256 leaf) = Paths.places(at);
+        (uint256 position, uint256 op, uint256 place) = Paths.places(at);
         if (at.depth == at.top + at.ops && position < dispute.positions && op > dispute.steps) return;
         (uint256 leaves,,) = _leaves(dispute, facts, position, op, step);
-        bool nowhere = at.depth == at.top + at.ops + Merkle.depth(leaves) && leaf >= leaves;
-        require(nowhere, IDisputes.Somewhere(position, op, leaf));
+        bool nowhere = at.depth == at.top + at.ops + Merkle.depth(leaves) && place >= leaves;
+        require(nowhere, IDisputes.Somewhere(position, op, place));
+    }
+
+    /// Checks that a way down ends at a leaf of an op that has so many.
+    function _requireLeaf(End memory at, uint256 leaves) private pure {
+        uint256 depth = at.top + at.ops + Merkle.depth(leaves);
+        require(at.depth == depth, IDisputes.WrongDepth(at.depth, depth, depth));
     }
 
     /// Checks that both words were signed, for this deployment and each other.

@@ -21,6 +21,7 @@ import {Focus, IJudge, Opening, Round} from "./libraries/dispute/Exhibits.sol";
 import {End, Paths} from "./libraries/dispute/Paths.sol";
 import {Steps} from "./libraries/dispute/Steps.sol";
 import {Trees} from "./libraries/dispute/Trees.sol";
+import {Openings} from "./libraries/judge/Openings.sol";
 import {Merkle} from "./libraries/Merkle.sol";
 import {Words} from "./libraries/Words.sol";
 import {Receipt} from "./types/Receipt.sol";
@@ -60,6 +61,8 @@ contract Disputes is IDisputes, Multicall {
     uint256 private constant LEVELS = 4;
     /// Lists that a rule has at most.
     uint256 private constant ROUNDS = 2;
+    /// Leaves that a challenger may ask for: two of advice, and the one that it then names.
+    uint256 private constant ASKS = 3;
     /// No step was opened yet.
     uint8 private constant UNKNOWN = type(uint8).max;
     bytes32 private constant MOVE = keccak256("Move(address arbiter,uint256 dispute,bytes32 point,bytes32 content)");
@@ -86,8 +89,6 @@ contract Disputes is IDisputes, Multicall {
     mapping(bytes32 receipt => uint256) public burnedOf;
     mapping(uint256 id => Dispute) private _disputes;
     mapping(bytes32 receipt => Case) private _cases;
-    /// The root that the first commitment about a receipt was to, and all others have to be.
-    mapping(bytes32 receipt => bytes32) private _traces;
 
     /// @param bond_ At least what all moves of a defender cost.
     /// @param clock_ Long enough that nobody can keep a move off the chain.
@@ -129,10 +130,6 @@ contract Disputes is IDisputes, Multicall {
     function commit(uint256 id, bytes32 trace, bytes calldata signature) external {
         Dispute storage dispute = _defend(id, Phase.Commit, Phase.Pick);
         _requireDefender(id, trace, signature);
-        // A receipt has one trace. What one dispute had opened convicts in the next.
-        bytes32 before = _traces[dispute.receipt];
-        require(before == 0 || before == trace, OtherTrace(trace, before));
-        if (before == 0) _traces[dispute.receipt] = trace;
         (dispute.trace, dispute.point) = (trace, trace);
         emit Committed(id, trace);
     }
@@ -153,12 +150,33 @@ contract Disputes is IDisputes, Multicall {
     /// @inheritdoc IDisputes
     function reveal(uint256 id, bytes32[] calldata nodes) external {
         Dispute storage dispute = _defend(id, Phase.Reveal, Phase.Pick);
+        require(dispute.askedLevels == 0, IsAsked(dispute.asked));
         uint256 levels = _levelsBelow(dispute);
         require(nodes.length == 1 << levels, WrongCount(nodes.length, 1 << levels));
         bytes32 found = Trees.fold(nodes);
         require(found == dispute.point, NotBelow(found, dispute.point));
         dispute.reach = uint8(dispute.depth + levels);
         emit Revealed(id, nodes);
+    }
+
+    /// @inheritdoc IDisputes
+    function ask(uint256 id, uint128 turns, uint8 levels, OpenStep calldata step) external {
+        Dispute storage dispute = _challenge(id, Phase.Pick, Phase.Reveal);
+        require(dispute.asks < ASKS, TooManyAsks(ASKS));
+        uint256 path = clerk.leafAt(dispute, _cases[dispute.receipt].facts, turns, levels, step);
+        (dispute.asked, dispute.askedLevels, dispute.asks) = (turns, levels, dispute.asks + 1);
+        emit Asked(id, dispute.depth + levels, uint128(path));
+    }
+
+    /// @inheritdoc IDisputes
+    function show(uint256 id, bytes calldata leaf, bytes32[] calldata proof) external {
+        Dispute storage dispute = _defend(id, Phase.Reveal, Phase.Pick);
+        uint256 levels = dispute.askedLevels;
+        require(levels != 0 && proof.length == levels, WrongCount(proof.length, levels));
+        bytes32 found = Openings.root(leaf, dispute.asked, proof);
+        require(found == dispute.point, NotBelow(found, dispute.point));
+        dispute.askedLevels = 0;
+        emit Shown(id, leaf);
     }
 
     /// @inheritdoc IDisputes

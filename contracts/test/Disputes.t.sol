@@ -173,6 +173,70 @@ contract DisputesTest is DisputeFixture {
         assertTrue(phaseOf(id) == Phase.Won);
     }
 
+    function test_a_leaf_is_shown_to_whom_its_data_are_withheld() public {
+        lie();
+        uint256 id = begin(ada);
+        commit(id);
+        bytes32[] memory none = new bytes32[](0);
+        Branch memory there = way(SUM, 0, leafHash(sum), none);
+        OpenStep memory step_ = openStep(SUM);
+        vm.prank(ada);
+        disputes.ask(id, there.turns, 8, step_);
+        vm.snapshotGasLastCall("Disputes", "ask");
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.IsAsked.selector, there.turns));
+        disputes.reveal(id, positions);
+        vm.expectPartialRevert(IDisputes.NotBelow.selector);
+        disputes.show(id, x, there.proof);
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.WrongCount.selector, 0, 8));
+        disputes.show(id, sum, none);
+        disputes.show(id, sum, there.proof);
+        vm.snapshotGasLastCall("Disputes", "show");
+        // The descent goes on where it was.
+        settle(id, nameAt(id, SUM, 0, sum, none, ELEMENT, Doubt.Element));
+        assertTrue(phaseOf(id) == Phase.Won);
+    }
+
+    function test_only_leaves_are_shown_and_only_a_few() public {
+        uint256 id = begin(ada);
+        commit(id);
+        OpenStep memory step_ = openStep(SUM);
+        vm.startPrank(ada);
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.WrongDepth.selector, 2, 8, 127));
+        disputes.ask(id, uint128(POSITION), 2, step_);
+        // An op of one leaf has no second one, and nothing below the first.
+        uint128 turns = uint128(POSITION * OPS + SUM);
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.Nowhere.selector, POSITION, SUM, 1));
+        disputes.ask(id, turns << 1 | 1, 9, step_);
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.WrongDepth.selector, 9, 8, 8));
+        disputes.ask(id, turns << 1, 9, step_);
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.BadTurns.selector, turns, 1));
+        disputes.ask(id, turns, 1, step_);
+        vm.stopPrank();
+        bytes32[] memory proof = inTrace(SUM);
+        vm.expectPartialRevert(IDisputes.WrongPhase.selector);
+        disputes.show(id, sum, proof);
+        for (uint256 i; i < 3; ++i) {
+            vm.prank(ada);
+            disputes.ask(id, turns, 8, step_);
+            disputes.show(id, sum, proof);
+        }
+        vm.prank(ada);
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.TooManyAsks.selector, 3));
+        disputes.ask(id, turns, 8, step_);
+        // Nobody shows what nobody asked for.
+        pick(id, 0, trace(), new bytes32[](0));
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.WrongCount.selector, 0, 0));
+        disputes.show(id, "", new bytes32[](0));
+        // Who keeps silent about a leaf loses.
+        id = begin(ada);
+        commit(id);
+        vm.prank(ada);
+        disputes.ask(id, turns, 8, step_);
+        skip(CLOCK + 1);
+        disputes.timeout(id);
+        assertTrue(phaseOf(id) == Phase.Won);
+    }
+
     function focusOf(uint256 op) private view returns (Focus memory focus) {
         (focus.position, focus.op, focus.element) = (uint32(POSITION), uint32(op), ELEMENT);
         (focus.positionDepth, focus.opDepth) = (2, 6);
@@ -224,23 +288,6 @@ contract DisputesTest is DisputeFixture {
         disputes.commit(id, root(positions), "");
         vm.expectRevert(abi.encodeWithSelector(IDisputes.Nowhere.selector, 3, 0, 0));
         pick(id, 3, positions[3], proofOf(positions, 3));
-    }
-
-    /// A cheat that shows no leaves could otherwise hide its false number elsewhere in each dispute, and win from
-    /// whoever has to guess which element of a leaf is wrong.
-    function test_a_receipt_has_one_trace() public {
-        lie();
-        uint256 first = begin(ada);
-        commit(first);
-        uint256 second = begin(challenger("bob"));
-        bytes32 committed = disputes.disputeOf(first).trace;
-        bytes32 other = keccak256("other");
-        vm.prank(operator);
-        vm.expectRevert(abi.encodeWithSelector(IDisputes.OtherTrace.selector, other, committed));
-        disputes.commit(second, other, "");
-        vm.prank(operator);
-        disputes.commit(second, committed, "");
-        assertTrue(disputes.disputeOf(second).trace == committed);
     }
 
     function test_nodes_that_fold_to_another_node_are_refused() public {

@@ -46,10 +46,11 @@ const IDLE: Duration = Duration::from_secs(15);
 const ASY: Amount = Amount(100_000 * WHOLE);
 /// Waits that take days where strangers' money is at stake take moments here, in seconds.
 const MOMENTS: [(Value, u64); 4] = [
-    (Value::DisputeWindow, 30),
-    (Value::CoverWindow, 120),
+    // Longer than a dispute in which one side uses up its clock: what it is about is not paid out meanwhile.
+    (Value::DisputeWindow, 150),
+    (Value::CoverWindow, 300),
     // Longer than a dispute that was opened in the last moment.
-    (Value::UnbondingDelay, 240),
+    (Value::UnbondingDelay, 300),
     (Value::JailTime, 30),
 ];
 /// Each move of a dispute takes a block, and blocks made in a hurry run ahead of the clock, a second each:
@@ -58,7 +59,7 @@ const DISPUTES: DisputeTerms = DisputeTerms { bond: Amount(100 * WHOLE), clock: 
 /// Every posted receipt is drawn here. Five epochs are below the dispute window of [`MOMENTS`].
 const AUDITS: AuditTerms = AuditTerms {
     bond: Amount(1_000 * WHOLE),
-    epoch: 5,
+    epoch: 10,
     rate: 10_000,
     fee: Amount(WHOLE / 1_000),
     fees_most: 1_000,

@@ -124,6 +124,11 @@ struct Dispute {
     bytes32 point;
     /// The root of the position that the descent is in.
     bytes32 here;
+    /// The way to the leaf that is to be shown, and its length; of length zero for none.
+    uint128 asked;
+    uint8 askedLevels;
+    /// Leaves asked for so far.
+    uint8 asks;
 }
 
 /// @notice What is known of a disputed receipt, or of a place in a period about which its provider was silent.
@@ -190,8 +195,6 @@ interface IDisputes {
     error WrongPhase(Phase found, Phase expected);
     /// Only the challenger may make this move.
     error NotChallenger(address found, address expected);
-    /// The provider committed to another trace of this receipt before.
-    error OtherTrace(bytes32 found, bytes32 expected);
     /// Only the provider, or who has its signature, may make this move.
     error NotDefender(address found, address owner);
     /// The clock of the side to move ran out `found - left` seconds ago.
@@ -224,6 +227,10 @@ interface IDisputes {
     error WrongFocus(bytes32 found, bytes32 expected);
     /// No rule has more rounds.
     error TooManyRounds(uint256 most);
+    /// Nobody needs to see more leaves.
+    error TooManyAsks(uint256 most);
+    /// A leaf is to be shown, and not nodes.
+    error IsAsked(uint256 turns);
     /// There is nothing to pay.
     error NothingDue(Phase phase);
     /// The words do not contradict each other.
@@ -241,6 +248,10 @@ interface IDisputes {
     event Picked(uint256 indexed id, uint256 depth, uint128 path, bytes32 node);
     /// The defender's nodes below it.
     event Revealed(uint256 indexed id, bytes32[] nodes);
+    /// The challenger wants to see this leaf.
+    event Asked(uint256 indexed id, uint256 depth, uint128 path);
+    /// The defender's leaf.
+    event Shown(uint256 indexed id, bytes leaf);
     /// The number that the dispute is about.
     event Named(uint256 indexed id, Focus focus);
     /// A list that it follows from.
@@ -261,7 +272,7 @@ interface IDisputes {
     /// @dev In reach until `DisputeWindow` after the latest of the order's deadline, the receipt's end and its posting.
     function open(Filing calldata filing) external returns (uint256 id);
 
-    /// @notice The defender commits to the root of its trace: the same one in every dispute about the receipt.
+    /// @notice The defender commits to the root of its trace.
     /// @param signature Empty if the caller is the provider's owner or operator; else of one of them, see `moveDigest`.
     function commit(uint256 id, bytes32 trace, bytes calldata signature) external;
 
@@ -274,6 +285,15 @@ interface IDisputes {
 
     /// @notice The nodes below the picked one: four levels, or as many as its tree has left. Anyone may.
     function reveal(uint256 id, bytes32[] calldata nodes) external;
+
+    /// @notice The challenger asks for the data of a leaf, without going there: to see which of its numbers is wrong, or
+    /// which advice the trace follows. At most three times.
+    /// @param turns The way there from where the dispute stands, as of a {Branch}.
+    /// @param levels Its length.
+    function ask(uint256 id, uint128 turns, uint8 levels, OpenStep calldata step) external;
+
+    /// @notice The data of the leaf that was asked for, with the siblings up to where the dispute stands. Anyone may.
+    function show(uint256 id, bytes calldata leaf, bytes32[] calldata proof) external;
 
     /// @notice The challenger goes down to a leaf and names what is wrong in it.
     function name(uint256 id, Branch calldata branch, Accusation calldata accusation) external;

@@ -20,7 +20,7 @@ use crate::token::amount;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DisputeTerms {
     /// What a challenger puts in, and loses to an honest provider; base units of ASY, 1 … 100,000 ASY.
-    /// At least what the longest game costs a defender: 0.9 M gas at the dearest that is expected.
+    /// At least what the longest game costs a defender: 1.1 M gas at the dearest that is expected.
     pub bond: Amount,
     /// What each side has for all its moves, seconds, 10 … 604,800. Longer than anyone can afford to keep a
     /// move off the chain, and than a provider takes to compute its trace again.
@@ -81,6 +81,10 @@ pub struct Dispute {
     pub point: B256,
     /// The root of the position that the descent is in; zero before.
     pub here: B256,
+    /// Whether a leaf is to be shown.
+    pub asked: bool,
+    /// Leaves asked for so far.
+    pub asks: u8,
 }
 
 impl Dispute {
@@ -309,5 +313,7 @@ fn dispute(found: &Disputes::Dispute, phase: Phase) -> Dispute {
         trace: found.trace,
         point: found.point,
         here: found.here,
+        asked: found.askedLevels != 0,
+        asks: found.asks,
     }
 }

@@ -89,6 +89,10 @@ pub enum Event {
     Picked { dispute: u64, depth: u8, path: u128, node: B256 },
     /// A provider's nodes below it.
     Revealed { dispute: u64, nodes: Vec<B256> },
+    /// A challenger wants to see a leaf, and stays where it is.
+    Asked { dispute: u64, depth: u8, path: u128 },
+    /// A provider's leaf that was asked for.
+    Shown { dispute: u64, leaf: Bytes },
     /// A dispute came down to one number.
     Named { dispute: u64, focus: Box<Focus> },
     /// A list that it follows from.
@@ -113,6 +117,8 @@ impl Event {
             | Self::Committed { dispute, .. }
             | Self::Picked { dispute, .. }
             | Self::Revealed { dispute, .. }
+            | Self::Asked { dispute, .. }
+            | Self::Shown { dispute, .. }
             | Self::Named { dispute, .. }
             | Self::Listed { dispute, .. }
             | Self::Chosen { dispute, .. }
@@ -367,6 +373,10 @@ fn disputes(event: Disputes::DisputesEvents) -> Option<Event> {
             node: e.node,
         },
         E::Revealed(e) => Event::Revealed { dispute: number(e.id), nodes: e.nodes },
+        E::Asked(e) => {
+            Event::Asked { dispute: number(e.id), depth: e.depth.saturating_to(), path: e.path }
+        }
+        E::Shown(e) => Event::Shown { dispute: number(e.id), leaf: e.leaf },
         E::Named(e) => {
             let focus = Box::new(read_focus(&e.focus)?);
             Event::Named { dispute: number(e.id), focus }

@@ -82,6 +82,24 @@ pub enum Move {
         /// 2^levels of them, left to right.
         nodes: Vec<B256>,
     },
+    /// The challenger asks for a leaf's data, and goes nowhere.
+    Ask {
+        /// Which dispute.
+        dispute: u64,
+        /// The way down to the leaf, the lowest bit the last turn; 1 is right.
+        turns: u128,
+        /// Its length.
+        levels: u8,
+        /// The op's step.
+        step: OpenStep,
+    },
+    /// The leaf that was asked for.
+    Show {
+        /// Which dispute.
+        dispute: u64,
+        /// The leaf, with its siblings up to where the dispute stands.
+        leaf: Opening,
+    },
     /// The challenger names what is wrong in a leaf.
     Name {
         /// Which dispute.
@@ -207,6 +225,8 @@ impl Move {
             | Self::Pick { dispute, .. }
             | Self::PickWithin { dispute, .. }
             | Self::Reveal { dispute, .. }
+            | Self::Ask { dispute, .. }
+            | Self::Show { dispute, .. }
             | Self::Name { dispute, .. }
             | Self::Empty { dispute, .. }
             | Self::List { dispute, .. }
@@ -243,6 +263,14 @@ impl Move {
             }
             Self::Reveal { nodes, .. } => {
                 Disputes::revealCall { id, nodes: nodes.clone() }.abi_encode()
+            }
+            Self::Ask { turns, levels, step: opened, .. } => {
+                let (turns, levels) = (*turns, *levels);
+                Disputes::askCall { id, turns, levels, step: step(opened) }.abi_encode()
+            }
+            Self::Show { leaf: Opening { data, proof }, .. } => {
+                let (leaf, proof) = (data.clone().into(), proof.clone());
+                Disputes::showCall { id, leaf, proof }.abi_encode()
             }
             Self::Name { branch: way, accusation: named, .. } => {
                 let (branch, accusation) = (branch(way), accusation(named));

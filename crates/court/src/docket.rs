@@ -167,6 +167,16 @@ impl Told {
                 told.phase = Phase::Pick;
                 told.revealed.push(Fan { below: told.way, nodes: nodes.clone() });
             }
+            Event::Asked { depth, path, .. } => {
+                // As above.
+                let Some(way) = Way::new((*depth).into(), *path) else { return };
+                (told.phase, told.asked) = (Phase::Reveal, Some(way));
+            }
+            Event::Shown { leaf, .. } => {
+                told.phase = Phase::Pick;
+                let shown = told.asked.take().map(|way| (way, leaf.to_vec()));
+                told.shown.extend(shown);
+            }
             Event::Named { focus, .. } => {
                 (told.phase, told.focus) = (Phase::Prove, Some(**focus));
             }
@@ -196,6 +206,8 @@ impl Told {
             && told.way.depth() == u32::from(dispute.depth)
             && told.way.turns() == dispute.path
             && told.rounds.len() == usize::from(dispute.rounds)
+            && told.asked.is_some() == dispute.asked
+            && told.shown.len() + usize::from(told.asked.is_some()) == usize::from(dispute.asks)
             && self.point() == dispute.point;
         same.then(|| Standing {
             leaf_depth: dispute.leaf_depth,
@@ -239,6 +251,8 @@ mod tests {
             trace: TRACE,
             point,
             here: B256::ZERO,
+            asked: false,
+            asks: 0,
         }
     }
 
@@ -269,6 +283,22 @@ mod tests {
         assert!(!agrees(Dispute { depth: 4, ..now }));
         assert!(!agrees(Dispute { path: 1, ..now }));
         assert!(!agrees(Dispute { rounds: 1, ..now }));
+    }
+
+    #[test]
+    fn a_leaf_that_is_asked_for_is_not_where_the_descent_stands() {
+        let mut events = beginning();
+        let leaf = vec![7; 128];
+        let way = Way::new(9, 5).unwrap();
+        events.push(Event::Asked { dispute: 1, depth: 9, path: 5 });
+        let asking = Dispute { asked: true, asks: 1, ..dispute(Phase::Reveal, TRACE) };
+        let standing = told(&events).standing(&asking).unwrap();
+        assert_eq!((standing.asked, standing.way), (Some(way), Way::ROOT));
+        assert!(told(&events).standing(&dispute(Phase::Reveal, TRACE)).is_none());
+        events.push(Event::Shown { dispute: 1, leaf: leaf.clone().into() });
+        let shown = Dispute { asks: 1, ..dispute(Phase::Pick, TRACE) };
+        let standing = told(&events).standing(&shown).unwrap();
+        assert_eq!((standing.asked, standing.shown), (None, vec![(way, leaf)]));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub fn on_chain(dispute: u64, play: Move) -> Call {
         }
         Move::Pick(branch) => Call::Pick { dispute, branch },
         Move::PickWithin(branch, step) => Call::PickWithin { dispute, branch, step },
+        Move::Ask { turns, levels, step } => Call::Ask { dispute, turns, levels, step },
+        Move::Show(leaf) => Call::Show { dispute, leaf },
         Move::Name(branch, accusation) => Call::Name { dispute, branch, accusation },
         Move::Empty(branch, step) => Call::Empty { dispute, branch, step },
         Move::Choose(entry) => Call::Choose { dispute, entry },

@@ -56,6 +56,8 @@ impl Story {
             Event::Revealed { nodes, .. } => {
                 format!("the provider shows the {} hashes below", nodes.len())
             }
+            Event::Asked { .. } => "the challenger asks to see a leaf".to_owned(),
+            Event::Shown { leaf, .. } => format!("the provider shows it, {} bytes", leaf.len()),
             Event::Named { focus, .. } => {
                 let number = match &self.number {
                     Some(number) => number.to_string(),
@@ -167,6 +169,8 @@ pub(super) fn name(event: &Event) -> &'static str {
         Event::Committed { .. } => "committed",
         Event::Picked { .. } => "picked",
         Event::Revealed { .. } => "revealed",
+        Event::Asked { .. } => "asked",
+        Event::Shown { .. } => "shown",
         Event::Named { .. } => "named",
         Event::Listed { .. } => "listed",
         Event::Chosen { .. } => "chosen",

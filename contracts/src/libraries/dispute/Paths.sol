@@ -22,15 +22,19 @@ library Paths {
 
     /// @notice Where a branch ends that begins where a dispute stands.
     function end(Dispute memory dispute, Branch calldata branch) internal pure returns (End memory) {
-        uint256 levels = branch.proof.length;
+        return end(dispute, branch.turns, branch.proof.length);
+    }
+
+    /// @notice Where so many turns end that begin where a dispute stands.
+    function end(Dispute memory dispute, uint256 turns, uint256 levels) internal pure returns (End memory) {
         uint256 depth = dispute.depth + levels;
         require(depth < LONGEST, IDisputes.WrongDepth(depth, 0, LONGEST - 1));
-        require(branch.turns >> levels == 0, IDisputes.BadTurns(branch.turns, levels));
+        require(turns >> levels == 0, IDisputes.BadTurns(turns, levels));
         return End({
             top: Merkle.depth(dispute.positions),
             ops: Merkle.depth(uint256(dispute.steps) + 1),
             depth: depth,
-            path: uint256(dispute.path) << levels | branch.turns
+            path: uint256(dispute.path) << levels | turns
         });
     }
 

@@ -13,8 +13,7 @@ use assay_protocol::{B256, Doubt, leaf_hash};
 use super::error::NoAnswer;
 use super::trace::Trace;
 use crate::op::{
-    self, Claim, Kind, Nodes, Openings, Parts, Place, RecomputeError, Source, Spine, WideLeaf,
-    recompute,
+    self, Claim, Kind, Nodes, Openings, Parts, Place, RecomputeError, Source, Spine, recompute,
 };
 
 /// No hash of any leaf: stands where a difference is wanted.
@@ -85,34 +84,6 @@ impl<'a> Advised<'a> {
         let leaves = [parts.ranks.map(|(leaf, _)| leaf), parts.masses.map(|(leaf, _)| leaf)];
         let places = leaves.into_iter().flatten().map(move |leaf| Place { leaf, ..place });
         places.filter(|place| Self::is_advice(claim, *place))
-    }
-
-    /// The leaf of advice with a hash, if it holds a number that a logit gives.
-    pub(crate) fn likely(
-        claim: &Claim<'_>,
-        trace: &dyn Trace,
-        place: Place,
-        node: B256,
-    ) -> Option<Vec<u8>> {
-        let (_, doubt) = check_of(claim, place)?;
-        let parts = Parts::of(claim);
-        let logits = match parts.adjusted {
-            0 => claim.program.get(place.op as usize)?.inputs[0],
-            _ => place.op,
-        };
-        let count = u64::from(claim.model.vocab).div_ceil(32);
-        let words = (0..count).flat_map(|leaf| {
-            let source = Source::Trace(Place { op: logits, leaf, ..place });
-            let leaf = trace.open(source).and_then(|data| op::FixedLeaf::read(&data).ok());
-            leaf.map_or_else(Vec::new, |leaf| leaf.0.to_vec())
-        });
-        let word = |logit: i32| match doubt {
-            Doubt::Kth => i64::from(logit),
-            _ => op::heat(logit, claim.choice.inv_t_q16),
-        };
-        let near = words.flat_map(|logit| [0, 1, -1].map(|step| word(logit) + step));
-        near.map(|word| WideLeaf::write(&[word.cast_unsigned()]).to_vec())
-            .find(|data| leaf_hash(data) == node)
     }
 
     /// Where the difference is at the latest.

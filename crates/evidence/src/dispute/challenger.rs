@@ -25,12 +25,6 @@ pub trait NodeSource {
 
     /// The data of a leaf of the committed trace.
     fn leaf(&self, place: Place) -> Option<Vec<u8>>;
-
-    /// The data of a leaf that a proof opened on chain, in an earlier dispute about the same root. It is
-    /// believed.
-    fn opened(&self, _place: Place) -> Option<Vec<u8>> {
-        None
-    }
 }
 
 /// No source: all nodes come from the chain.
@@ -56,16 +50,6 @@ pub enum Next {
     Move(Move),
     /// The committed trace is its own, and every check holds: there is nothing to dispute.
     Agrees,
-    /// The leaf differs, but its data are withheld, so which of its elements is wrong cannot be
-    /// said. To name one that is right loses the bond, but not the case: the defender opens the leaf to
-    /// prove it, and a receipt has one trace, so a next dispute that knows the leaf convicts. For
-    /// leaves that follow from withheld advice it may take two.
-    Withheld {
-        /// The leaf.
-        place: Place,
-        /// Naming its likeliest element: a guess.
-        guess: Move,
-    },
 }
 
 /// The side that doubts a receipt, with its own honest trace of what the receipt claims.
@@ -92,8 +76,16 @@ enum Wrong {
     Element(u8, Doubt),
     /// Advice that differs: what follows from it tells.
     Advice(Vec<u8>),
-    /// Its data are not known.
-    Withheld,
+}
+
+/// What is known of advice that a trace was committed with.
+enum Advice {
+    /// Nothing that matters, or that it is the challenger's own.
+    Own,
+    /// This leaf of it, which is another.
+    Other(Place, Vec<u8>),
+    /// That this leaf of it is not known.
+    Unknown(Place),
 }
 
 impl<'a> Challenger<'a> {
@@ -143,37 +135,81 @@ impl<'a> Challenger<'a> {
             return self.check_fails(standing);
         }
         let found = self.seek(self.trace, standing, &mut known, source)?;
-        if let Some((place, data)) = self.opened_advice(&found, source) {
-            return self.under_advice(place, data, standing, &mut known, source);
+        match self.advice(&found, standing) {
+            Advice::Own => {}
+            Advice::Unknown(place) => return self.ask(standing, place),
+            Advice::Other(place, data) => {
+                return self.under_advice(place, data, standing, &mut known, source);
+            }
         }
         let Found::Leaf(way, place) = found else {
             return self.toward(found, standing, &known);
         };
         let node = known.node(way).ok_or(NoAnswer::Nowhere(way))?;
-        match self.wrong(place, node, source)? {
+        let Some(data) = self.data(standing, place, node, source) else {
+            return self.ask(standing, place);
+        };
+        match self.wrong(place, data)? {
             Wrong::Element(element, doubt) => {
                 self.name(standing, &known, (way, place), element, doubt).map(Next::Move)
             }
             Wrong::Advice(data) => self.under_advice(place, data, standing, &mut known, source),
-            Wrong::Withheld => {
-                let guess = self.name(standing, &known, (way, place), 0, Doubt::Element)?;
-                Ok(Next::Withheld { place, guess })
-            }
         }
     }
 
-    /// The first advice that an earlier proof opened, if it is not its own, of the sampler that the way
-    /// leads into. To know it before the way narrows is to know where to go.
-    fn opened_advice(&self, found: &Found, source: &dyn NodeSource) -> Option<(Place, Vec<u8>)> {
-        let (Found::Unknown(way) | Found::Leaf(way, _)) = found else { return None };
+    /// What is known of the committed advice of the sampler that the way leads into. It has to be known
+    /// before the way narrows: what follows from it, and is wrong, may lie anywhere after it.
+    fn advice(&self, found: &Found, standing: &Standing) -> Advice {
+        let (Found::Unknown(way) | Found::Leaf(way, _)) = found else { return Advice::Own };
         let claim = self.subject.claim;
-        let place = Depths::of(claim).within_op(*way)?;
-        let differs = |place: &Place, data: &Vec<u8>| {
-            self.trace.open(Source::Trace(*place)).is_some_and(|own| *own != **data)
-        };
-        Advised::places(claim, place)
-            .filter_map(|place| source.opened(place).map(|data| (place, data)))
-            .find(|(place, data)| differs(place, data))
+        let Some(place) = Depths::of(claim).within_op(*way) else { return Advice::Own };
+        for place in Advised::places(claim, place) {
+            let own = self.trace.open(Source::Trace(place));
+            match (self.shown(standing, place), found) {
+                (Some(data), _) if own.is_some_and(|own| *own != *data) => {
+                    return Advice::Other(place, data.to_vec());
+                }
+                (None, Found::Unknown(_)) => return Advice::Unknown(place),
+                _ => {}
+            }
+        }
+        Advice::Own
+    }
+
+    /// Asks to see a leaf.
+    fn ask(&self, standing: &Standing, place: Place) -> Result<Next, NoAnswer> {
+        let to = self.way_to(place);
+        let levels = to.depth.saturating_sub(standing.way.depth);
+        if to.up(levels) != standing.way {
+            return Err(NoAnswer::Nowhere(to));
+        }
+        let step = self.subject.open_step(place.op)?;
+        let turns = to.turns & ((1 << levels) - 1);
+        Ok(Next::Move(Move::Ask { turns, levels: levels as u8, step }))
+    }
+
+    /// The data of a leaf that was asked for.
+    fn shown<'s>(&self, standing: &'s Standing, place: Place) -> Option<&'s [u8]> {
+        let to = self.way_to(place);
+        standing.shown.iter().find(|(way, _)| *way == to).map(|(_, data)| data.as_slice())
+    }
+
+    /// The data of the leaf with a hash, if they were shown or the source has them.
+    fn data(
+        &self,
+        standing: &Standing,
+        place: Place,
+        node: B256,
+        source: &dyn NodeSource,
+    ) -> Option<Vec<u8>> {
+        let shown = self.shown(standing, place).map(<[u8]>::to_vec);
+        shown.or_else(|| source.leaf(place).filter(|data| is_leaf(data, node)))
+    }
+
+    /// The way to a leaf.
+    fn way_to(&self, place: Place) -> Way {
+        let claim = self.subject.claim;
+        Depths::of(claim).to_leaf(place, leaves(&claim.layout(place.position, place.op)))
     }
 
     /// Goes on with the committed advice: what follows from it is wrong somewhere, or its check
@@ -196,16 +232,12 @@ impl<'a> Challenger<'a> {
             let doubt = if advised.refuses() { Doubt::Element } else { advised.doubt() };
             return self.name(standing, known, (way, place), 0, doubt).map(Next::Move);
         }
-        let own = advised.data(place)?;
-        match differing(self.subject.claim, place, &own, node, source) {
-            Some(element) => {
-                self.name(standing, known, (way, place), element, Doubt::Element).map(Next::Move)
-            }
-            None => {
-                let guess = self.name(standing, known, (way, place), 0, Doubt::Element)?;
-                Ok(Next::Withheld { place, guess })
-            }
-        }
+        let Some(data) = self.data(standing, place, node, source) else {
+            return self.ask(standing, place);
+        };
+        let element = differing(self.subject.claim, place, &advised.data(place)?, &data, 0);
+        let element = element.unwrap_or(0);
+        self.name(standing, known, (way, place), element, Doubt::Element).map(Next::Move)
     }
 
     /// Goes to the leftmost difference from a trace, as far as nodes are known.
@@ -281,8 +313,7 @@ impl<'a> Challenger<'a> {
     fn check_fails(&self, standing: &Standing) -> Result<Next, NoAnswer> {
         let claim = self.subject.claim;
         let Some((place, doubt)) = self.doubts()? else { return Ok(Next::Agrees) };
-        let leaves = leaves(&claim.layout(place.position, place.op));
-        let to = Depths::of(claim).to_leaf(place, leaves);
+        let to = self.way_to(place);
         let branch = branch(standing.way, to, |way| node(claim, self.trace, way));
         let branch = branch.ok_or(NoAnswer::Nowhere(to))?;
         let accusation = self.subject.accuse(place.op, 0, doubt)?;
@@ -290,23 +321,17 @@ impl<'a> Challenger<'a> {
     }
 
     /// What is wrong in a leaf that differs from its own.
-    fn wrong(&self, place: Place, node: B256, source: &dyn NodeSource) -> Result<Wrong, NoAnswer> {
+    fn wrong(&self, place: Place, data: Vec<u8>) -> Result<Wrong, NoAnswer> {
         let claim = self.subject.claim;
         let own = self.trace.open(Source::Trace(place));
         let own = own.ok_or(NoAnswer::Missing(Source::Trace(place)))?;
-        if !Advised::is_advice(claim, place) {
-            let element = differing(claim, place, &own, node, source);
-            return Ok(element.map_or(Wrong::Withheld, |e| Wrong::Element(e, Doubt::Element)));
-        }
-        let served = held(source, place, node);
-        let Some(data) = served.or_else(|| Advised::likely(claim, self.trace, place, node)) else {
-            return Ok(Wrong::Withheld);
-        };
-        // What fills up a leaf of advice has a rule like any other.
-        let filled = differing_from(claim, place, &own, &data, 1);
-        Ok(match filled {
+        // Advice itself has no rule, but what fills up its leaf has one like any other.
+        let from = usize::from(Advised::is_advice(claim, place));
+        Ok(match differing(claim, place, &own, &data, from) {
             Some(element) => Wrong::Element(element, Doubt::Element),
-            None => Wrong::Advice(data),
+            None if from == 1 => Wrong::Advice(data),
+            // A leaf of another length can be opened by nobody, whichever element is named.
+            None => Wrong::Element(0, Doubt::Element),
         })
     }
 
@@ -326,33 +351,13 @@ impl<'a> Challenger<'a> {
     }
 }
 
-/// The data of the leaf with a hash, if the source has them.
-fn held(source: &dyn NodeSource, place: Place, node: B256) -> Option<Vec<u8>> {
-    let fits = |data: &Vec<u8>| is_leaf(data, node);
-    source.opened(place).filter(fits).or_else(|| source.leaf(place).filter(fits))
-}
-
 /// Whether data are those of the leaf with a hash. A leaf of 63 bytes could be a node, and none is.
 fn is_leaf(data: &[u8], node: B256) -> bool {
     data.len() != 63 && leaf_hash(data) == node
 }
 
-/// The first element of a leaf that is another than its own, if the leaf's data can be had: from
-/// the source, or as one of those that its own leaf becomes by a small change.
-fn differing(
-    claim: &op::Claim<'_>,
-    place: Place,
-    own: &[u8],
-    node: B256,
-    source: &dyn NodeSource,
-) -> Option<u8> {
-    let data = held(source, place, node).or_else(|| slightly_changed(own, node))?;
-    // A leaf of another length can be opened by nobody, whichever element is named.
-    Some(differing_from(claim, place, own, &data, 0).unwrap_or(0))
-}
-
 /// The first element from number `from` on at which two leaves differ; 0 for a malformed one.
-fn differing_from(
+fn differing(
     claim: &op::Claim<'_>,
     place: Place,
     own: &[u8],
@@ -367,19 +372,6 @@ fn differing_from(
         kind.ranges(*element).into_iter().any(|range| data[range.clone()] != own[range])
     };
     (from..kind.elements()).find(differs).map(|element| element as u8)
-}
-
-/// The leaf with a hash, if it is its own with one bit flipped.
-fn slightly_changed(own: &[u8], node: B256) -> Option<Vec<u8>> {
-    let mut data = own.to_vec();
-    for bit in 0..8 * own.len() {
-        data[bit / 8] ^= 1 << (bit % 8);
-        if is_leaf(&data, node) {
-            return Some(data);
-        }
-        data[bit / 8] ^= 1 << (bit % 8);
-    }
-    None
 }
 
 /// The token that a trace draws at a position that answers, to tell what is wrong with an answer.

@@ -1,10 +1,13 @@
 //! The defender: shows what follows from the root that it committed to.
 
-use assay_protocol::{Doubt, Focus, Phase, Round, leaf_hash};
+use std::borrow::Cow;
+
+use assay_protocol::{Doubt, Focus, Opening, Phase, Round, leaf_hash};
 
 use super::error::NoAnswer;
 use super::exhibits::{exhibits, is_product, needs_facts};
-use super::path::fan;
+use super::known::branch;
+use super::path::{End, Way, end_of, fan, node};
 use super::standing::{Move, Proof, Standing};
 use super::subject::Subject;
 use super::trace::Trace;
@@ -45,10 +48,24 @@ impl<'a> Defender<'a> {
     pub fn answer(&self, standing: &Standing) -> Result<Option<Move>, NoAnswer> {
         Ok(match standing.phase {
             Phase::Commit => Some(Move::Commit(self.trace.spine().root())),
-            Phase::Reveal => Some(Move::Reveal(fan(self.subject.claim, self.trace, standing.way)?)),
+            Phase::Reveal => Some(match standing.asked {
+                Some(way) => Move::Show(self.leaf(standing.way, way)?),
+                None => Move::Reveal(fan(self.subject.claim, self.trace, standing.way)?),
+            }),
             Phase::Prove => Some(self.prove(standing)?),
             _ => None,
         })
+    }
+
+    /// The leaf at `way` that was asked for, with its siblings up to `from`.
+    fn leaf(&self, from: Way, way: Way) -> Result<Opening, NoAnswer> {
+        let claim = self.subject.claim;
+        let End::Leaf(place) = end_of(claim, way) else { return Err(NoAnswer::Nowhere(way)) };
+        let source = Source::Trace(place);
+        let data = self.trace.open(source).ok_or(NoAnswer::Missing(source))?.into_owned();
+        let siblings = branch(from, way, |way| node(claim, self.trace, way));
+        let proof = siblings.ok_or(NoAnswer::Nowhere(way))?.proof;
+        Ok(Opening { data, proof })
     }
 
     fn prove(&self, standing: &Standing) -> Result<Move, NoAnswer> {
@@ -137,7 +154,7 @@ pub(crate) fn reveal<'a>(
 struct Nothing;
 
 impl op::Openings for Nothing {
-    fn open(&self, _source: Source) -> Option<std::borrow::Cow<'_, [u8]>> {
+    fn open(&self, _source: Source) -> Option<Cow<'_, [u8]>> {
         None
     }
 }

@@ -33,6 +33,10 @@ pub struct Standing {
     pub point: B256,
     /// What was revealed, in order.
     pub revealed: Vec<Fan>,
+    /// The leaf that the challenger asked to see, while it waits for it.
+    pub asked: Option<Way>,
+    /// Data of leaves that it was shown.
+    pub shown: Vec<(Way, Vec<u8>)>,
     /// The number that was named.
     pub focus: Option<Focus>,
     /// Lists and chosen entries; of the last one none while [`Phase::Choose`] lasts.
@@ -100,6 +104,17 @@ pub enum Move {
     Pick(Branch),
     /// The challenger goes down into the leaves of an op.
     PickWithin(Branch, OpenStep),
+    /// The challenger asks for the data of a leaf, and stays where it is.
+    Ask {
+        /// The way to it from there; the lowest bit is the last turn.
+        turns: u128,
+        /// How many levels.
+        levels: u8,
+        /// The op's step.
+        step: OpenStep,
+    },
+    /// The defender shows the leaf, with its siblings up to where the dispute stands.
+    Show(Opening),
     /// The challenger goes down to a leaf and names what is wrong in it.
     Name(Branch, Box<Accusation>),
     /// The challenger shows a node where nothing can be.

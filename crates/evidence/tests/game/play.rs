@@ -5,7 +5,7 @@ use assay_evidence::dispute::{
     Challenger, Defender, Fan, Move, Next, NoSource, NodeSource, Standing, Subject, Trace, Way, fan,
 };
 use assay_evidence::op::{Claim, Place, Source};
-use assay_protocol::{Focus, Phase, Round, U256, hex};
+use assay_protocol::{Focus, Opening, Phase, Round, U256, hex};
 
 use crate::court::{ADA, CLOCK, Court, OPERATOR};
 use crate::stage::Stage;
@@ -18,8 +18,9 @@ pub(crate) struct End {
     pub(crate) phase: Phase,
     /// The number that it came down to.
     pub(crate) focus: Option<Focus>,
-    /// Moves of both sides, and of them reveals and lists.
+    /// Reveals, leaves that were asked for, and lists.
     pub(crate) reveals: u32,
+    pub(crate) asks: u32,
     pub(crate) lists: u32,
     /// Gas of all moves, and of the proof alone.
     pub(crate) gas: u64,
@@ -46,26 +47,13 @@ impl Game {
             phase: Phase::Commit,
             focus: None,
             reveals: 0,
+            asks: 0,
             lists: 0,
             gas: 0,
             proof_gas: 0,
             silent: false,
         };
         let mut game = Game { id: U256::from(1), court, standing: Standing::default(), end };
-        game.look();
-        game
-    }
-
-    /// Another dispute about the same receipt, on a chain where one is under way.
-    pub(crate) fn open_another(stage: &Stage, other: &Game) -> Game {
-        let mut game = Game {
-            id: U256::from(2),
-            court: other.court.clone(),
-            standing: Standing::default(),
-            end: other.end.clone(),
-        };
-        let (disputes, filing) = (game.court.disputes, stage.filing.clone());
-        game.court.must(ADA, disputes, &ICourt::openCall { filing });
         game.look();
         game
     }
@@ -94,10 +82,10 @@ impl Game {
         let leaf_depth: u8 = word(2).to();
         standing.leaf_depth = (leaf_depth != 255).then_some(leaf_depth);
         standing.reach = word(4).to();
-        // The last four words, whatever stands before them.
+        // The last six words, whatever stands before them.
         let count = said.len() / 32;
-        standing.trace = word(count - 3).into();
-        standing.point = word(count - 2).into();
+        standing.trace = word(count - 6).into();
+        standing.point = word(count - 5).into();
         self.end.phase = standing.phase;
     }
 
@@ -118,6 +106,12 @@ impl Game {
         for log in outcome.logs {
             if let Ok(event) = ICourt::Revealed::decode_log(&log) {
                 self.standing.revealed.push(Fan { below, nodes: event.data.nodes });
+            } else if let Ok(event) = ICourt::Asked::decode_log(&log) {
+                self.standing.asked = Way::new(event.data.depth.to(), event.data.path);
+                self.end.asks += 1;
+            } else if let Ok(event) = ICourt::Shown::decode_log(&log) {
+                let way = self.standing.asked.take().unwrap();
+                self.standing.shown.push((way, event.data.leaf.to_vec()));
             } else if let Ok(event) = ICourt::Named::decode_log(&log) {
                 self.standing.focus = Some(words::told(&event.data.focus));
                 self.end.focus = self.standing.focus;
@@ -167,6 +161,14 @@ fn encode(id: U256, next: &Move) -> (assay_protocol::Address, Vec<u8>) {
         Move::PickWithin(branch, step) => {
             let (branch, step) = (words::branch(branch), words::open_step(step));
             (ADA, ICourt::pickWithinCall { id, branch, step }.abi_encode())
+        }
+        Move::Ask { turns, levels, step } => {
+            let (turns, levels, step) = (*turns, *levels, words::open_step(step));
+            (ADA, ICourt::askCall { id, turns, levels, step }.abi_encode())
+        }
+        Move::Show(Opening { data, proof }) => {
+            let (leaf, proof) = (data.clone().into(), proof.clone());
+            (provider, ICourt::showCall { id, leaf, proof }.abi_encode())
         }
         Move::Name(branch, accusation) => {
             let (branch, accusation) = (words::branch(branch), words::accusation(accusation));
@@ -249,7 +251,7 @@ pub(crate) fn play_with(
         let next = match game.standing.phase {
             Phase::Pick | Phase::Choose => {
                 match challenger.next(&game.standing, source.unwrap_or(&NoSource)).unwrap() {
-                    Next::Move(next) | Next::Withheld { guess: next, .. } => Some(next),
+                    Next::Move(next) => Some(next),
                     Next::Agrees => None,
                     Next::Wait => panic!("it is the challenger's turn"),
                 }

@@ -24,6 +24,8 @@ sol! {
 
     interface ICourt {
         event Revealed(uint256 indexed id, bytes32[] nodes);
+        event Asked(uint256 indexed id, uint256 depth, uint128 path);
+        event Shown(uint256 indexed id, bytes leaf);
         event Named(uint256 indexed id, Focus focus);
         event Listed(uint256 indexed id, bytes list);
         event Chosen(uint256 indexed id, uint32 entry);
@@ -33,6 +35,8 @@ sol! {
         function pick(uint256 id, Branch branch) external;
         function pickWithin(uint256 id, Branch branch, OpenStep step) external;
         function reveal(uint256 id, bytes32[] nodes) external;
+        function ask(uint256 id, uint128 turns, uint8 levels, OpenStep step) external;
+        function show(uint256 id, bytes leaf, bytes32[] proof) external;
         function name(uint256 id, Branch branch, Accusation accusation) external;
         function empty(uint256 id, Branch branch, OpenStep step) external;
         function list(uint256 id, bytes values, bytes signature) external;

@@ -82,6 +82,8 @@ mod tests {
             trace: B256::ZERO,
             point: B256::ZERO,
             here: B256::ZERO,
+            asked: false,
+            asks: 0,
         };
         let mut case = Case {
             owner: OWNER,

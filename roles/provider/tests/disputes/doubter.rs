@@ -183,7 +183,7 @@ impl Doubter {
         }
         let play = match next.await.unwrap() {
             Next::Wait => None,
-            Next::Move(play) | Next::Withheld { guess: play, .. } => Some(play),
+            Next::Move(play) => Some(play),
             Next::Agrees => panic!("{self:?} finds nothing wrong at {:?}", look.standing),
         };
         (look.dispute.phase, play.map(|play| on_chain(self.id, play)))

@@ -23,6 +23,8 @@ pub(crate) struct Committed<'a> {
     place: Place,
     spine: Spine,
     known: RefCell<Known>,
+    /// Leaves that it showed on chain.
+    shown: Vec<(Way, Vec<u8>)>,
 }
 
 impl<'a> Committed<'a> {
@@ -47,6 +49,7 @@ impl<'a> Committed<'a> {
             place,
             spine: spine.with(spine.positions().clone(), (place.position, own_ops(own, place)?)),
             known: RefCell::new(known),
+            shown: standing.shown.clone(),
         };
         for op in committed.ops_of_advice() {
             committed.walk(Place { op, leaf: 0, ..place });
@@ -121,9 +124,11 @@ impl<'a> Committed<'a> {
     fn theirs(&self, place: Place) -> Option<Vec<u8>> {
         self.walk(place);
         let own = self.own.open(Source::Trace(place)).map(Cow::into_owned);
-        let Some(node) = self.way(place).and_then(|way| self.known.borrow().node(way)) else {
-            return own;
-        };
+        let way = self.way(place);
+        if let Some((_, data)) = self.shown.iter().find(|(shown, _)| Some(*shown) == way) {
+            return Some(data.clone());
+        }
+        let Some(node) = way.and_then(|way| self.known.borrow().node(way)) else { return own };
         if own.as_deref().is_some_and(|data| leaf_hash(data) == node) {
             return own;
         }

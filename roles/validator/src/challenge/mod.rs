@@ -14,7 +14,6 @@ mod play;
 mod retrace;
 mod source;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +22,8 @@ use assay_court::{Disputed, Docket, Record};
 use assay_engine::Loaded;
 use assay_evidence::Fault;
 use assay_evidence::dispute::Explanation;
-use assay_evidence::op::Place;
 use assay_kernels::Cpu;
-use assay_protocol::{Address, Amount, Answer, B256, Focus, Phase};
+use assay_protocol::{Address, Amount, Answer, B256};
 use tokio::task::spawn_blocking;
 
 use self::collect::{Spent, collect};
@@ -37,11 +35,6 @@ pub use self::error::ChallengeError;
 pub(crate) use self::grounds::find;
 pub use self::grounds::{Finding, Grounds};
 pub use self::number::judged;
-
-/// Games about one receipt that are begun by themselves. Where a leaf is withheld its wrong element is
-/// guessed; a provider that proves the guess right opens the leaf, and the next game knows it. Where
-/// advice is withheld, too, it may take two.
-const GAMES_MAX: u32 = 3;
 
 /// How a dispute is played.
 #[derive(Clone, Copy, Debug)]
@@ -274,80 +267,38 @@ impl Challenge {
         mut spent: Spent,
     ) -> Result<Ending, ChallengeError> {
         let account = self.chain.client().account().ok_or(ChainError::NoKey)?;
-        let mut resumed = self.opened_before(account).await?;
+        let resumed = self.opened_before(account).await?;
         if resumed.is_none() {
             self.affords(account).await?;
         }
         let record = self.compute(told).await?;
         let bond = self.chain.dispute_terms().await?.bond;
-        for games in 1.. {
-            let docket = match resumed.take() {
-                Some(dispute) => {
-                    told(Event::Resumed { dispute });
-                    Docket::find(&self.chain, dispute).await?
-                }
-                None => {
-                    self.affords(account).await?;
-                    let filing = Filing::of(&self.answer, None);
-                    let (dispute, mined) = self.chain.open_dispute(&filing).await?;
-                    spent.add(mined);
-                    told(Event::Opened { dispute, bond, mined });
-                    Docket::new(dispute, mined.block)
-                }
-            };
-            let dispute = docket.id();
-            let leaves = self.leaves_opened().await?;
-            let mut game = Game::new(self, docket, Arc::clone(&record), told, spent, leaves);
-            let end = game.play().await?;
-            let (from, number) = (game.opened(), game.number.take());
-            spent = game.spent;
-            match end {
-                End::Won(reason) => {
-                    return self.convicted(reason, Some(dispute), (from, spent), number).await;
-                }
-                End::Canary => {
-                    let closed = self.chain.play(&[Move::Close { dispute }]).await?;
-                    told(Event::Sent(closed));
-                    return Ok(Ending::Canary);
-                }
-                End::Lost if games < GAMES_MAX && game.guessed => {}
-                End::Lost => return Ok(Ending::Lost { dispute, bond, number }),
+        let docket = match resumed {
+            Some(dispute) => {
+                told(Event::Resumed { dispute });
+                Docket::find(&self.chain, dispute).await?
             }
-        }
-        unreachable!("the last game ends the loop")
-    }
-
-    /// Leaves of the committed trace that proofs opened in earlier disputes about this receipt.
-    async fn leaves_opened(&self) -> Result<HashMap<Place, Vec<u8>>, ChallengeError> {
-        let (receipt, mut leaves) = (self.receipt(), HashMap::new());
-        let Some(owner) = self.chain.owner_of(self.answer.provider()).await? else {
-            return Ok(leaves);
+            None => {
+                let filing = Filing::of(&self.answer, None);
+                let (dispute, mined) = self.chain.open_dispute(&filing).await?;
+                spent.add(mined);
+                told(Event::Opened { dispute, bond, mined });
+                Docket::new(dispute, mined.block)
+            }
         };
-        for id in self.chain.disputes_about(owner).await? {
-            let found = self.chain.dispute(id).await?;
-            let proved = found.is_some_and(|dispute| {
-                let lost = matches!(dispute.phase, Phase::Lost | Phase::Forfeited);
-                dispute.receipt == receipt && lost
-            });
-            if !proved {
-                continue;
+        let dispute = docket.id();
+        let mut game = Game::new(self, docket, record, told, spent);
+        let end = game.play().await?;
+        let (from, number, spent) = (game.opened(), game.number.take(), game.spent);
+        match end {
+            End::Won(reason) => self.convicted(reason, Some(dispute), (from, spent), number).await,
+            End::Canary => {
+                let closed = self.chain.play(&[Move::Close { dispute }]).await?;
+                told(Event::Sent(closed));
+                Ok(Ending::Canary)
             }
-            let opened = Docket::find(&self.chain, id).await?.opened();
-            for happened in self.chain.events_of(id, opened).await? {
-                if !matches!(happened.event, assay_chain::Event::Decided { .. }) {
-                    continue;
-                }
-                let proofs = self.chain.proofs_in(happened.transaction).await?;
-                for mut proof in proofs.into_iter().filter(|proof| proof.dispute == id) {
-                    let Focus { position, op, leaf, .. } = proof.focus;
-                    if let Some(first) = proof.openings.first_mut() {
-                        let data = std::mem::take(&mut first.data);
-                        leaves.insert(Place { position, op, leaf }, data);
-                    }
-                }
-            }
+            End::Lost => Ok(Ending::Lost { dispute, bond, number }),
         }
-        Ok(leaves)
     }
 
     /// The dispute about this receipt that `account` opened and that still goes on.

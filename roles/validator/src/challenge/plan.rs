@@ -23,8 +23,6 @@ pub(crate) struct Plan {
     pub(crate) alone: Option<Call>,
     /// The number that is named.
     pub(crate) doubts: Option<Box<Explanation>>,
-    /// Its leaf is withheld: which of its elements is wrong is a guess.
-    pub(crate) guessed: bool,
 }
 
 /// What a plan is made from.
@@ -46,10 +44,6 @@ impl Sight<'_> {
             Phase::Pick | Phase::Choose => {
                 match Challenger::new(subject, trace).next(standing, self.source)? {
                     Next::Move(play) => self.with_move(&subject, trace, standing, play).map(Some),
-                    Next::Withheld { guess, .. } => {
-                        let plan = self.with_move(&subject, trace, standing, guess)?;
-                        Ok(Some(Plan { guessed: true, ..plan }))
-                    }
                     Next::Agrees if self.anyway => {
                         self.pretend(&subject, trace, standing).map(Some)
                     }
@@ -62,7 +56,6 @@ impl Sight<'_> {
                     convicting: Some(self.convicting(None, proof)),
                     alone: None,
                     doubts: None,
-                    guessed: false,
                 })
             })),
             _ => Ok(None),
@@ -94,7 +87,7 @@ impl Sight<'_> {
         });
         let call = on_chain(self.dispute, play);
         let convicting = judged.map(|proof| self.convicting(Some(call.clone()), proof));
-        Ok(Plan { convicting, alone: Some(call), doubts, guessed: false })
+        Ok(Plan { convicting, alone: Some(call), doubts })
     }
 
     /// The proof of a number as it is named.

@@ -4,14 +4,12 @@
 //! that a look does not give back, so a refused move, a node that fails, a reorganisation or a restart
 //! costs no more than another look.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use assay_chain::{ChainError, Event as OnChain, Happened, Mined, Move, Side};
 use assay_court::{Docket, Look, NodeServer, Record};
 use assay_evidence::dispute::Explanation;
-use assay_evidence::op::Place;
 use assay_protocol::{B256, Phase};
 
 use super::collect::Spent;
@@ -48,12 +46,8 @@ pub(crate) struct Game<'a> {
     pub(crate) spent: Spent,
     /// The number that was judged.
     pub(crate) number: Option<Box<Explanation>>,
-    /// What was named is a guess.
-    pub(crate) guessed: bool,
     opened: u64,
     source: Option<Arc<Source>>,
-    /// Leaves that were opened in earlier disputes about the receipt.
-    leaves: HashMap<Place, Vec<u8>>,
     /// Where the dispute stood when something was last tried, and what became of it.
     tried: Tried,
     /// When the chain last did what was asked.
@@ -78,7 +72,6 @@ impl<'a> Game<'a> {
         record: Arc<Record>,
         told: &Told,
         spent: Spent,
-        leaves: HashMap<Place, Vec<u8>>,
     ) -> Self {
         Self {
             case,
@@ -88,9 +81,7 @@ impl<'a> Game<'a> {
             told: Arc::clone(told),
             spent,
             number: None,
-            guessed: false,
             source: None,
-            leaves,
             tried: Tried::default(),
             calm: Instant::now(),
         }
@@ -230,7 +221,7 @@ impl<'a> Game<'a> {
             true => self.server(look).await?,
             false => None,
         };
-        let source = Arc::new(Source::new(server, self.leaves.clone()));
+        let source = Arc::new(Source::new(server));
         self.source = Some(Arc::clone(&source));
         Ok(source)
     }
@@ -250,7 +241,6 @@ impl<'a> Game<'a> {
         if let Some(number) = plan.doubts {
             (self.told)(Event::Doubts(number));
         }
-        self.guessed |= plan.guessed;
         if let Some(calls) = plan.convicting {
             match self.case.chain.play(&calls).await {
                 Ok(mined) => {

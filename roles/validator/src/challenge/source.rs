@@ -16,14 +16,12 @@ pub(crate) struct Source {
     server: Option<NodeServer>,
     nodes: Mutex<HashMap<(Way, u32), Vec<B256>>>,
     leaves: Mutex<HashMap<Place, Vec<u8>>>,
-    /// What proofs opened in earlier disputes about the same receipt.
-    opened: HashMap<Place, Vec<u8>>,
 }
 
 impl Source {
-    /// A source with this server, and with leaves that were opened on chain.
-    pub(crate) fn new(server: Option<NodeServer>, opened: HashMap<Place, Vec<u8>>) -> Self {
-        Self { server, opened, ..Self::default() }
+    /// A source with this server.
+    pub(crate) fn new(server: Option<NodeServer>) -> Self {
+        Self { server, ..Self::default() }
     }
 }
 
@@ -44,14 +42,8 @@ impl NodeSource for Source {
         if let Some(data) = kept.get(&place) {
             return Some(data.clone());
         }
-        if let Some(data) = self.server.as_ref().and_then(|server| server.leaf(place)) {
-            kept.insert(place, data.clone());
-            return Some(data);
-        }
-        self.opened(place)
-    }
-
-    fn opened(&self, place: Place) -> Option<Vec<u8>> {
-        self.opened.get(&place).cloned()
+        let data = self.server.as_ref()?.leaf(place)?;
+        kept.insert(place, data.clone());
+        Some(data)
     }
 }
