@@ -11,7 +11,7 @@ mod running;
 pub(crate) mod settle;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -34,12 +34,7 @@ pub(crate) fn run() -> Result<()> {
     step("benchmarks", &mut build)?;
 
     let examples = root().join("target/release/examples");
-    let model = root().join("target/bench/q05-bytes.gguf");
-    if !model.exists() {
-        fs::create_dir_all(model.parent().context("the model has a folder")?)?;
-        let mut write = Command::new(examples.join("random_gguf"));
-        step("random model", write.arg(&model).args(["--shape", "q05", "--quant", "q8_0"]))?;
-    }
+    let model = random_model()?;
     let load = load();
     let mut rows = measure(Command::new(examples.join("gmacs")).arg("--json"))?;
     rows.extend(measure(Command::new(examples.join("speed")).arg(&model).arg("--json"))?);
@@ -50,6 +45,19 @@ pub(crate) fn run() -> Result<()> {
     }
     let rows = rows.into_iter().map(|value| Row { value }).collect();
     keep_measured(rows, &load, COMMAND)
+}
+
+/// A file with a model of 0.5B random parameters, written once.
+fn random_model() -> Result<PathBuf> {
+    let model = root().join("target/bench/q05-bytes.gguf");
+    if !model.exists() {
+        fs::create_dir_all(model.parent().context("the model has a folder")?)?;
+        let mut write = cargo();
+        write.args(["run", "--release", "--locked", "--package", "assay-models"]);
+        write.args(["--example", "random_gguf", "--"]).arg(&model);
+        step("random model", write.args(["--shape", "q05", "--quant", "q8_0"]))?;
+    }
+    Ok(model)
 }
 
 /// One figure, as it stands in `docs/benchmarks.json`.
