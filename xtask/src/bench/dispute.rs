@@ -1,7 +1,7 @@
 //! What a dispute costs: gas of one number and of whole games, and the time from doubt to verdict.
 //!
-//! The time is that of `assay dispute open` on a network of this machine whose cheapest provider has one
-//! wrong weight: replay, trace, game on the chain, punishment, refund and bond. The provider computes its
+//! The time is that of `assay dispute open` on a network of this machine whose cheapest provider leaves out
+//! the last layer: replay, trace, game on the chain, punishment, refund and bond. The provider computes its
 //! trace on the same processors meanwhile.
 
 use std::fs;
@@ -99,7 +99,7 @@ impl Network {
         fs::create_dir_all(folder)?;
         let mut up = assay();
         up.args(["up", "--json", "--port", "0", "--rpc-port", "0", "--providers", "1"]);
-        up.args(["--with-cheater", "weights", "--data-dir"]).arg(folder.join("data"));
+        up.args(["--with-cheater", "layer", "--data-dir"]).arg(folder.join("data"));
         up.args(model.into_iter().flat_map(|model| [Path::new("--model"), model]));
         eprintln!("==> {}", line(&up));
         let mut child = up.stdout(Stdio::piped()).spawn().context("assay cannot run")?;
