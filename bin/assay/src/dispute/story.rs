@@ -213,8 +213,8 @@ mod tests {
         check(4, 9, "tokens 36 to 39");
         check(2, 2, "tokens 32 to 39");
         check(6, 37, "token 37, op EMBED to op STATE");
-        check(10, 37 << 4 | 9, "token 37, layer 2, op UP to layer 2, op RES2");
-        check(10, 37 << 4 | 10, "token 37, layer 2, op RES2 to layer 2, op RES2");
+        check(10, 37 << 4 | 9, "token 37, layer 2, op RES1 to layer 2, op AQy");
+        check(10, 37 << 4 | 10, "token 37, layer 2, op DOWN to op TOKEN");
         check(13, 37 << 7 | 76, "token 37, layer 2, op GATE");
         check(17, 37 << 11 | 76 << 4 | 15, "token 37, layer 2, op GATE: part 16 of 16");
         check(13, 37 << 7 | 88, "token 37, op STATE");
