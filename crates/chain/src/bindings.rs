@@ -11,6 +11,20 @@
     reason = "generated from the artifacts"
 )]
 
+use alloy_sol_types::{SolType, SolValue};
+
+/// A word in a contract's own type, from its ABI encoding by the protocol or by another contract's
+/// type.
+///
+/// # Panics
+/// If the encoding is of another struct, which it is not, as all of them read one Solidity text.
+pub(crate) fn word<T>(encoded: &[u8]) -> T
+where
+    T: SolValue + From<<T::SolType as SolType>::RustType>,
+{
+    T::abi_decode(encoded).expect("contracts and the protocol read one Solidity text")
+}
+
 /// One module per contract, because two of them may use a struct of the same name.
 macro_rules! interface {
     ($module:ident, $contract:ident, $artifact:literal) => {

@@ -7,7 +7,7 @@ use alloy_sol_types::{Eip712Domain, SolCall, SolEvent, SolStruct, SolValue, eip7
 use assay_protocol::{Amount, Key, Phase};
 use serde::{Deserialize, Serialize};
 
-use crate::bindings::{Clerk, Disputes};
+use crate::bindings::{Clerk, Disputes, word};
 use crate::chain::Chain;
 use crate::client::Mined;
 use crate::error::ChainError;
@@ -185,9 +185,7 @@ impl Chain {
     /// ABI encoding of what order, sampler, receipt and model say, which movers bring along. Refused if the
     /// answer cannot be judged.
     pub async fn facts_of(&self, filing: &Filing) -> Result<Vec<u8>, ChainError> {
-        let filing = Clerk::Filing::abi_decode(&filing.encoded().abi_encode())
-            .expect("both contracts read one Solidity text");
-        let call = Clerk::factsOfCall { filing };
+        let call = Clerk::factsOfCall { filing: word(&filing.encoded().abi_encode()) };
         Ok(self.client().view(self.at(Contract::Clerk)?, &call).await?.abi_encode())
     }
 
@@ -277,19 +275,7 @@ impl Chain {
 
 /// The contract's phase of a code.
 pub(crate) fn phase(code: u8) -> Option<Phase> {
-    let phases = [
-        Phase::None,
-        Phase::Commit,
-        Phase::Pick,
-        Phase::Reveal,
-        Phase::Prove,
-        Phase::Choose,
-        Phase::Lost,
-        Phase::Forfeited,
-        Phase::Won,
-        Phase::Returned,
-    ];
-    phases.into_iter().find(|phase| *phase as u8 == code)
+    Phase::ALL.into_iter().find(|phase| *phase as u8 == code)
 }
 
 fn dispute(found: &Disputes::Dispute, phase: Phase) -> Dispute {

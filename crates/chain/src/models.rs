@@ -1,10 +1,9 @@
 //! Which models are published, whose they are, and on what terms.
 
 use alloy_primitives::{Address, B256, U256};
-use alloy_sol_types::SolValue;
 use assay_protocol::{Amount, Manifest, ModelId};
 
-use crate::bindings::Models;
+use crate::bindings::{Models, word};
 use crate::chain::Chain;
 use crate::client::Mined;
 use crate::error::ChainError;
@@ -45,9 +44,7 @@ impl Chain {
         manifest: &Manifest,
         terms: &ModelTerms,
     ) -> Result<Mined, ChainError> {
-        let manifest = Models::Manifest::abi_decode(&manifest.encode())
-            .expect("the contract and the protocol read one Solidity text");
-        let call = Models::publishCall { manifest, terms: terms.into() };
+        let call = Models::publishCall { manifest: word(&manifest.encode()), terms: terms.into() };
         self.client().send(self.at(Contract::Models)?, &call).await
     }
 

@@ -7,7 +7,7 @@ use assay_protocol::{
     Sampler, Signature, StepLeaf, Tail, Tensor,
 };
 
-use crate::bindings::Disputes;
+use crate::bindings::{Disputes, word};
 use crate::channels::config;
 
 /// What a dispute begins with: both signed words, and what they hold the hashes of.
@@ -300,7 +300,7 @@ impl Move {
             Self::Punish { receipt } => Disputes::punishCall { receipt: *receipt }.abi_encode(),
             Self::Refund { receipt: told, channel } => {
                 let config = config!(Disputes, channel);
-                Disputes::refundCall { receipt: receipt(told), config }.abi_encode()
+                Disputes::refundCall { receipt: word(&told.encode()), config }.abi_encode()
             }
             Self::Close { .. } => Disputes::closeCall { id }.abi_encode(),
         };
@@ -312,11 +312,11 @@ impl Filing {
     pub(crate) fn encoded(&self) -> Disputes::Filing {
         let posting = self.posting.as_ref();
         Disputes::Filing {
-            order: order(&self.order),
+            order: word(&self.order.encode()),
             orderSignature: signed(Some(&self.order_signature)),
-            receipt: receipt(&self.receipt),
+            receipt: word(&self.receipt.encode()),
             receiptSignature: signed(Some(&self.receipt_signature)),
-            sampler: sampler(&self.sampler),
+            sampler: word(&self.sampler.encode()),
             posting: Disputes::Posting {
                 given: posting.is_some(),
                 period: posting.map(|posting| U256::from(posting.period)).unwrap_or_default(),
@@ -360,7 +360,7 @@ impl Proof {
 impl Equivocation {
     fn encoded(&self) -> Disputes::equivocateCall {
         Disputes::equivocateCall {
-            _0: self.receipts.each_ref().map(receipt),
+            _0: self.receipts.each_ref().map(|receipt| word(&receipt.encode())),
             _1: self.signatures.each_ref().map(|signature| signed(Some(signature))),
             _2: self.index,
             _3: self.tokens.each_ref().map(opening),
@@ -370,63 +370,6 @@ impl Equivocation {
 
 fn signed(signature: Option<&Signature>) -> Bytes {
     signature.map(|signature| Bytes::copy_from_slice(&signature.0)).unwrap_or_default()
-}
-
-fn order(order: &Order) -> Disputes::Order {
-    Disputes::Order {
-        buyer: order.buyer,
-        market: order.market,
-        model: order.model.0,
-        request: order.request,
-        prompt: order.prompt,
-        promptTokens: order.prompt_tokens,
-        maxTokens: order.max_tokens,
-        sampler: order.sampler,
-        assurance: order.assurance.code(),
-        audit: order.audit as u8,
-        asset: order.asset,
-        maxPrice: order.max_price.0,
-        deadline: order.deadline,
-        nonce: order.nonce,
-        grant: order.grant,
-    }
-}
-
-fn receipt(receipt: &Receipt) -> Disputes::Receipt {
-    Disputes::Receipt {
-        order: receipt.order.0,
-        provider: receipt.provider,
-        output: receipt.output,
-        outputTokens: receipt.output_tokens,
-        text: receipt.text,
-        finish: receipt.finish.code(),
-        state: receipt.state,
-        assurance: receipt.assurance.code(),
-        asset: receipt.asset,
-        price: receipt.price.0,
-        channel: receipt.channel.0,
-        channelBefore: receipt.channel_before.0,
-        channelAfter: receipt.channel_after.0,
-        started: receipt.started,
-        finished: receipt.finished,
-    }
-}
-
-fn sampler(sampler: &Sampler) -> Disputes::Sampler {
-    Disputes::Sampler {
-        invT_q16: sampler.inv_t_q16,
-        topK: sampler.top_k,
-        topP_q16: sampler.top_p_q16,
-        minP_q16: sampler.min_p_q16,
-        rep_q16: sampler.rep_q16,
-        freq_q16: sampler.freq_q16,
-        pres_q16: sampler.pres_q16,
-        stops: sampler.stops,
-        bias: sampler.bias,
-        grammar: sampler.grammar,
-        seed: sampler.seed,
-        choice: sampler.choice,
-    }
 }
 
 fn opening(opening: &Opening) -> Disputes::Opening {

@@ -10,7 +10,7 @@ use assay_protocol::{
 };
 
 use crate::auditors::PostedAt;
-use crate::bindings::Productions;
+use crate::bindings::{Productions, word};
 use crate::chain::Chain;
 use crate::client::Mined;
 use crate::error::ChainError;
@@ -119,8 +119,7 @@ impl Chain {
             encoded.sampler,
             proof.to_vec(),
         );
-        let showing = Productions::Showing::abi_decode(&words.abi_encode())
-            .expect("both contracts read one Solidity text");
+        let showing = word(&words.abi_encode());
         let PostedAt { provider, period, index } = *place;
         let (period, index) = (U256::from(period), U256::from(index));
         let show = Productions::showCall { provider, period, index, showing };

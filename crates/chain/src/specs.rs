@@ -1,10 +1,9 @@
 //! Which models can be judged: their manifests, filed with the judges.
 
 use alloy_primitives::B256;
-use alloy_sol_types::SolValue;
 use assay_protocol::{Manifest, ModelId};
 
-use crate::bindings::Specs;
+use crate::bindings::{Specs, word};
 use crate::chain::Chain;
 use crate::client::Mined;
 use crate::error::ChainError;
@@ -23,8 +22,7 @@ impl Chain {
     /// Files a model's manifest, so that answers of it can be disputed. Anyone may; what is filed follows from
     /// the manifest alone, and a second time changes nothing.
     pub async fn file_spec(&self, manifest: &Manifest) -> Result<Mined, ChainError> {
-        let manifest = Specs::Manifest::abi_decode(&manifest.encode())
-            .expect("the contract and the protocol read one Solidity text");
+        let manifest = word(&manifest.encode());
         self.client().send(self.at(Contract::Specs)?, &Specs::fileCall { manifest }).await
     }
 

@@ -167,6 +167,22 @@ pub enum Phase {
     Returned,
 }
 
+impl Phase {
+    /// All of them, by their codes.
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::Commit,
+        Self::Pick,
+        Self::Reveal,
+        Self::Prove,
+        Self::Choose,
+        Self::Lost,
+        Self::Forfeited,
+        Self::Won,
+        Self::Returned,
+    ];
+}
+
 /// When and where a receipt was posted, to show that it can still be disputed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Posting {

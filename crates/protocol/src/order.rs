@@ -1,6 +1,7 @@
 //! A buyer's signed request, and the plain contents that its hashes commit to.
 
 use alloy_primitives::{Address, B256, U256};
+use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize};
 
 use crate::eip712::{self, sol};
@@ -149,7 +150,16 @@ pub fn token_root(tokens: &[u32]) -> B256 {
 impl Order {
     /// The order's name, and what its buyer signs.
     pub fn hash(&self, chain: ChainId) -> OrderHash {
-        let word = sol::order::Order {
+        OrderHash(eip712::digest(&self.word(), chain))
+    }
+
+    /// ABI encoding of the signed word, as contracts take it.
+    pub fn encode(&self) -> Vec<u8> {
+        self.word().abi_encode()
+    }
+
+    fn word(&self) -> sol::order::Order {
+        sol::order::Order {
             buyer: self.buyer,
             market: self.market,
             model: self.model.0,
@@ -165,8 +175,7 @@ impl Order {
             deadline: self.deadline,
             nonce: self.nonce,
             grant: self.grant,
-        };
-        OrderHash(eip712::digest(&word, chain))
+        }
     }
 
     /// Signs the order as its buyer.

@@ -1,6 +1,7 @@
 //! A provider's signed statement of what it did for an order.
 
 use alloy_primitives::{Address, B256, keccak256};
+use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize};
 
 use crate::eip712::{self, sol};
@@ -103,7 +104,16 @@ pub enum ReceiptError {
 impl Receipt {
     /// What the provider signs.
     pub fn digest(&self, chain: ChainId) -> B256 {
-        let word = sol::receipt::Receipt {
+        eip712::digest(&self.word(), chain)
+    }
+
+    /// ABI encoding of the signed word, as contracts take it.
+    pub fn encode(&self) -> Vec<u8> {
+        self.word().abi_encode()
+    }
+
+    fn word(&self) -> sol::receipt::Receipt {
+        sol::receipt::Receipt {
             order: self.order.0,
             provider: self.provider,
             output: self.output,
@@ -119,8 +129,7 @@ impl Receipt {
             channelAfter: self.channel_after.0,
             started: self.started,
             finished: self.finished,
-        };
-        eip712::digest(&word, chain)
+        }
     }
 
     /// Signs the receipt as its provider.

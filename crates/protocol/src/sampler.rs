@@ -1,7 +1,7 @@
 //! How the next token is drawn: the buyer's integers, their bounds and their hash.
 
 use alloy_primitives::{B256, Keccak256};
-use alloy_sol_types::SolStruct;
+use alloy_sol_types::{SolStruct, SolValue};
 use serde::{Deserialize, Serialize};
 
 use crate::eip712::sol;
@@ -97,6 +97,15 @@ impl Sampler {
 
     /// EIP-712 struct hash, the `sampler` of an order.
     pub fn hash(&self) -> B256 {
+        self.word().eip712_hash_struct()
+    }
+
+    /// ABI encoding, as contracts take it.
+    pub fn encode(&self) -> Vec<u8> {
+        self.word().abi_encode()
+    }
+
+    fn word(&self) -> sol::sampler::Sampler {
         sol::sampler::Sampler {
             invT_q16: self.inv_t_q16,
             topK: self.top_k,
@@ -111,7 +120,6 @@ impl Sampler {
             seed: self.seed,
             choice: self.choice,
         }
-        .eip712_hash_struct()
     }
 
     pub(crate) fn without_seed(&self) -> Self {

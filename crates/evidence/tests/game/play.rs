@@ -60,24 +60,12 @@ impl Game {
 
     /// Reads where the dispute stands.
     fn look(&mut self) {
-        const PHASES: [Phase; 10] = [
-            Phase::None,
-            Phase::Commit,
-            Phase::Pick,
-            Phase::Reveal,
-            Phase::Prove,
-            Phase::Choose,
-            Phase::Lost,
-            Phase::Forfeited,
-            Phase::Won,
-            Phase::Returned,
-        ];
         let disputes = self.court.disputes;
         let call = ISuite::disputeOfCall { id: self.id };
         let said = self.court.ask(disputes, call.abi_encode()).result.unwrap();
         let word = |index: usize| U256::from_be_slice(&said[32 * index..32 * (index + 1)]);
         let standing = &mut self.standing;
-        standing.phase = PHASES[word(0).to::<usize>()];
+        standing.phase = Phase::ALL[word(0).to::<usize>()];
         standing.way = Way::new(word(1).to(), word(8).to()).unwrap();
         let leaf_depth: u8 = word(2).to();
         standing.leaf_depth = (leaf_depth != 255).then_some(leaf_depth);

@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::too_many_arguments, reason = "the names are those of the contracts")]
 
-use alloy_sol_types::sol;
+use alloy_sol_types::{SolValue, sol};
 use assay_evidence::dispute::Proof;
 use assay_protocol as words;
 
@@ -66,60 +66,15 @@ sol! {
 }
 
 pub(crate) fn order(order: &words::Order) -> Order {
-    Order {
-        buyer: order.buyer,
-        market: order.market,
-        model: order.model.0,
-        request: order.request,
-        prompt: order.prompt,
-        promptTokens: order.prompt_tokens,
-        maxTokens: order.max_tokens,
-        sampler: order.sampler,
-        assurance: order.assurance.code(),
-        audit: order.audit as u8,
-        asset: order.asset,
-        maxPrice: order.max_price.0,
-        deadline: order.deadline,
-        nonce: order.nonce,
-        grant: order.grant,
-    }
+    Order::abi_decode(&order.encode()).unwrap()
 }
 
 pub(crate) fn receipt(receipt: &words::Receipt) -> Receipt {
-    Receipt {
-        order: receipt.order.0,
-        provider: receipt.provider,
-        output: receipt.output,
-        outputTokens: receipt.output_tokens,
-        text: receipt.text,
-        finish: receipt.finish.code(),
-        state: receipt.state,
-        assurance: receipt.assurance.code(),
-        asset: receipt.asset,
-        price: receipt.price.0,
-        channel: receipt.channel.0,
-        channelBefore: receipt.channel_before.0,
-        channelAfter: receipt.channel_after.0,
-        started: receipt.started,
-        finished: receipt.finished,
-    }
+    Receipt::abi_decode(&receipt.encode()).unwrap()
 }
 
 pub(crate) fn sampler(sampler: &words::Sampler) -> Sampler {
-    Sampler {
-        invT_q16: sampler.inv_t_q16,
-        topK: sampler.top_k,
-        topP_q16: sampler.top_p_q16,
-        minP_q16: sampler.min_p_q16,
-        rep_q16: sampler.rep_q16,
-        freq_q16: sampler.freq_q16,
-        pres_q16: sampler.pres_q16,
-        stops: sampler.stops,
-        bias: sampler.bias,
-        grammar: sampler.grammar,
-        seed: sampler.seed,
-        choice: sampler.choice,
-    }
+    Sampler::abi_decode(&sampler.encode()).unwrap()
 }
 
 pub(crate) fn branch(branch: &words::Branch) -> Branch {
