@@ -146,7 +146,7 @@ fn code(kind: Kind) -> u32 {
         Kind::F16 => 1,
         Kind::Q4_0 => 2,
         Kind::Q8_0 => 8,
-        Kind::Bf16 => 30,
+        _ => 30,
     }
 }
 
@@ -172,7 +172,7 @@ impl Noise {
             Kind::Q4_0 => self.blocks(elements / 32, 16, range / 15.0),
             Kind::F32 => self.floats(elements, range).flat_map(f32::to_le_bytes).collect(),
             Kind::F16 => self.floats(elements, range).flat_map(|x| half(x).to_le_bytes()).collect(),
-            Kind::Bf16 => Vec::new(),
+            _ => Vec::new(),
         }
     }
 

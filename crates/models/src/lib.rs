@@ -2,6 +2,7 @@
 
 // What a model is, and how it gets here.
 mod binary;
+mod blocks;
 mod bounds;
 pub mod convert;
 pub mod load;

@@ -249,7 +249,7 @@ fn a_table_that_lies_is_refused() {
     check_table(
         &one(entry("I64", "[2]", 0, 16)),
         16,
-        "tensor t has type I64, expected one of f32, f16, bf16, q8_0, q4_0",
+        "tensor t has type I64, expected f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, iq4_nl or mxfp4",
     );
     check_table(
         &one(entry("F32", "[2]", 0, 9)),

@@ -13,8 +13,19 @@ use assay_models::{LayerRole, Role, Shape, convert};
 use gguf_writer::{GgufWriter, array, string};
 use proptest::prelude::*;
 
-const KINDS: [(u32, Kind); 5] =
-    [(0, Kind::F32), (1, Kind::F16), (30, Kind::Bf16), (8, Kind::Q8_0), (2, Kind::Q4_0)];
+/// Formats whose blocks fit rows of 32.
+const KINDS: [(u32, Kind); 10] = [
+    (0, Kind::F32),
+    (1, Kind::F16),
+    (30, Kind::Bf16),
+    (8, Kind::Q8_0),
+    (2, Kind::Q4_0),
+    (3, Kind::Q4_1),
+    (6, Kind::Q5_0),
+    (7, Kind::Q5_1),
+    (20, Kind::Iq4Nl),
+    (39, Kind::Mxfp4),
+];
 
 /// The smallest llama there is: one layer, everything 32 wide, four tokens.
 fn tiny(code: u32, kind: Kind) -> GgufWriter {
@@ -178,7 +189,7 @@ fn rope_factors_are_honoured() {
     file.change("rope_freqs.weight").code = 1;
     check(
         file.file(),
-        "tensor rope_freqs.weight has type F16, expected one of f32, f16, bf16, q8_0, q4_0",
+        "tensor rope_freqs.weight has type F16, expected f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, iq4_nl or mxfp4",
     );
     file.change("rope_freqs.weight").code = 0;
     file.change("rope_freqs.weight").data = vec![0xff; 64];
@@ -459,8 +470,8 @@ fn tensors_lie_inside_the_file_and_apart() {
 #[test]
 fn a_format_that_is_not_read_is_refused() {
     check_changed(
-        |f| f.change("blk.0.ffn_up.weight").code = 12,
-        "tensor blk.0.ffn_up.weight has type ggml 12, expected one of f32, f16, bf16, q8_0, q4_0",
+        |f| f.change("blk.0.ffn_up.weight").code = 41,
+        "tensor blk.0.ffn_up.weight has type ggml 41, expected f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, iq4_nl or mxfp4",
     );
 }
 

@@ -106,7 +106,10 @@ pub enum LoadError {
         expected: &'static str,
     },
     /// A tensor is stored in a format that is not read here.
-    #[error("tensor {name} has type {found}, expected one of f32, f16, bf16, q8_0, q4_0")]
+    #[error(
+        "tensor {name} has type {found}, expected f32, f16, bf16, q4_0, q4_1, \
+             q5_0, q5_1, q8_0, q2_k to q6_k, iq4_nl or mxfp4"
+    )]
     Kind {
         /// The tensor.
         name: String,

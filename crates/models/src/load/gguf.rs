@@ -155,14 +155,8 @@ fn read_tensor<R: Read>(cursor: &mut Cursor<R>, name: &str) -> Result<Place, Loa
 }
 
 fn kind(name: &str, code: u32) -> Result<Kind, LoadError> {
-    match code {
-        0 => Ok(Kind::F32),
-        1 => Ok(Kind::F16),
-        2 => Ok(Kind::Q4_0),
-        8 => Ok(Kind::Q8_0),
-        30 => Ok(Kind::Bf16),
-        _ => Err(LoadError::Kind { name: name.to_owned(), found: format!("ggml {code}") }),
-    }
+    let unknown = || LoadError::Kind { name: name.to_owned(), found: format!("ggml {code}") };
+    Kind::from_ggml(code).ok_or_else(unknown)
 }
 
 /// Bytes of a tensor of these sizes, outermost first.

@@ -116,17 +116,57 @@ pub enum Kind {
     /// 32 elements in 18 bytes: binary16 scale, then 16 bytes whose low halves are elements 0–15
     /// and high halves 16–31, each 8 more than its value.
     Q4_0,
+    /// As [`Kind::Q4_0`], with an offset beside the scale.
+    Q4_1,
+    /// As [`Kind::Q4_0`], with a fifth bit of each number apart.
+    Q5_0,
+    /// As [`Kind::Q5_0`], with an offset beside the scale.
+    Q5_1,
+    /// 256 elements of two bits, scale and offset per sixteen.
+    Q2K,
+    /// 256 elements of three bits, a scale per sixteen.
+    Q3K,
+    /// 256 elements of four bits, scale and offset per 32.
+    Q4K,
+    /// 256 elements of five bits, scale and offset per 32.
+    Q5K,
+    /// 256 elements of six bits, a scale per sixteen.
+    Q6K,
+    /// As [`Kind::Q4_0`], the numbers being steps of uneven size.
+    Iq4Nl,
+    /// 32 elements in 17 bytes: an exponent, then quarter-precision numbers of four bits.
+    Mxfp4,
 }
 
+/// Every kind in the order of [`Kind`], the code that GGUF has for it, elements and bytes of a block.
+const KINDS: [(Kind, u32, usize, usize); 15] = [
+    (Kind::F32, 0, 1, 4),
+    (Kind::F16, 1, 1, 2),
+    (Kind::Bf16, 30, 1, 2),
+    (Kind::Q8_0, 8, 32, 34),
+    (Kind::Q4_0, 2, 32, 18),
+    (Kind::Q4_1, 3, 32, 20),
+    (Kind::Q5_0, 6, 32, 22),
+    (Kind::Q5_1, 7, 32, 24),
+    (Kind::Q2K, 10, 256, 84),
+    (Kind::Q3K, 11, 256, 110),
+    (Kind::Q4K, 12, 256, 144),
+    (Kind::Q5K, 13, 256, 176),
+    (Kind::Q6K, 14, 256, 210),
+    (Kind::Iq4Nl, 20, 32, 18),
+    (Kind::Mxfp4, 39, 32, 17),
+];
+
 impl Kind {
+    /// The kind that GGUF files call by this code.
+    pub(crate) fn from_ggml(code: u32) -> Option<Kind> {
+        KINDS.iter().find(|(_, known, ..)| *known == code).map(|(kind, ..)| *kind)
+    }
+
     /// Elements and bytes of the smallest unit.
     pub fn block(self) -> (usize, usize) {
-        match self {
-            Kind::F32 => (1, 4),
-            Kind::F16 | Kind::Bf16 => (1, 2),
-            Kind::Q8_0 => (32, 34),
-            Kind::Q4_0 => (32, 18),
-        }
+        let (_, _, elements, bytes) = KINDS[self as usize];
+        (elements, bytes)
     }
 
     /// Bytes of that many elements, `None` when they are too many to count.
