@@ -6,6 +6,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod dispute;
+pub(crate) mod engine;
 pub(crate) mod gateway;
 mod running;
 pub(crate) mod settle;
@@ -34,7 +35,7 @@ pub(crate) fn run() -> Result<()> {
     step("benchmarks", &mut build)?;
 
     let examples = root().join("target/release/examples");
-    let model = random_model()?;
+    let model = random_model("q05", "q8_0")?;
     let load = load();
     let mut rows = measure(Command::new(examples.join("gmacs")).arg("--json"))?;
     rows.extend(measure(Command::new(examples.join("speed")).arg(&model).arg("--json"))?);
@@ -47,15 +48,15 @@ pub(crate) fn run() -> Result<()> {
     keep_measured(rows, &load, COMMAND)
 }
 
-/// A file with a model of 0.5B random parameters, written once.
-fn random_model() -> Result<PathBuf> {
-    let model = root().join("target/bench/q05-bytes.gguf");
+/// A file with a model of random parameters, in the shape and format so named, written once.
+fn random_model(shape: &str, quant: &str) -> Result<PathBuf> {
+    let model = root().join(format!("target/bench/random-{shape}-{quant}.gguf"));
     if !model.exists() {
         fs::create_dir_all(model.parent().context("the model has a folder")?)?;
         let mut write = cargo();
         write.args(["run", "--release", "--locked", "--package", "assay-models"]);
         write.args(["--example", "random_gguf", "--"]).arg(&model);
-        step("random model", write.args(["--shape", "q05", "--quant", "q8_0"]))?;
+        step("random model", write.args(["--shape", shape, "--quant", quant]))?;
     }
     Ok(model)
 }

@@ -5,7 +5,9 @@
 //! out what needs npm or Python: contracts and clients. `cargo xtask contracts` and `cargo xtask sdk`
 //! run only those. `cargo xtask bench` measures this machine, `bench chain` the chain on it; with the
 //! folder `GeneralStateTests` of ethereum/tests it counts those cases too. `bench settle` keeps what an
-//! answer costs on the chain, `bench dispute` what judging one of its numbers costs, `bench gateway` what a request costs in a gateway beside other people's.
+//! answer costs on the chain, `bench dispute` what judging one of its numbers costs, `bench gateway`
+//! what a request costs in a gateway beside other people's, `bench engine` how fast a model is computed
+//! beside llama.cpp.
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does")]
 
 mod bench;
@@ -18,7 +20,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | sdk | bench [dispute | gateway | settle | chain [GeneralStateTests]]";
+const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | sdk | bench [dispute | engine | gateway | settle | chain [GeneralStateTests]]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         ["bench"] => bench::run(),
         ["bench", "chain"] => bench::chain::run(None),
         ["bench", "dispute"] => bench::dispute::run(),
+        ["bench", "engine"] => bench::engine::run(),
         ["bench", "gateway"] => bench::gateway::run(),
         ["bench", "settle"] => bench::settle::run(),
         ["bench", "chain", tests] => bench::chain::run(Some(tests)),

@@ -4,12 +4,18 @@
 //! ```text
 //! cargo run --release -p assay-models --example random_gguf -- q05.gguf --shape q05 --quant q8_0
 //! cargo run --release -p assay-engine --example speed -- q05.gguf [--json]
+//! cargo run --release -p assay-engine --example speed -- q05.gguf --ask
 //! ```
 //! Wall time, medians of five; every figure is of the whole pass, attention and sampling included.
+//!
+//! With `--ask` it runs what the lines of its input name, `decode 2 64` for 64 tokens on two threads, and
+//! answers each with the wall and processor time that it took.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints")]
 
+use std::error::Error;
 use std::hint::black_box;
+use std::io::{BufRead, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -48,12 +54,15 @@ fn main() {
         import(&path, &Options::default(), &two, &mut |_| ()).expect("the model imports");
     eprintln!("{} parameters in {:.1} s, {isa}", report.parameters, began.elapsed().as_secs_f64());
     let loaded = package.load().expect("the package loads");
+    if arguments.iter().any(|argument| argument == "--ask") {
+        return answer_all(&loaded, [&one, &two]).expect("whoever asks names tasks");
+    }
 
     let mut rows = Vec::new();
     for (cpu, threads) in [(&one, "1t"), (&two, "2t")] {
-        let step = median(|| decode(&loaded, cpu)) / DECODE as f64;
+        let step = median(|| decode(&loaded, cpu, DECODE)) / DECODE as f64;
         rows.push((format!("engine.decode.tok_s.{threads}"), 1.0 / step, "tokens/s"));
-        let prefill = median(|| prefill(&loaded, cpu)) / PREFILL as f64;
+        let prefill = median(|| prefill(&loaded, cpu, PREFILL)) / PREFILL as f64;
         rows.push((format!("engine.prefill.tok_s.{threads}"), 1.0 / prefill, "tokens/s"));
         if threads == "2t" {
             let commit = median(|| commitments(&loaded)) / DECODE as f64;
@@ -78,25 +87,59 @@ fn main() {
     }
 }
 
+/// Runs what the input asks for, line by line.
+fn answer_all(loaded: &Loaded, cpus: [&Cpu; 2]) -> Result<(), Box<dyn Error>> {
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let mut words = line.split_whitespace();
+        let task = match words.next() {
+            Some("decode") => decode,
+            Some("prefill") => prefill,
+            _ => return Err(format!("no task in {line:?}").into()),
+        };
+        let mut number = || words.next().and_then(|word| word.parse::<usize>().ok());
+        let threads = number().ok_or("no threads")?;
+        let cpu = cpus.get(threads.wrapping_sub(1)).ok_or("neither one thread nor two")?;
+        let count = number().ok_or("no tokens")?;
+        let cpu_before = cpu_seconds()?;
+        let seconds = task(loaded, cpu, count);
+        let cpu_seconds = cpu_seconds()? - cpu_before;
+        println!("{{\"seconds\":{seconds},\"cpu_seconds\":{cpu_seconds}}}");
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// Processor time of this process so far, as Linux counts it, in hundredths.
+fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // What follows the program's name, which may hold anything.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |at: usize| -> Result<f64, Box<dyn Error>> {
+        Ok(fields.get(at).ok_or("a process has its times")?.parse()?)
+    };
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
+
 fn median(mut run: impl FnMut() -> f64) -> f64 {
     let mut times: Vec<f64> = (0..RUNS).map(|_| run()).collect();
     times.sort_by(f64::total_cmp);
     times[RUNS / 2]
 }
 
-fn decode(loaded: &Loaded, cpu: &Cpu) -> f64 {
+fn decode(loaded: &Loaded, cpu: &Cpu, count: usize) -> f64 {
     let mut sequence = Sequence::new(loaded, cpu);
     let (mut token, _) = sequence.feed(&tokens(loaded, 16));
     let began = Instant::now();
-    for _ in 0..DECODE {
+    for _ in 0..count {
         (token, _) = sequence.feed(&[token]);
     }
     began.elapsed().as_secs_f64()
 }
 
 /// Prompts run in the scheduler's chunks.
-fn prefill(loaded: &Loaded, cpu: &Cpu) -> f64 {
-    let prompt = tokens(loaded, PREFILL);
+fn prefill(loaded: &Loaded, cpu: &Cpu, count: usize) -> f64 {
+    let prompt = tokens(loaded, count);
     let mut sequence = Sequence::new(loaded, cpu);
     let began = Instant::now();
     for chunk in prompt.chunks(256) {

@@ -1,5 +1,6 @@
 //! Writes a llama with random weights as a GGUF file, to measure speed where quality is no matter.
-//! Its tokenizer spells bytes, so that the model can be asked something, and answers noise.
+//! Its tokenizer spells bytes, so that the model can be asked something, and answers noise; the other
+//! tokens have names and no use, as llama.cpp wants one for each row of the embedding.
 //!
 //! `cargo run --release --example random_gguf -- model.gguf --shape q05 --quant q8_0`
 
@@ -15,8 +16,7 @@ use assay_models::load::Kind;
 use assay_models::{Family, Rope, Shape};
 use gguf_writer::GgufWriter;
 
-const USAGE: &str =
-    "usage: random_gguf PATH [--shape q05|l1|tiny] [--quant q8_0|q4_0|f16|f32], default q05 q8_0";
+const USAGE: &str = "usage: random_gguf PATH [--shape q05|llama1b|tiny] [--quant q8_0|q4_0|f16|f32], default q05 q8_0";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (path, shape, kind) = arguments()?;
@@ -76,8 +76,8 @@ fn shape_of(name: &str) -> Option<Shape> {
     let (width, layers, hidden, heads, kv_heads, vocab) = match name {
         // 0.494 billion parameters.
         "q05" => (896, 24, 4864, 14, 2, 151_936),
-        // 1.04 billion parameters.
-        "l1" => (2048, 16, 8192, 32, 8, 32_000),
+        // 1.24 billion parameters, those of Llama 3.2.
+        "llama1b" => (2048, 16, 8192, 32, 8, 128_256),
         "tiny" => (128, 2, 256, 2, 1, 512),
         _ => return None,
     };
@@ -111,11 +111,13 @@ fn hyperparameters(file: &mut GgufWriter, shape: &Shape) {
         .u32("llama.rope.dimension_count", shape.head_dim as u32)
         .f32("llama.rope.freq_base", shape.rope.base)
         .u32("llama.vocab_size", shape.vocab as u32);
-    let letters: Vec<String> = (0..=255).map(|byte| letter(byte).to_string()).collect();
-    let mut tokens: Vec<&str> = letters.iter().map(String::as_str).collect();
-    tokens.push("<end>");
-    let mut kinds = vec![1; tokens.len()];
-    kinds[END as usize] = 3;
+    let letters = (0..=255).map(|byte| letter(byte).to_string());
+    let spares = (END as usize + 1..shape.vocab).map(|token| format!("<spare-{token}>"));
+    let tokens: Vec<String> = letters.chain(["<end>".to_owned()]).chain(spares).collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let mut kinds = vec![NORMAL; tokens.len()];
+    kinds[END as usize] = CONTROL;
+    kinds[END as usize + 1..].fill(UNUSED);
     file.text("tokenizer.ggml.model", "gpt2")
         .text("tokenizer.ggml.pre", "gpt-2")
         .texts("tokenizer.ggml.tokens", &tokens)
@@ -127,6 +129,10 @@ fn hyperparameters(file: &mut GgufWriter, shape: &Shape) {
 
 /// The token that ends an answer; the ones below it are the bytes.
 const END: u32 = 256;
+/// Kinds of tokens.
+const NORMAL: i32 = 1;
+const CONTROL: i32 = 3;
+const UNUSED: i32 = 5;
 
 /// The character that spells a byte, as GPT-2 does it.
 fn letter(byte: u8) -> char {

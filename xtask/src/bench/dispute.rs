@@ -29,7 +29,7 @@ pub(crate) fn run() -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--release", "--locked", "--package", "assay"]);
     step("assay", &mut build)?;
-    let model = random_model()?;
+    let model = random_model("q05", "q8_0")?;
     let busy = load();
     measure()?;
     let (rules, disputes) = (figures("Rules")?, figures("Disputes")?);

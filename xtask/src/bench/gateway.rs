@@ -430,7 +430,7 @@ struct Other {
 }
 
 /// Makes a Python environment with packages, unless it is there.
-fn environment(folder: &Path, packages: &[&[&str]]) -> Result<()> {
+pub(super) fn environment(folder: &Path, packages: &[&[&str]]) -> Result<()> {
     if folder.join("installed").exists() {
         return Ok(());
     }
