@@ -89,12 +89,13 @@ impl Backend for Liar {
                 tokio::spawn(async move {
                     let mut first = true;
                     while let Some(mut delta) = honest.next().await {
-                        if let (true, Delta::Token { token, .. }) = (first, &mut delta) {
+                        if let (true, Delta::Token { token, logprobs, .. }) = (first, &mut delta) {
                             // A token that would end the answer stays, or its end would show the lie.
                             let ends = |token: u32| ending.at(&[token]).is_some();
                             let other = (*token + 1) % vocabulary;
                             if !ends(*token) && !ends(other) {
                                 *token = other;
+                                logprobs.iter_mut().for_each(|said| said.token = other);
                             }
                         }
                         first = false;

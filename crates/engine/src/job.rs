@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use assay_models::Sampler;
-use assay_protocol::{Assurance, B256, Draws, Ending, Finish, Order, OrderHash, Terms};
+use assay_protocol::{Assurance, B256, Draws, Ending, Finish, Logprobs, Order, OrderHash, Terms};
 use tokio::sync::mpsc;
 
 /// An admitted order as the engine sees it.
@@ -19,10 +19,13 @@ pub struct Job {
     pub sampler: Sampler,
     /// Random numbers to draw them with.
     pub draws: Draws,
+    /// How many alternatives to give with each token, and logprobs of all; none: no logprobs.
+    pub logprobs: Option<u8>,
 }
 
 impl Job {
-    /// The job of a checked order, for a model with these end tokens and this context.
+    /// The job of a checked order, for a model with these end tokens and this context. It gives no
+    /// logprobs: those are no part of an order.
     pub fn new(hash: OrderHash, order: &Order, terms: &Terms, eos: &[u32], context: u32) -> Self {
         let room = context.saturating_sub(order.prompt_tokens);
         let sampler = &terms.sampler;
@@ -45,12 +48,13 @@ impl Job {
                 bias: terms.bias.clone(),
             },
             draws: Draws::new(order, sampler),
+            logprobs: None,
         }
     }
 }
 
 /// One step of an answer on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delta {
     /// The next output token.
     Token {
@@ -59,6 +63,8 @@ pub enum Delta {
         /// Hash of the quantised last-norm vector that produced it
         /// ([`assay_protocol::hidden_hash`]).
         hidden: B256,
+        /// How likely it was, if the job asks.
+        logprobs: Option<Box<Logprobs>>,
     },
     /// The answer is complete. Nothing follows.
     Done(Finish),

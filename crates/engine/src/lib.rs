@@ -7,6 +7,7 @@
 //! number of the model.
 
 mod commit;
+mod draw;
 mod hashing;
 pub mod import;
 mod job;
@@ -22,6 +23,6 @@ mod testing;
 pub use job::{Backend, Busy, Delta, Deltas, DeltasSender, Job};
 pub use native::{Native, NativeConfig};
 pub use package::{Loaded, Package, PackageError, Summary};
-pub use replay::{ReplayError, replay};
+pub use replay::{ReplayError, logprobs_of, replay};
 pub use trace::{Leaves, Trace, TraceError};
 pub use trees::{Trees, WeightProof};

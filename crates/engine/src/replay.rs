@@ -6,9 +6,10 @@
 
 use assay_evidence::{Fault, Step, Verdict, check, check_without_model};
 use assay_kernels::Cpu;
-use assay_models::{Cache, ForwardError, Output, Row, Scratch, Seen};
-use assay_protocol::{Answer, Ending, Finish, ModelId, hidden_hash};
+use assay_models::{Cache, ForwardError, Output, Row, Scratch};
+use assay_protocol::{Answer, Ending, Finish, Logprobs, ModelId, hidden_hash};
 
+use crate::draw::{Drawing, Drawn, Stuck};
 use crate::job::Job;
 use crate::package::Loaded;
 
@@ -29,6 +30,18 @@ pub enum ReplayError {
     /// The model could not be run.
     #[error(transparent)]
     Forward(#[from] ForwardError),
+    /// The answer cannot be drawn again.
+    #[error("the answer cannot be drawn again: {reason}")]
+    Stuck {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<Stuck> for ReplayError {
+    fn from(stuck: Stuck) -> Self {
+        Self::Stuck { reason: stuck.to_string() }
+    }
 }
 
 /// Replays `answer` and judges it. `progress` is told the positions computed so far, and how many
@@ -39,12 +52,7 @@ pub fn replay(
     answer: &Answer,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verdict, ReplayError> {
-    let expected = answer.order.model;
-    if loaded.id != expected {
-        return Err(ReplayError::WrongModel { found: loaded.id, expected });
-    }
-    let context = loaded.context();
-    let job = Job::new(answer.hash(), &answer.order, &answer.terms, &loaded.manifest.eos, context);
+    let job = job(loaded, answer)?;
     let spelled = spell(loaded, &job.ending, &answer.output, answer.receipt.finish);
     if let Err(fault) = check_without_model(answer, &job.ending, spelled.as_deref()) {
         return Ok(Verdict::False(fault));
@@ -52,8 +60,43 @@ pub fn replay(
     if let Err(reason) = answerable(loaded, &job) {
         return Ok(Verdict::False(Fault::Unanswerable { reason }));
     }
-    let steps = steps(loaded, cpu, &job, &answer.output, progress)?;
+    let steps: Vec<Step> = steps(loaded, cpu, &job, &answer.output, progress)?
+        .into_iter()
+        .map(|again| again.step)
+        .collect();
     Ok(check(answer, &steps))
+}
+
+/// The logprobs that belong to `answer`, with `top` alternatives to each token: what its provider
+/// says when asked for them with the order. They end at the first token that is not the model's.
+///
+/// # Errors
+/// As [`replay`].
+pub fn logprobs_of(
+    loaded: &Loaded,
+    cpu: &Cpu,
+    answer: &Answer,
+    top: u8,
+) -> Result<Vec<Logprobs>, ReplayError> {
+    let mut job = job(loaded, answer)?;
+    if answerable(loaded, &job).is_err() {
+        return Ok(Vec::new());
+    }
+    job.logprobs = Some(top);
+    let steps = steps(loaded, cpu, &job, &answer.output, &mut |_, _| ())?;
+    let claimed = steps.into_iter().zip(&answer.output);
+    let true_ones = claimed.take_while(|(again, token)| again.step.token == **token);
+    Ok(true_ones.filter_map(|(again, _)| again.logprobs).map(|logprobs| *logprobs).collect())
+}
+
+/// The job that `answer` was made by.
+fn job(loaded: &Loaded, answer: &Answer) -> Result<Job, ReplayError> {
+    let expected = answer.order.model;
+    if loaded.id != expected {
+        return Err(ReplayError::WrongModel { found: loaded.id, expected });
+    }
+    let (eos, context) = (&loaded.manifest.eos, loaded.context());
+    Ok(Job::new(answer.hash(), &answer.order, &answer.terms, eos, context))
 }
 
 /// What makes the order one that no provider may sign an answer to, if anything does.
@@ -77,14 +120,20 @@ fn spell(loaded: &Loaded, ending: &Ending, output: &[u32], finish: Finish) -> Op
     Some(tokenizer.decode(text))
 }
 
-/// One step per output token, ending after the first that differs.
+/// An output token, computed again.
+struct Again {
+    step: Step,
+    logprobs: Option<Box<Logprobs>>,
+}
+
+/// One per output token, ending after the first that differs.
 fn steps(
     loaded: &Loaded,
     cpu: &Cpu,
     job: &Job,
     output: &[u32],
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Vec<Step>, ReplayError> {
+) -> Result<Vec<Again>, ReplayError> {
     let Some(last) = output.len().checked_sub(1) else { return Ok(Vec::new()) };
     // No model gives a token that it does not have, so what follows one need not be computed.
     let vocab = loaded.model.shape().vocab;
@@ -93,7 +142,7 @@ fn steps(
     let tokens: Vec<u32> = job.prompt.iter().chain(&output[..fed]).copied().collect();
     let mut cache = Cache::new(loaded.model.shape());
     let mut scratch = Scratch::default();
-    let mut seen = Seen::new(&job.prompt);
+    let mut drawing = Drawing::new(job);
     let mut steps = Vec::with_capacity(output.len());
     for chunk in tokens.chunks(CHUNK) {
         let start = cache.len();
@@ -106,14 +155,13 @@ fn steps(
         progress(cache.len() as u64, tokens.len() as u64);
         let Output { hidden, mut logits } = result;
         for (row, logits) in logits.chunks_exact_mut(vocab).enumerate() {
-            let index = steps.len();
-            let uniform = job.draws.uniform(index as u32, 0);
-            let token = job.sampler.choose(logits, &seen, uniform);
+            let claimed = output.get(steps.len());
+            let Drawn { token, logprobs } = drawing.next(logits)?;
             let (quants, scales) = hidden.row(row);
-            steps.push(Step { token, hidden: hidden_hash(quants, scales) });
-            match output.get(index) {
-                Some(&claimed) if claimed == token => seen.push(token),
-                _ => return Ok(steps),
+            let step = Step { token, hidden: hidden_hash(quants, scales) };
+            steps.push(Again { step, logprobs });
+            if claimed != Some(&token) {
+                return Ok(steps);
             }
         }
         scratch.recycle(Output { hidden, logits });

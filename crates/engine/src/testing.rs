@@ -85,7 +85,7 @@ pub(crate) fn answer(loaded: &Arc<Loaded>, terms: Terms, tokens: u32) -> Answer 
     let backend = Native::start(Arc::clone(loaded), cpu(), NativeConfig::default());
     let mut deltas = backend.run(job).unwrap();
     let mut steps = Vec::new();
-    while let Some(Delta::Token { token, hidden }) = deltas.next_blocking() {
+    while let Some(Delta::Token { token, hidden, .. }) = deltas.next_blocking() {
         steps.push((token, hidden));
     }
     assert_eq!(steps.len(), tokens as usize, "the answer ends where it should");

@@ -77,7 +77,7 @@ proptest! {
             let mut end = None;
             while request.leaves.is_none_or(|leaves| found.len() < leaves) {
                 match stream.next_blocking() {
-                    Some(Delta::Token { token, hidden }) => found.push((token, hidden)),
+                    Some(Delta::Token { token, hidden, .. }) => found.push((token, hidden)),
                     Some(Delta::Done(finish)) => {
                         end = Some(finish);
                         break;

@@ -13,6 +13,7 @@ mod shape;
 mod batch;
 mod cache;
 mod llama;
+mod logprobs;
 mod model;
 mod sampler;
 
@@ -29,6 +30,7 @@ pub use bounds::ModelError;
 pub use cache::Cache;
 pub use float::{FloatError, FloatModel};
 pub use llama::{LayerTensors, Llama, Scratch, Tensors};
+pub use logprobs::{Logprobs, logprobs};
 pub use model::Model;
 pub use program::{Step, program};
 pub use sampler::{Sampler, SamplerError, Seen};

@@ -140,9 +140,34 @@ impl Sampler {
     /// If `logits` is empty or the sampler is out of the bounds of [`Sampler::check`].
     pub fn choose(&self, logits: &mut [i32], seen: &Seen, uniform: u64) -> u32 {
         assert!(!logits.is_empty(), "there is no token to choose from");
+        self.penalise(logits, seen);
+        self.pick(logits, uniform)
+    }
+
+    /// Chooses as [`Self::choose`] does, among the `allowed` token ids alone: after penalties and
+    /// bias, every other token is left out before temperature and filters are applied.
+    ///
+    /// `allowed` is ascending, each id once.
+    ///
+    /// # Panics
+    /// As [`Self::choose`], and if no token is allowed or one is beyond the logits.
+    pub fn choose_among(
+        &self,
+        logits: &mut [i32],
+        seen: &Seen,
+        allowed: &[u32],
+        uniform: u64,
+    ) -> u32 {
+        assert!(!allowed.is_empty(), "there is no token to choose from");
+        self.penalise(logits, seen);
+        let left: Vec<i32> = allowed.iter().map(|&token| logits[token as usize]).collect();
+        allowed[self.pick(&left, uniform) as usize]
+    }
+
+    /// The place of the chosen one among `logits` that penalties and bias have changed.
+    fn pick(&self, logits: &[i32], uniform: u64) -> u32 {
         let checked = self.check(usize::MAX);
         assert!(checked.is_ok(), "unchecked sampler: {checked:?}");
-        self.penalise(logits, seen);
         if self.inv_t_q16 == 0 {
             return argmax(logits) as u32;
         }
@@ -414,6 +439,25 @@ mod tests {
         let bias = vec![(0, 5), (9, 1)];
         let sampler = Sampler { freq_q16: i32::MAX, pres_q16: i32::MAX, bias, ..plain() };
         assert_eq!(penalised(&sampler, [-2, 0, 0, 0], &seen)[0], i32::MIN + 5);
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_as_good_as_absent() {
+        let seen = Seen::new(&[2]);
+        let sampler = Sampler { rep_q16: 2 << 16, bias: vec![(4, 3)], ..plain() };
+        for greedy in [true, false] {
+            let sampler =
+                if greedy { Sampler { inv_t_q16: 0, ..sampler.clone() } } else { sampler.clone() };
+            for uniform in [0, 1 << 62, u64::MAX] {
+                let allowed = [1, 2, 4];
+                let chosen =
+                    sampler.choose_among(&mut [99, 5, 14, 99, 3], &seen, &allowed, uniform);
+                // The repetition penalty halves 14, the bias lifts 3.
+                let alone = Sampler { rep_q16: ONE_Q16, bias: Vec::new(), ..sampler.clone() };
+                let place = alone.choose(&mut [5, 7, 6], &Seen::default(), uniform);
+                assert_eq!(chosen, allowed[place as usize]);
+            }
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Progress {
     pub(crate) fn take(&mut self, delta: Option<Delta>, ending: &Ending) -> Result<bool, Broken> {
         let due = ending.at(&self.output);
         match (delta, due) {
-            (Some(Delta::Token { token, hidden }), None) => {
+            (Some(Delta::Token { token, hidden, .. }), None) => {
                 self.output.push(token);
                 self.state = self.state.next(token, hidden);
                 self.states.push(self.state.0);

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use assay_kernels::Cpu;
-use assay_models::{Cache, Output, Row, Scratch, Seen};
+use assay_models::{Cache, Output, Row, Scratch};
 use assay_protocol::hidden_hash;
 
 use super::batch::{Progress, plan};
 use super::{Admitted, NativeConfig};
+use crate::draw::{Drawing, Drawn};
 use crate::job::{Delta, DeltasSender, Job};
 use crate::package::Loaded;
 
@@ -19,7 +20,7 @@ struct Sequence {
     job: Job,
     deltas: DeltasSender,
     cache: Cache,
-    seen: Seen,
+    drawing: Drawing,
     output: Vec<u32>,
     /// Bytes of cache that the job may come to need.
     kv_bytes: usize,
@@ -39,12 +40,16 @@ impl Sequence {
 
     /// Draws the next token and hands it over. `false` once the job is over.
     fn advance(&mut self, logits: &mut [i32], hidden: assay_protocol::B256) -> bool {
-        let index = u32::try_from(self.output.len()).expect("outputs fit 32 bits");
-        let uniform = self.job.draws.uniform(index, 0);
-        let token = self.job.sampler.choose(logits, &self.seen, uniform);
+        let Drawn { token, logprobs } = match self.drawing.next(logits) {
+            Ok(drawn) => drawn,
+            Err(error) => {
+                // The stream closes without an end, and its provider says so.
+                tracing::warn!(%error, "an answer cannot go on");
+                return false;
+            }
+        };
         self.output.push(token);
-        self.seen.push(token);
-        if !self.deltas.send(Delta::Token { token, hidden }) {
+        if !self.deltas.send(Delta::Token { token, hidden, logprobs }) {
             return false;
         }
         match self.job.ending.at(&self.output) {
@@ -136,9 +141,10 @@ impl Scheduler {
             return false;
         }
         if let Some(Admitted { job, deltas }) = self.waiting.pop_front() {
-            let seen = Seen::new(&job.prompt);
+            let drawing = Drawing::new(&job);
             let cache = Cache::new(shape);
-            self.running.push(Sequence { job, deltas, cache, seen, output: Vec::new(), kv_bytes });
+            let output = Vec::new();
+            self.running.push(Sequence { job, deltas, cache, drawing, output, kv_bytes });
         }
         true
     }

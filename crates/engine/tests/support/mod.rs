@@ -98,7 +98,7 @@ pub(crate) fn finish(mut deltas: Deltas) -> (Vec<(u32, B256)>, Finish) {
     let mut tokens = Vec::new();
     loop {
         match deltas.next_blocking() {
-            Some(Delta::Token { token, hidden }) => tokens.push((token, hidden)),
+            Some(Delta::Token { token, hidden, .. }) => tokens.push((token, hidden)),
             Some(Delta::Done(finish)) => return (tokens, finish),
             None => panic!("the backend closed a stream without an end"),
         }

@@ -73,7 +73,7 @@ impl Backend for Script {
                 let token = if index + 1 == length { EOS } else { 10 + index };
                 let hidden = keccak256([u8::from(other_bits), u8::try_from(index % 256).unwrap()]);
                 output.push(token);
-                if !sender.send(Delta::Token { token, hidden }) || breaks {
+                if !sender.send(Delta::Token { token, hidden, logprobs: None }) || breaks {
                     return;
                 }
                 if let Some(finish) = job.ending.at(&output) {
