@@ -4,6 +4,11 @@
 //! blocks of 64 absolute positions. Keys lie like weights, with positions as lanes: scores of
 //! sixteen positions come out of one product. Values lie with dimensions as lanes and two
 //! positions side by side, which is what a 16-bit multiply-add of pairs takes.
+//!
+//! Blocks may be shared: sequences that begin alike remember the same bytes. Whoever writes into a
+//! shared block gets a copy of its own first, so sharing changes memory, never a number.
+
+use std::sync::Arc;
 
 use crate::aligned::Aligned;
 use crate::path::Values;
@@ -17,8 +22,12 @@ pub struct KvLayer {
     kv_heads: usize,
     head_dim: usize,
     len: usize,
-    blocks: Vec<Block>,
+    blocks: Vec<Arc<Block>>,
 }
+
+/// A block of one layer that several sequences may look at. Cloning it copies nothing.
+#[derive(Clone, Debug)]
+pub struct KvBlock(Arc<Block>);
 
 /// [`BLOCK`] positions of all heads.
 #[derive(Clone, Debug)]
@@ -92,11 +101,12 @@ impl KvLayer {
         assert_eq!(v.columns(), self.head_dim, "values and cache differ in length");
         let (block, at) = (self.len / BLOCK, self.len % BLOCK);
         if block == self.blocks.len() {
-            self.blocks.push(Block::new(self.kv_heads, self.head_dim));
+            self.blocks.push(Arc::new(Block::new(self.kv_heads, self.head_dim)));
         }
+        let block = Arc::make_mut(&mut self.blocks[block]);
         for head in 0..self.kv_heads {
-            self.blocks[block].put_key(head, at, k.row(k_row + head));
-            self.blocks[block].put_value(head, at, v.row(v_row + head));
+            block.put_key(head, at, k.row(k_row + head));
+            block.put_value(head, at, v.row(v_row + head));
         }
         self.len += 1;
     }
@@ -107,7 +117,35 @@ impl KvLayer {
         self.blocks.truncate(self.len.div_ceil(BLOCK));
     }
 
-    /// A copy that remembers positions below `len` only, or all if there are no more than that.
+    /// The whole block of that index, to be shared.
+    ///
+    /// # Panics
+    /// If not all of its positions are remembered.
+    pub fn block(&self, index: usize) -> KvBlock {
+        assert!((index + 1) * BLOCK <= self.len, "block {index} of {} positions", self.len);
+        KvBlock(Arc::clone(&self.blocks[index]))
+    }
+
+    /// Remembers what a whole block holds, after whole blocks, or instead of the whole block of that
+    /// index.
+    ///
+    /// # Panics
+    /// If the block is of other heads, or would leave a gap.
+    pub fn put_block(&mut self, index: usize, block: &KvBlock) {
+        let numbers = self.kv_heads * BLOCK * self.head_dim;
+        assert_eq!(block.0.keys.len(), numbers, "a block of other heads");
+        let end = (index + 1) * BLOCK;
+        if self.len == index * BLOCK {
+            self.blocks.push(Arc::clone(&block.0));
+            self.len = end;
+            return;
+        }
+        assert!(end <= self.len, "block {index} of {} positions", self.len);
+        self.blocks[index] = Arc::clone(&block.0);
+    }
+
+    /// A copy that remembers positions below `len` only, or all if there are no more than that. It
+    /// shares their blocks.
     pub fn prefix(&self, len: usize) -> KvLayer {
         let KvLayer { kv_heads, head_dim, .. } = *self;
         let len = self.len.min(len);
@@ -256,5 +294,38 @@ mod tests {
                 assert_eq!(cache.value(head, position), (q.to_vec(), scales.to_vec()));
             }
         }
+    }
+
+    /// Two sequences share a block; one forgets half of it and remembers something else.
+    #[test]
+    fn who_writes_into_a_shared_block_gets_its_own() {
+        let (kv_heads, head_dim) = (2, 32);
+        let cpu = Cpu::new(Isa::Scalar, NonZeroUsize::MIN).unwrap();
+        let numbers: Vec<i32> = (0..128 * kv_heads * head_dim).map(|i| i as i32 * 77).collect();
+        let mut rows = Quantised::new();
+        cpu.quantise(&numbers, head_dim, head_dim, &mut rows);
+        let mut first = KvLayer::new(kv_heads, head_dim);
+        for position in 0..128 {
+            first.push(&rows, position * kv_heads, &rows, position * kv_heads);
+        }
+        let mut second = KvLayer::new(kv_heads, head_dim);
+        second.put_block(0, &first.block(0));
+        second.put_block(1, &first.block(1));
+        second.put_block(0, &first.block(0));
+        assert_eq!((second.len(), second.key(1, 127)), (128, first.key(1, 127)));
+        let before = (first.key(0, 100), first.value(0, 100));
+        second.truncate(100);
+        second.push(&rows, 0, &rows, 0);
+        assert_eq!((first.key(0, 100), first.value(0, 100)), before);
+        assert_eq!(second.key(0, 100), first.key(0, 0));
+        assert_eq!(second.key(1, 99), first.key(1, 99));
+    }
+
+    #[test]
+    #[should_panic(expected = "block 1 of 0 positions")]
+    fn a_block_leaves_no_gap() {
+        let mut cache = KvLayer::new(1, 32);
+        let block = KvBlock(Arc::new(Block::new(1, 32)));
+        cache.put_block(1, &block);
     }
 }

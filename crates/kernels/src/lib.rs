@@ -28,7 +28,7 @@ pub use attend::{Attention, Query};
 pub use cpu::{Angles, Cpu, CpuError, Norm, Pairing, Rope};
 pub use isa::{Isa, IsaError};
 pub use keccak::keccak256_each;
-pub use kv::KvLayer;
+pub use kv::{KvBlock, KvLayer};
 pub use quantised::Quantised;
 pub use weights::{COLUMNS_MAX, COLUMNS_STEP, Part, Weights, WeightsError};
 

@@ -1,6 +1,8 @@
 //! What a sequence remembers of its past.
 
-use assay_kernels::KvLayer;
+use std::sync::Arc;
+
+use assay_kernels::{BLOCK, KvBlock, KvLayer};
 
 use crate::shape::Shape;
 
@@ -11,6 +13,18 @@ use crate::shape::Shape;
 #[derive(Clone, Debug)]
 pub struct Cache {
     pub(crate) layers: Vec<KvLayer>,
+}
+
+/// [`Page::POSITIONS`] whole positions of a sequence, for every layer. Cloning it copies nothing:
+/// sequences that begin with the same tokens may remember the same pages.
+#[derive(Clone, Debug)]
+pub struct Page {
+    layers: Arc<[KvBlock]>,
+}
+
+impl Page {
+    /// Positions of a page.
+    pub const POSITIONS: usize = BLOCK;
 }
 
 impl Cache {
@@ -45,6 +59,26 @@ impl Cache {
     #[must_use]
     pub fn prefix(&self, len: usize) -> Cache {
         Cache { layers: self.layers.iter().map(|layer| layer.prefix(len)).collect() }
+    }
+
+    /// The whole page of that index, to be shared.
+    ///
+    /// # Panics
+    /// If not all of its positions are remembered.
+    pub fn page(&self, index: usize) -> Page {
+        Page { layers: self.layers.iter().map(|layer| layer.block(index)).collect() }
+    }
+
+    /// Remembers what a page holds, after whole pages, or instead of the whole page of that index.
+    /// What the tokens before and in it are is the caller's to know.
+    ///
+    /// # Panics
+    /// If the page is of another model, or would leave a gap.
+    pub fn put_page(&mut self, index: usize, page: &Page) {
+        assert_eq!(page.layers.len(), self.layers.len(), "a page of another model");
+        for (layer, block) in self.layers.iter_mut().zip(&*page.layers) {
+            layer.put_block(index, block);
+        }
     }
 
     /// Bytes of memory in use, which grow by blocks of positions.

@@ -27,7 +27,7 @@ mod testing;
 
 pub use batch::{ForwardError, Output, Row};
 pub use bounds::ModelError;
-pub use cache::Cache;
+pub use cache::{Cache, Page};
 pub use float::{FloatError, FloatModel};
 pub use llama::{LayerTensors, Llama, Scratch, Tensors};
 pub use logprobs::{Logprobs, logprobs};
