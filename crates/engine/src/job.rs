@@ -1,9 +1,11 @@
 //! The seam to engines: a job goes in, a stream of deltas comes out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use assay_models::Sampler;
-use assay_protocol::{Assurance, B256, Draws, Ending, Finish, Logprobs, Order, OrderHash, Terms};
+use assay_protocol::{
+    Address, Assurance, B256, Draws, Ending, Finish, Logprobs, Order, OrderHash, Terms,
+};
 use tokio::sync::mpsc;
 
 /// An admitted order as the engine sees it.
@@ -21,11 +23,39 @@ pub struct Job {
     pub draws: Draws,
     /// How many alternatives to give with each token, and logprobs of all; none: no logprobs.
     pub logprobs: Option<u8>,
+    /// Who asks: tenants share a backend fairly, and none finds what it computed for another.
+    pub tenant: Address,
+    /// How much of the backend it is worth beside other jobs.
+    pub priority: Priority,
+}
+
+/// How much of a backend a job is worth beside others; none waits for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// What nobody is waiting for.
+    Low,
+    /// What people wait for.
+    #[default]
+    Normal,
+    /// What others wait for.
+    High,
+}
+
+impl Priority {
+    /// What a token weighs in the tally of who was served: a step of priority is worth four times as
+    /// many tokens.
+    pub(crate) fn token_weight(self) -> u64 {
+        match self {
+            Self::Low => 16,
+            Self::Normal => 4,
+            Self::High => 1,
+        }
+    }
 }
 
 impl Job {
-    /// The job of a checked order, for a model with these end tokens and this context. It gives no
-    /// logprobs: those are no part of an order.
+    /// The job of a checked order, for a model with these end tokens and this context. It is of normal
+    /// priority and gives no logprobs: those are no part of an order.
     pub fn new(hash: OrderHash, order: &Order, terms: &Terms, eos: &[u32], context: u32) -> Self {
         let room = context.saturating_sub(order.prompt_tokens);
         let sampler = &terms.sampler;
@@ -49,6 +79,8 @@ impl Job {
             },
             draws: Draws::new(order, sampler),
             logprobs: None,
+            tenant: order.buyer,
+            priority: Priority::Normal,
         }
     }
 }
@@ -76,12 +108,14 @@ pub enum Delta {
 #[derive(Debug)]
 pub struct Deltas {
     receiver: mpsc::Receiver<Delta>,
+    cached: Arc<OnceLock<u32>>,
 }
 
 /// The backend's end of a job's stream.
 #[derive(Clone, Debug)]
 pub struct DeltasSender {
     sender: mpsc::Sender<Delta>,
+    cached: Arc<OnceLock<u32>>,
 }
 
 impl Deltas {
@@ -89,7 +123,14 @@ impl Deltas {
     /// slow reader never holds up a batch.
     pub fn channel(tokens_max: u32) -> (DeltasSender, Self) {
         let (sender, receiver) = mpsc::channel(tokens_max as usize + 1);
-        (DeltasSender { sender }, Self { receiver })
+        let cached = Arc::default();
+        (DeltasSender { sender, cached: Arc::clone(&cached) }, Self { receiver, cached })
+    }
+
+    /// Prompt tokens that did not have to be computed, since an earlier job of the same tenant began
+    /// alike; `None` as long as the job waits to be started, and of backends that do not say.
+    pub fn cached_tokens(&self) -> Option<u32> {
+        self.cached.get().copied()
     }
 
     /// The next delta; `None` once the stream is closed.
@@ -116,6 +157,13 @@ impl DeltasSender {
                 unreachable!("a stream has room for every delta of its job")
             }
         }
+    }
+
+    /// Says that the job was started, and how many of its prompt tokens need not be computed. The
+    /// first word counts.
+    pub fn start(&self, cached_tokens: u32) {
+        // A job that had to make room is started again; what counts is the first time.
+        let _ = self.cached.set(cached_tokens);
     }
 
     /// Whether the reader has left.

@@ -20,8 +20,8 @@ mod trees;
 #[cfg(test)]
 mod testing;
 
-pub use job::{Backend, Busy, Delta, Deltas, DeltasSender, Job};
-pub use native::{Native, NativeConfig};
+pub use job::{Backend, Busy, Delta, Deltas, DeltasSender, Job, Priority};
+pub use native::{Figures, Native, NativeConfig};
 pub use package::{Loaded, Package, PackageError, Summary};
 pub use replay::{ReplayError, logprobs_of, replay};
 pub use trace::{Leaves, Trace, TraceError};

@@ -1,18 +1,28 @@
 //! Computes exact-1 on this machine, many jobs in one batch.
 //!
-//! One thread owns the model's sequences and waits in one place: the queue of admitted jobs. Each
-//! turn it forms a batch ([`batch`]), runs it, draws a token for every sequence that is due one,
-//! and hands it over. A row's arithmetic is its own, so nothing here can change a bit: not the
-//! batch, the chunks of a prompt, the other jobs, or who leaves.
+//! One thread ([`scheduler`]) owns the model's sequences and waits in one place: the channel of
+//! admitted jobs. Each turn it starts the jobs whose tenants were served least ([`queue`]) as long as
+//! there are pages for their keys and values ([`pool`]), forms a batch ([`batch`]), runs it, draws the
+//! next tokens of every sequence that is due some ([`sequence`]), and hands them over. Where a
+//! sequence repeats itself, the batch computes ahead what it may say next ([`guess`]).
+//!
+//! A row's arithmetic is its own, so nothing here can change a bit: not the batch, the chunks of a
+//! prompt, what was remembered of other jobs, the guesses, who leaves, or who has to make room.
 
 mod batch;
+mod figures;
+mod guess;
+mod place;
+mod pool;
+mod queue;
 mod scheduler;
+mod sequence;
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 
 use assay_kernels::Cpu;
@@ -20,6 +30,9 @@ use assay_protocol::Assurance;
 
 use crate::job::{Backend, Busy, Deltas, DeltasSender, Job};
 use crate::package::Loaded;
+use figures::Counters;
+pub use figures::Figures;
+use place::{Place, Places};
 use scheduler::Scheduler;
 
 /// How much a native backend takes on at once.
@@ -32,9 +45,13 @@ pub struct NativeConfig {
     /// Rows of one batch: decoding jobs first, then chunks of prompts. More rows make prompts
     /// faster and running answers less smooth.
     pub rows_max: NonZeroUsize,
-    /// Bytes of keys and values that all running jobs together may come to need. A job that would
-    /// exceed it waits, unless it is alone.
+    /// Bytes of keys and values, of running jobs and of those remembered for prompts that begin
+    /// alike. When they are used up, jobs wait, and running ones may have to and are computed again.
+    /// One whole context fits whatever this says.
     pub kv_bytes_max: usize,
+    /// Most rows of a batch that computes guesses ahead; zero guesses nothing. More rows make
+    /// answers that repeat prompt or output faster; beyond what memory can feed they cost time.
+    pub guess_rows_max: usize,
 }
 
 impl Default for NativeConfig {
@@ -45,6 +62,7 @@ impl Default for NativeConfig {
             queue_max: some(256),
             rows_max: some(256),
             kv_bytes_max: 4 << 30,
+            guess_rows_max: 0,
         }
     }
 }
@@ -53,12 +71,15 @@ impl Default for NativeConfig {
 struct Admitted {
     job: Job,
     deltas: DeltasSender,
+    place: Place,
 }
 
 /// The native backend. Dropping it stops its thread; streams that are open then close.
 pub struct Native {
-    queue: Option<SyncSender<Admitted>>,
+    queue: Option<Sender<Admitted>>,
     queue_max: usize,
+    places: Places,
+    counters: Arc<Counters>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -67,9 +88,11 @@ impl Native {
     /// Starts the backend's thread. The model is shared with whoever else holds it.
     pub fn start(loaded: Arc<Loaded>, cpu: Arc<Cpu>, config: NativeConfig) -> Self {
         let queue_max = config.queue_max.get();
-        let (queue, jobs) = mpsc::sync_channel(queue_max);
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut scheduler = Scheduler::new(loaded, cpu, config, Arc::clone(&stop));
+        // Whoever sends holds a place, so the channel is bounded by them.
+        let (queue, jobs) = mpsc::channel();
+        let (stop, counters) = (Arc::new(AtomicBool::new(false)), Arc::new(Counters::default()));
+        let mut scheduler =
+            Scheduler::new(loaded, cpu, config, Arc::clone(&stop), Arc::clone(&counters));
         let thread = std::thread::Builder::new()
             .name("assay-native".into())
             .spawn(move || {
@@ -80,7 +103,13 @@ impl Native {
                 }
             })
             .expect("the system can start one thread");
-        Self { queue: Some(queue), queue_max, stop, thread: Some(thread) }
+        let places = Places::new(queue_max);
+        Self { queue: Some(queue), queue_max, places, counters, stop, thread: Some(thread) }
+    }
+
+    /// What it did so far.
+    pub fn figures(&self) -> Figures {
+        self.counters.figures()
     }
 }
 
@@ -90,14 +119,12 @@ impl Backend for Native {
     }
 
     fn run(&self, job: Job) -> Result<Deltas, Busy> {
+        let place = self.places.take().ok_or(Busy { queue_max: self.queue_max })?;
         let (sender, deltas) = Deltas::channel(job.ending.tokens_max);
         let queue = self.queue.as_ref().expect("the queue is open until drop");
-        match queue.try_send(Admitted { job, deltas: sender }) {
-            Ok(()) => Ok(deltas),
-            Err(TrySendError::Full(_)) => Err(Busy { queue_max: self.queue_max }),
-            // The thread is gone; the closed stream says so.
-            Err(TrySendError::Disconnected(_)) => Ok(deltas),
-        }
+        // If the thread is gone, the closed stream says so.
+        let _ = queue.send(Admitted { job, deltas: sender, place });
+        Ok(deltas)
     }
 }
 

@@ -1,0 +1,49 @@
+//! What a backend did so far, in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a native backend did since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Prompt tokens of the jobs that were started.
+    pub prompt_tokens: u64,
+    /// How many of them did not have to be computed, since an earlier job began alike.
+    pub cached_tokens: u64,
+    /// Tokens drawn.
+    pub output_tokens: u64,
+    /// Tokens that were guessed and computed ahead.
+    pub guessed_tokens: u64,
+    /// How many of them were the ones drawn.
+    pub guessed_right: u64,
+    /// Times that a running job had to make room and was computed again later.
+    pub preempted: u64,
+}
+
+/// The same, while they grow.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) prompt_tokens: AtomicU64,
+    pub(super) cached_tokens: AtomicU64,
+    pub(super) output_tokens: AtomicU64,
+    pub(super) guessed_tokens: AtomicU64,
+    pub(super) guessed_right: AtomicU64,
+    pub(super) preempted: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(&self, which: impl Fn(&Self) -> &AtomicU64, more: usize) {
+        which(self).fetch_add(more as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            prompt_tokens: read(&self.prompt_tokens),
+            cached_tokens: read(&self.cached_tokens),
+            output_tokens: read(&self.output_tokens),
+            guessed_tokens: read(&self.guessed_tokens),
+            guessed_right: read(&self.guessed_right),
+            preempted: read(&self.preempted),
+        }
+    }
+}
