@@ -1,4 +1,4 @@
-//! Makes an order of a request, and begins to buy it.
+//! Makes orders of a request, and begins to buy them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,27 +13,10 @@ use crate::draft::draft;
 use crate::http::{Gateway, now_s};
 use crate::jsonrpc;
 use crate::keys::Caller;
-use crate::openai::{ChatRequest, Problem, Reply};
+use crate::openai::{Api, Problem, Prompt, Question, Sampling};
+use crate::prompt::tokens;
 use crate::relay::{Passing, passing};
 use crate::route::choose;
-
-/// A purchase under way.
-pub(crate) struct Begun {
-    /// Whether the request asks for the answer in pieces.
-    pub(crate) stream: bool,
-    pub(crate) reply: Reply,
-    pub(crate) news: mpsc::Receiver<News>,
-}
-
-/// Makes an order of a request's body and begins to buy it. Dropping the news cancels it.
-pub(crate) async fn begin(
-    gateway: &Arc<Gateway>,
-    caller: &Caller,
-    read: Read,
-) -> Result<Begun, Problem> {
-    let prepared = prepared(gateway, caller, read).await?;
-    start(gateway, prepared)
-}
 
 /// A request that was read and has leave to run.
 pub(crate) enum Taken {
@@ -44,10 +27,10 @@ pub(crate) enum Taken {
 }
 
 impl Taken {
-    /// The most that the answer may cost, in base units.
+    /// The most that its answers may cost, in base units.
     pub(crate) fn price_max(&self) -> Amount {
         match self {
-            Self::Bought(prepared) => prepared.buying.price_max(),
+            Self::Bought(prepared) => prepared.price_max(),
             Self::Relayed(passing) => passing.price_max(),
         }
     }
@@ -67,29 +50,53 @@ impl Taken {
 #[derive(Clone)]
 struct Rider(Arc<Mutex<Option<Taken>>>);
 
-/// Takes a request by its body: for the network, or for the operator's own servers.
+/// Takes a request by its body: for the network, or for the operator's own servers, which speak chat.
 pub(crate) async fn taken(
     gateway: &Arc<Gateway>,
     caller: &Caller,
+    api: Api,
     read: Read,
 ) -> Result<Taken, Problem> {
-    match gateway.relay.target(&read.bytes) {
+    match gateway.relay.target(&read.bytes).filter(|_| api == Api::Chat) {
         Some(target) => Ok(Taken::Relayed(Box::new(passing(gateway, caller, target, read)?))),
-        None => Ok(Taken::Bought(Box::new(prepared(gateway, caller, read).await?))),
+        None => Ok(Taken::Bought(Box::new(prepared(gateway, caller, api, read).await?))),
     }
 }
 
-/// A request of which an order was made, with leave to run it.
+/// A request of which orders were made, with leave to run them.
 pub(crate) struct Prepared {
-    pub(crate) request: ChatRequest,
-    pub(crate) buying: Buying,
+    pub(crate) question: Question,
+    pub(crate) model: Arc<Model>,
+    pub(crate) choices: Choices,
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// Makes an order of a request's body.
+/// The answers that a request wants, in their order.
+pub(crate) enum Choices {
+    /// One order each; at least one.
+    Bought(Vec<Buying>),
+    /// No token of an answer is wanted: each is known, and what is left to tell is how many tokens its
+    /// prompt has.
+    Counted(Vec<u32>),
+}
+
+impl Prepared {
+    /// The most that its answers may cost, in base units.
+    pub(crate) fn price_max(&self) -> Amount {
+        match &self.choices {
+            Choices::Bought(orders) => {
+                Amount(orders.iter().fold(0, |sum, order| order.price_max().0.saturating_add(sum)))
+            }
+            Choices::Counted(_) => Amount(0),
+        }
+    }
+}
+
+/// Makes orders of a request's body.
 async fn prepared(
     gateway: &Arc<Gateway>,
     caller: &Caller,
+    api: Api,
     read: Read,
 ) -> Result<Prepared, Problem> {
     let permit = gateway.admit()?;
@@ -99,19 +106,57 @@ async fn prepared(
     // for.
     let prepared = tokio::task::spawn_blocking(move || {
         // Its room is held until the body is an order, even if the client hangs up meanwhile.
-        prepare(&shop, &caller, &read.bytes)
+        prepare(&shop, &caller, api, &read.bytes, permit)
     })
     .await;
-    let (request, buying) = prepared.map_err(|error| Problem::internal(error.to_string()))??;
-    Ok(Prepared { request, buying, permit })
+    prepared.map_err(|error| Problem::internal(error.to_string()))?
 }
 
-/// Begins to buy. Dropping the news cancels it.
-pub(crate) fn start(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<Begun, Problem> {
-    let Prepared { request, buying, permit } = prepared;
-    let model = &buying.model.listed;
-    let reply =
-        Reply::new(buying.hash, model.id, model.name.clone(), now_s(), request.include_usage);
+/// Everything about a request that waits for nobody.
+fn prepare(
+    gateway: &Gateway,
+    caller: &Caller,
+    api: Api,
+    body: &[u8],
+    mut permit: OwnedSemaphorePermit,
+) -> Result<Prepared, Problem> {
+    let (question, model) = asked(gateway, api, body)?;
+    if question.sampling.max_tokens == Some(0) {
+        let choices = Choices::Counted(counted(&model, &question)?);
+        return Ok(Prepared { question, model, choices, permit });
+    }
+    // Each answer takes a place among those that are worked on at once.
+    for _ in 1..question.choices() {
+        permit.merge(gateway.permit()?);
+    }
+    let mut orders = Vec::with_capacity(question.choices());
+    for prompt in &question.prompts {
+        let draft = draft(&model, prompt, &question.sampling, random()?)?;
+        for choice in 0..question.n {
+            let draft = draft.clone().choice(choice);
+            let nonce = U256::from_be_bytes(random()?.0);
+            orders.push(Buying::sign(gateway, caller, Arc::clone(&model), draft, now_s(), nonce)?);
+        }
+    }
+    Ok(Prepared { question, model, choices: Choices::Bought(orders), permit })
+}
+
+/// The tokens of each choice's prompt.
+fn counted(model: &Model, question: &Question) -> Result<Vec<u32>, Problem> {
+    let mut counts = Vec::with_capacity(question.choices());
+    for prompt in &question.prompts {
+        let count = u32::try_from(tokens(model, prompt)?.len()).unwrap_or(u32::MAX);
+        counts.extend((0..question.n).map(|_| count));
+    }
+    Ok(counts)
+}
+
+/// Begins to buy one answer; `permit` is held until that is over. Dropping the news cancels it.
+pub(crate) fn start(
+    gateway: &Arc<Gateway>,
+    buying: Buying,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> Result<mpsc::Receiver<News>, Problem> {
     let (sender, news) = mpsc::channel(news_max(buying.tokens_max()));
     let purchase = buy(Arc::clone(gateway), buying, sender);
     let begun = gateway.begin()?;
@@ -120,29 +165,35 @@ pub(crate) fn start(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<Begun,
         drop(permit);
     });
     drop(begun);
-    Ok(Begun { stream: request.stream, reply, news })
+    Ok(news)
 }
 
-/// Everything about a request that waits for nobody.
-fn prepare(
-    gateway: &Gateway,
+/// Makes an order of a chat request for one answer, and begins to buy it. Dropping the news cancels it.
+pub(crate) async fn begin(
+    gateway: &Arc<Gateway>,
     caller: &Caller,
-    body: &[u8],
-) -> Result<(ChatRequest, Buying), Problem> {
-    let (request, model) = asked(gateway, body)?;
-    let draft = draft(&model, &request, random()?)?;
-    let nonce = U256::from_be_bytes(random()?.0);
-    let buying = Buying::sign(gateway, caller, model, draft, now_s(), nonce)?;
-    Ok((request, buying))
+    read: Read,
+) -> Result<mpsc::Receiver<News>, Problem> {
+    let Prepared { question, choices, permit, .. } =
+        prepared(gateway, caller, Api::Chat, read).await?;
+    check_single(&question)?;
+    match choices {
+        Choices::Bought(orders) => {
+            let order = orders.into_iter().next();
+            let order = order.ok_or_else(|| Problem::internal("a request has no order"))?;
+            start(gateway, order, Arc::new(permit))
+        }
+        Choices::Counted(_) => Err(Problem::internal("an answer has no order")),
+    }
 }
 
 /// The request in a body, and the model of the network that it names. A model of the operator's own
 /// servers alone has no receipts, and what is asked for here is never without.
-pub(crate) fn asked(gateway: &Gateway, body: &[u8]) -> Result<(ChatRequest, Arc<Model>), Problem> {
-    let found = ChatRequest::parse(body).and_then(|request| {
-        let model = gateway.catalogue.find(&request.model).map(Arc::clone);
-        let model = model.ok_or_else(|| Problem::model(&request.model))?;
-        Ok((request, model))
+fn asked(gateway: &Gateway, api: Api, body: &[u8]) -> Result<(Question, Arc<Model>), Problem> {
+    let found = api.parse(body).and_then(|question| {
+        let model = gateway.catalogue.find(&question.model).map(Arc::clone);
+        let model = model.ok_or_else(|| Problem::model(&question.model))?;
+        Ok((question, model))
     });
     // Looked at only where it decides what is told: the body is scanned once more for it.
     found.map_err(|problem| match gateway.relay.target(body) {
@@ -153,10 +204,39 @@ pub(crate) fn asked(gateway: &Gateway, body: &[u8]) -> Result<(ChatRequest, Arc<
     })
 }
 
+/// What one answer is asked for: its prompt, how its tokens are chosen, by which model.
+pub(crate) struct Single {
+    pub(crate) prompt: Prompt,
+    pub(crate) sampling: Sampling,
+    pub(crate) model: Arc<Model>,
+}
+
+/// The chat request in a body, if it is for one answer of at least one token.
+pub(crate) fn single(gateway: &Gateway, body: &[u8]) -> Result<Single, Problem> {
+    let (question, model) = asked(gateway, Api::Chat, body)?;
+    check_single(&question)?;
+    let Question { mut prompts, sampling, .. } = question;
+    let prompt = prompts.pop().ok_or_else(|| Problem::missing("messages"))?;
+    Ok(Single { prompt, sampling, model })
+}
+
+/// Refuses a question that is not for one answer with a receipt.
+fn check_single(question: &Question) -> Result<(), Problem> {
+    if question.only().is_none() {
+        let n = question.n;
+        return Err(Problem::unsupported("n", format!("n is {n}, only 1 is supported here")));
+    }
+    if question.sampling.max_tokens == Some(0) {
+        let message = "max_tokens is 0, expected at least 1 here";
+        return Err(Problem::invalid_value("max_tokens", message));
+    }
+    Ok(())
+}
+
 /// What the answer to a request would cost now.
 pub(crate) fn quote(gateway: &Gateway, body: &[u8]) -> Result<jsonrpc::Quote, Problem> {
-    let (request, model) = asked(gateway, body)?;
-    let draft = draft(&model, &request, random()?)?;
+    let Single { prompt, sampling, model } = single(gateway, body)?;
+    let draft = draft(&model, &prompt, &sampling, random()?)?;
     let now = now_s();
     let wanted = draft.wanted(&model, gateway.price_max);
     let candidates = gateway.directory.candidates(wanted.model, now);

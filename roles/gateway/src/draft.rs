@@ -1,4 +1,4 @@
-//! Turns a chat request into an order: prompt tokens, sampler and limits. Pure.
+//! Turns a question into orders: prompt tokens, sampler and limits. Pure.
 
 use std::f64::consts::LOG2_E;
 
@@ -6,12 +6,10 @@ use assay_protocol::{
     Address, Amount, Assurance, Audit, B256, Ending, NEUTRAL_Q16, Order, Sampler, Terms, U256,
     bias_hash, keccak256, stops_hash, token_root,
 };
-use assay_text::Message;
-use serde::Serialize;
 
 use crate::catalogue::Model;
-use crate::openai::{ChatRequest, Problem};
-use crate::prompt::prompt;
+use crate::openai::{Problem, Prompt, Sampling};
+use crate::prompt::tokens;
 use crate::route::Wanted;
 
 /// An order that lacks only its conditions and its signature.
@@ -44,32 +42,44 @@ pub(crate) struct Conditions {
     pub(crate) grant: B256,
 }
 
-/// Drafts the order for `request` to `model`. Randomness comes from the request's seed, or from
-/// `seed` if it has none.
+/// Drafts the order for an answer of `model` to `prompt`. Randomness comes from the client's seed, or
+/// from `seed` if it has none.
 ///
 /// # Errors
 /// What the client can mend: messages the template refuses, a prompt that is too long, a bias for
 /// a token there is not.
-pub(crate) fn draft(model: &Model, request: &ChatRequest, seed: B256) -> Result<Draft, Problem> {
-    let prompt = prompt(model, &request.messages)?;
+pub(crate) fn draft(
+    model: &Model,
+    asked: &Prompt,
+    sampling: &Sampling,
+    seed: B256,
+) -> Result<Draft, Problem> {
+    let prompt = tokens(model, asked)?;
     let prompt_tokens = u32::try_from(prompt.len()).expect("prompts are shorter than a context");
-    let max_tokens = max_tokens(request.max_tokens, prompt_tokens, model.listed.context)?;
-    let stops = stop_sequences(model, &request.stop);
-    let bias = bias(model, request)?;
-    let seed = request.seed.map_or(seed, seed_of);
-    let sampler = sampler(request, &stops, &bias, seed);
+    let room = (prompt_tokens, model.listed.context);
+    let max_tokens = max_tokens(sampling.max_tokens, asked.param(), room)?;
+    let stops = stop_sequences(model, &sampling.stop);
+    let bias = bias(model, sampling)?;
+    let seed = sampling.seed.map_or(seed, seed_of);
+    let sampler = sampler(sampling, &stops, &bias, seed);
     let eos = model.listed.eos.clone();
     Ok(Draft {
         ending: Ending { eos, stops: stops.clone(), tokens_max: max_tokens },
         terms: Terms { prompt, sampler, stops, bias },
-        request: canonical(&request.messages),
+        request: asked.canonical(),
         prompt_tokens,
         max_tokens,
-        stops: request.stop.clone(),
+        stops: sampling.stop.clone(),
     })
 }
 
 impl Draft {
+    /// The same for another of several answers to one prompt: with the same seed it is another one.
+    pub(crate) fn choice(mut self, choice: u32) -> Self {
+        self.terms.sampler.choice = choice;
+        self
+    }
+
     /// What an offer has to meet for the answer to come to at most `max_price`.
     pub(crate) fn wanted(&self, model: &Model, max_price: Amount) -> Wanted {
         Wanted {
@@ -105,17 +115,22 @@ impl Draft {
 }
 
 /// The most tokens of the answer: what was asked for if it fits, else what is left.
-fn max_tokens(asked: Option<u32>, prompt: u32, context: u32) -> Result<u32, Problem> {
+fn max_tokens(
+    asked: Option<u32>,
+    param: &str,
+    (prompt, context): (u32, u32),
+) -> Result<u32, Problem> {
     let room = context - prompt;
     match asked {
         None => Ok(room),
         Some(asked) if asked <= room => Ok(asked),
         Some(asked) => {
             let total = u64::from(prompt) + u64::from(asked);
-            Err(Problem::context(format!(
+            let message = format!(
                 "this model's context is {context} tokens, but {total} are asked for: {prompt} in \
-                 the messages and {asked} in the answer; shorten either"
-            )))
+                 the {param} and {asked} in the answer; shorten either"
+            );
+            Err(Problem::context(param, message))
         }
     }
 }
@@ -130,9 +145,9 @@ fn stop_sequences(model: &Model, stops: &[String]) -> Vec<Vec<u32>> {
     sequences
 }
 
-fn bias(model: &Model, request: &ChatRequest) -> Result<Vec<(u32, i32)>, Problem> {
+fn bias(model: &Model, sampling: &Sampling) -> Result<Vec<(u32, i32)>, Problem> {
     let tokens = model.listed.tokenizer.len();
-    let biases = request.logit_bias.iter().map(|(&token, &bias)| {
+    let biases = sampling.logit_bias.iter().map(|(&token, &bias)| {
         if token as usize >= tokens {
             let message = format!("logit_bias names token {token}, the model has {tokens}");
             return Err(Problem::invalid_value("logit_bias", message));
@@ -142,16 +157,16 @@ fn bias(model: &Model, request: &ChatRequest) -> Result<Vec<(u32, i32)>, Problem
     biases.collect()
 }
 
-fn sampler(request: &ChatRequest, stops: &[Vec<u32>], bias: &[(u32, i32)], seed: B256) -> Sampler {
+fn sampler(asked: &Sampling, stops: &[Vec<u32>], bias: &[(u32, i32)], seed: B256) -> Sampler {
     // Ranges were checked as the request was read; the bounds here repair only rounding.
     Sampler {
-        inv_t_q16: inverse_temperature(request.temperature),
-        top_k: request.top_k,
-        top_p_q16: q16(request.top_p).unsigned_abs().clamp(1, NEUTRAL_Q16),
-        min_p_q16: q16(request.min_p).unsigned_abs().min(NEUTRAL_Q16),
-        rep_q16: q16(request.repetition_penalty).unsigned_abs().clamp(1 << 12, 1 << 20),
-        freq_q16: q16(request.frequency_penalty),
-        pres_q16: q16(request.presence_penalty),
+        inv_t_q16: inverse_temperature(asked.temperature),
+        top_k: asked.top_k,
+        top_p_q16: q16(asked.top_p).unsigned_abs().clamp(1, NEUTRAL_Q16),
+        min_p_q16: q16(asked.min_p).unsigned_abs().min(NEUTRAL_Q16),
+        rep_q16: q16(asked.repetition_penalty).unsigned_abs().clamp(1 << 12, 1 << 20),
+        freq_q16: q16(asked.frequency_penalty),
+        pres_q16: q16(asked.presence_penalty),
         stops: stops_hash(stops),
         bias: bias_hash(bias),
         grammar: B256::ZERO,
@@ -181,23 +196,6 @@ fn seed_of(seed: i64) -> B256 {
     B256::from(bytes)
 }
 
-/// The canonical request body: JSON without white space, keys sorted.
-pub(crate) fn canonical(messages: &[Message]) -> String {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        messages: Vec<Turn<'a>>,
-    }
-    #[derive(Serialize)]
-    struct Turn<'a> {
-        content: &'a str,
-        role: &'a str,
-    }
-    let turns =
-        messages.iter().map(|message| Turn { content: &message.content, role: &message.role });
-    let body = Body { messages: turns.collect() };
-    serde_json::to_string(&body).expect("strings are always JSON")
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::Arc;
@@ -205,6 +203,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::Listed;
     use crate::catalogue::Catalogue;
+    use crate::openai::{Api, Question};
     use assay_protocol::{ChainId, Key, ModelId};
     use assay_text::{Chat, Tokenizer};
 
@@ -229,18 +228,20 @@ pub(crate) mod tests {
         Catalogue::new(vec![listed]).models.remove(0)
     }
 
-    fn request(fields: &str) -> ChatRequest {
+    fn question(fields: &str) -> Question {
         let body =
             format!(r#"{{"model":"m","messages":[{{"role":"user","content":"1+1="}}]{fields}}}"#);
-        ChatRequest::parse(body.as_bytes()).unwrap()
+        Api::Chat.parse(body.as_bytes()).unwrap()
     }
 
     fn drafted(fields: &str) -> Draft {
-        draft(&nano(), &request(fields), B256::repeat_byte(7)).unwrap()
+        let Question { prompts, sampling, .. } = question(fields);
+        draft(&nano(), &prompts[0], &sampling, B256::repeat_byte(7)).unwrap()
     }
 
-    fn refused(request: &ChatRequest, code: &str, message: &str) {
-        let problem = draft(&nano(), request, B256::ZERO).unwrap_err();
+    fn refused(question: &Question, code: &str, message: &str) {
+        let problem =
+            draft(&nano(), &question.prompts[0], &question.sampling, B256::ZERO).unwrap_err();
         assert_eq!((problem.code, problem.message.as_str()), (code, message));
     }
 
@@ -308,7 +309,7 @@ pub(crate) mod tests {
     fn what_does_not_fit_is_refused_with_numbers() {
         let prompt = drafted("").prompt_tokens;
         refused(
-            &request(r#","max_tokens":64"#),
+            &question(r#","max_tokens":64"#),
             "context_length_exceeded",
             &format!(
                 "this model's context is 64 tokens, but {} are asked for: {prompt} in the messages \
@@ -316,13 +317,15 @@ pub(crate) mod tests {
                 prompt + 64
             ),
         );
-        let mut long = request("");
-        long.messages[0].content = "1 ".repeat(40);
-        let problem = draft(&nano(), &long, B256::ZERO).unwrap_err();
+        let sampling = question("").sampling;
+        let long = |content: String| {
+            let message = assay_text::Message { role: "user".into(), content };
+            draft(&nano(), &Prompt::Messages(vec![message]), &sampling, B256::ZERO).unwrap_err()
+        };
+        let problem = long("1 ".repeat(40));
         assert_eq!(problem.code, "context_length_exceeded");
         assert_eq!(problem.param.as_deref(), Some("messages"));
-        long.messages[0].content = "1".repeat(10 << 20);
-        let problem = draft(&nano(), &long, B256::ZERO).unwrap_err();
+        let problem = long("1".repeat(10 << 20));
         assert!(problem.message.contains("take at least "), "{}", problem.message);
         assert_eq!(drafted(&format!(r#","max_tokens":{}"#, 64 - prompt)).max_tokens, 64 - prompt);
     }
@@ -331,7 +334,7 @@ pub(crate) mod tests {
     fn a_bias_for_no_token_is_refused() {
         let tokens = nano().listed.tokenizer.len();
         refused(
-            &request(&format!(r#","logit_bias":{{"{tokens}":1}}"#)),
+            &question(&format!(r#","logit_bias":{{"{tokens}":1}}"#)),
             "invalid_value",
             &format!("logit_bias names token {tokens}, the model has {tokens}"),
         );

@@ -1,6 +1,5 @@
 //! Serves clients: routes, errors in one shape, request ids, CORS.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,29 +12,27 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use futures_util::{StreamExt, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::begin::{Begun, Taken, start, taken};
+use crate::begin::{Taken, taken};
 use crate::body::{BODIES_BYTES_MAX, read};
 use crate::budget::Budgets;
-use crate::buy::News;
 use crate::catalogue::{Catalogue, Model};
 use crate::directory::{Directory, Market};
 use crate::jsonrpc;
 use crate::keys::{self, Keys};
 use crate::lies;
-use crate::openai::{ModelCard, Models, Problem, Reply};
+use crate::openai::{Api, ModelCard, Models, Problem};
 use crate::origin::Origin;
 use crate::pay::{Jobs, Purse};
 use crate::relay::{Relay, pass};
 use crate::signed::Desk;
 use crate::store::Store;
-use crate::x402::{self, Cost, Door};
+use crate::tell::tell;
+use crate::x402::{self, Door};
 use crate::{Config, Patience, RunError};
 
 /// Longest wait for a connection to a provider.
@@ -46,9 +43,6 @@ pub(crate) const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// How long they are kept: less than a provider keeps its end open.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(15);
-
-/// How often a stream with nothing to say shows that it lives.
-const PING_EVERY: Duration = Duration::from_secs(10);
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -187,7 +181,8 @@ type Shared = State<Arc<Gateway>>;
 /// All routes; answers are behind `door`, if there is one.
 pub(crate) fn router(gateway: Arc<Gateway>, door: Option<&Arc<Door>>) -> Router {
     let routes = Router::new()
-        .route("/v1/chat/completions", post(chat))
+        .route(Api::Chat.path(), post(chat))
+        .route(Api::Completions.path(), post(completions))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/v1/receipts/{id}", get(receipt))
@@ -342,7 +337,9 @@ async fn model(State(gateway): Shared, id: Result<Path<String>, PathRejection>) 
 
 async fn receipt(State(gateway): Shared, id: Result<Path<String>, PathRejection>) -> Response {
     let id = id.map(|Path(id)| id).unwrap_or_default();
-    let hash = id.strip_prefix("chatcmpl-").unwrap_or(&id).parse::<OrderHash>();
+    // A reply is called by the order of its first answer.
+    let named = ["chatcmpl-", "cmpl-"].iter().find_map(|prefix| id.strip_prefix(prefix));
+    let hash = named.unwrap_or(&id).parse::<OrderHash>();
     let found = match hash {
         Ok(hash) => gateway.store.find(hash).await,
         Err(_) => Ok(None),
@@ -359,85 +356,32 @@ async fn receipt(State(gateway): Shared, id: Result<Path<String>, PathRejection>
     }
 }
 
-async fn chat(State(gateway): Shared, mut request: Request) -> Result<Response, Problem> {
+async fn chat(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
+    answer(&gateway, Api::Chat, request).await
+}
+
+async fn completions(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
+    answer(&gateway, Api::Completions, request).await
+}
+
+/// Answers a request in the words of its API.
+async fn answer(
+    gateway: &Arc<Gateway>,
+    api: Api,
+    mut request: Request,
+) -> Result<Response, Problem> {
     let taken = match Taken::take(&mut request) {
         Some(taken) => taken,
         None => {
             let caller = gateway.keys.caller(request.headers())?;
-            let read = read(request, &gateway).await?;
-            taken(&gateway, &caller, read).await?
+            let read = read(request, gateway).await?;
+            taken(gateway, &caller, api, read).await?
         }
     };
-    let prepared = match taken {
-        Taken::Bought(prepared) => prepared,
-        Taken::Relayed(passing) => return pass(&gateway, *passing).await,
-    };
-    let Begun { stream, reply, mut news } = start(&gateway, *prepared)?;
-    match news.recv().await {
-        Some(News::Failed(problem)) => Err(problem),
-        Some(News::Accepted) if stream => Ok(streamed(reply, news)),
-        Some(News::Accepted) => whole(&reply, news).await,
-        _ => Err(Problem::internal("the purchase ended without a word")),
+    match taken {
+        Taken::Bought(prepared) => tell(gateway, *prepared).await,
+        Taken::Relayed(passing) => pass(gateway, *passing).await,
     }
-}
-
-/// The answer in one piece, once it is complete.
-async fn whole(reply: &Reply, mut news: mpsc::Receiver<News>) -> Result<Response, Problem> {
-    let mut text = String::new();
-    loop {
-        match news.recv().await {
-            Some(News::Accepted) => {}
-            Some(News::Text(more)) => text += &more,
-            Some(News::Done(bought)) => {
-                let whole = reply.whole(&text, bought.finish, bought.usage, &bought.answer);
-                let mut response = json(whole);
-                response.extensions_mut().insert(Cost::known(bought.answer.receipt.price));
-                return Ok(response);
-            }
-            Some(News::Failed(problem)) => return Err(problem),
-            None => return Err(Problem::internal("the purchase ended without a word")),
-        }
-    }
-}
-
-/// The answer as server-sent events, as it comes.
-fn streamed(reply: Reply, news: mpsc::Receiver<News>) -> Response {
-    let first = event(&reply.first());
-    let cost = Cost::default();
-    let told = cost.clone();
-    let rest = stream::unfold(Some((reply, news, told)), async |state| {
-        let (reply, mut news, told) = state?;
-        let (text, over) = match timeout(PING_EVERY, news.recv()).await {
-            Err(_) => (": ping\n\n".to_owned(), false),
-            Ok(Some(News::Accepted)) => (String::new(), false),
-            Ok(Some(News::Text(text))) => (event(&reply.piece(&text)), false),
-            Ok(Some(News::Done(bought))) => {
-                told.is(bought.answer.receipt.price);
-                let last = reply.last(bought.finish, bought.usage, &bought.answer);
-                let events = last.iter().map(|chunk| event(chunk)).collect::<String>();
-                (events + &event("[DONE]"), true)
-            }
-            Ok(Some(News::Failed(problem))) => (event(&problem.body()), true),
-            Ok(None) => {
-                let problem = Problem::internal("the purchase ended without a word");
-                (event(&problem.body()), true)
-            }
-        };
-        Some((text, (!over).then_some((reply, news, told))))
-    });
-    let events = stream::once(async { first }).chain(rest).map(Ok::<_, Infallible>);
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ];
-    let mut response = (headers, Body::from_stream(events)).into_response();
-    response.extensions_mut().insert(cost);
-    response
-}
-
-fn event(data: &str) -> String {
-    format!("data: {data}\n\n")
 }
 
 /// Unix seconds.

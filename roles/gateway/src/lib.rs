@@ -10,7 +10,8 @@
 //! turn it into an order for a model of the `catalogue` (`prompt` makes tokens of its messages),
 //! `route` chooses among the offers in the `directory` (`latency` weighs slow ones), `buy` hands the
 //! order in and `delivery` passes text on (`text` decides how much of it, `lines` reads the provider's
-//! words), `close` checks the receipt, and `store` keeps the answer (`disk` under it shares commits);
+//! words), `close` checks the receipt, `store` keeps the answer (`disk` under it shares commits), and
+//! `tell` tells it;
 //! what shows that a provider lied is read in `lies`. `jsonrpc` and `x402` are other doors to the same.
 //!
 //! A model that the operator's own servers answer for takes another way: `relay` passes its requests on
@@ -45,6 +46,7 @@ mod relay;
 mod route;
 mod signed;
 mod store;
+mod tell;
 mod text;
 mod window;
 pub mod x402;

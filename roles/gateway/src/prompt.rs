@@ -1,4 +1,4 @@
-//! Turns messages into prompt tokens. Pure.
+//! Turns what is to be gone on from into prompt tokens. Pure.
 //!
 //! A template joins messages with control tokens, which are spelled out in one text. So a message
 //! that spells them itself could end its turn and begin another, in the system's name. Where a
@@ -9,20 +9,67 @@
 use assay_text::{Conversation, Message, Tokenizer};
 
 use crate::catalogue::Model;
-use crate::openai::Problem;
+use crate::openai::{Problem, Prompt};
 
 /// Characters that mean nothing (Unicode's private use area), to make marks of.
 const MARKS: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{f8ff}';
 
+/// The tokens of what is to be gone on from; at least one, and fewer than the context.
+pub(crate) fn tokens(model: &Model, prompt: &Prompt) -> Result<Vec<u32>, Problem> {
+    let tokens = match prompt {
+        Prompt::Messages(messages) => return self::prompt(model, messages),
+        Prompt::Text(text) => written(model, text)?,
+        Prompt::Tokens(tokens) => known(model, tokens)?,
+    };
+    let context = model.listed.context as usize;
+    if tokens.len() >= context {
+        return Err(too_long("prompt", context, &tokens.len().to_string()));
+    }
+    Ok(tokens)
+}
+
+/// The tokens of a prompt that no template wrote. Its author wrote all of it, control tokens too.
+fn written(model: &Model, text: &str) -> Result<Vec<u32>, Problem> {
+    let tokenizer = &model.listed.tokenizer;
+    let context = model.listed.context as usize;
+    let tokens_min = text.len().div_ceil(model.token_bytes_max);
+    if tokens_min >= context {
+        return Err(too_long("prompt", context, &format!("at least {tokens_min}")));
+    }
+    let mut tokens = tokenizer.encode(text);
+    let begins = |token: &u32| tokenizer.bos() == Some(*token);
+    if tokens.is_empty() || tokenizer.add_bos() && !tokens.first().is_some_and(begins) {
+        // Without any text, a new one begins; models without a first token see the last one's end.
+        let first = tokenizer.bos().or(model.listed.eos.first().copied());
+        tokens.splice(0..0, first);
+    }
+    if tokens.is_empty() {
+        return Err(Problem::invalid_value("prompt", "prompt is empty"));
+    }
+    Ok(tokens)
+}
+
+/// A prompt's tokens, if the model has them all.
+fn known(model: &Model, tokens: &[u32]) -> Result<Vec<u32>, Problem> {
+    let len = model.listed.tokenizer.len();
+    match tokens.iter().find(|&&token| token as usize >= len) {
+        Some(token) => {
+            let message = format!("prompt has token {token}, the model has {len}");
+            Err(Problem::invalid_value("prompt", message))
+        }
+        None => Ok(tokens.to_vec()),
+    }
+}
+
 /// The tokens of `messages`; at least one, and fewer than the context.
-pub(crate) fn prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>, Problem> {
+fn prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>, Problem> {
     let context = model.listed.context as usize;
     let tokenizer = &model.listed.tokenizer;
     let text = render(model, messages)?;
     // No token stands for more bytes, so a text that is far too long need not be counted.
     let tokens_min = text.len().div_ceil(model.token_bytes_max);
     if tokens_min >= context {
-        return Err(too_long(context, &format!("at least {tokens_min}")));
+        return Err(too_long("messages", context, &format!("at least {tokens_min}")));
     }
     let forges = |message: &Message| tokenizer.spells_control(&message.content);
     let prompt = match messages.iter().any(forges) {
@@ -33,16 +80,23 @@ pub(crate) fn prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>, Pr
         return Err(Problem::invalid_value("messages", "the messages make an empty prompt"));
     }
     if prompt.len() >= context {
-        return Err(too_long(context, &prompt.len().to_string()));
+        return Err(too_long("messages", context, &prompt.len().to_string()));
     }
     Ok(prompt)
 }
 
-fn too_long(context: usize, tokens: &str) -> Problem {
-    Problem::context(format!(
-        "this model's context is {context} tokens, but the messages take {tokens} and leave no \
-         room for an answer; shorten them"
-    ))
+fn too_long(param: &str, context: usize, tokens: &str) -> Problem {
+    let message = match param {
+        "messages" => format!(
+            "this model's context is {context} tokens, but the messages take {tokens} and leave no \
+             room for an answer; shorten them"
+        ),
+        _ => format!(
+            "this model's context is {context} tokens, but the prompt takes {tokens} and leaves no \
+             room for an answer; shorten it"
+        ),
+    };
+    Problem::context(param, message)
 }
 
 fn render(model: &Model, messages: &[Message]) -> Result<String, Problem> {
@@ -141,6 +195,26 @@ mod tests {
 
     fn check(messages: &[&str], expected: &str) {
         assert_eq!(spelled(&nano(), messages).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn a_prompt_of_its_own_is_taken_as_it_is() {
+        let model = nano();
+        let tokenizer = &model.listed.tokenizer;
+        let check = |prompt: Prompt, expected: Result<Vec<u32>, &str>| {
+            let found = tokens(&model, &prompt).map_err(|problem| problem.message);
+            assert_eq!(found, expected.map_err(str::to_owned), "{prompt:?}");
+        };
+        check(Prompt::Text("1+1=".into()), Ok(tokenizer.encode_plain("1+1=")));
+        check(Prompt::Text("<|user|>".into()), Ok(vec![tokenizer.id_of("<|user|>").unwrap()]));
+        check(Prompt::Text(String::new()), Ok(model.listed.eos.clone()));
+        check(Prompt::Tokens(vec![7, 8]), Ok(vec![7, 8]));
+        let len = tokenizer.len();
+        let unknown = format!("prompt has token {len}, the model has {len}");
+        check(Prompt::Tokens(vec![u32::try_from(len).unwrap()]), Err(&unknown));
+        let long = "this model's context is 64 tokens, but the prompt takes 64 and leaves no room for an \
+                    answer; shorten it";
+        check(Prompt::Tokens(vec![7; 64]), Err(long));
     }
 
     #[test]

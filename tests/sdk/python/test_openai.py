@@ -126,8 +126,8 @@ def test_a_limit_that_does_not_fit_is_refused(client, model):
         ({"temperature": 3}, "temperature"),
         ({"temperature": -0.1}, "temperature"),
         ({"top_p": 1.5}, "top_p"),
-        ({"n": 2}, "n"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"n": 0}, "n"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"logprobs": True}, "logprobs"),
     ],
@@ -151,3 +151,40 @@ def test_a_text_part_is_text(client, model, answer):
         model=model, messages=[{"role": "user", "content": parts}], temperature=0
     )
     assert same.choices[0].message.content == answer.choices[0].message.content
+
+
+def test_several_choices_differ_and_each_has_its_receipt(client, model, url):
+    request = {"model": model, "messages": STORY, "temperature": 2, "max_tokens": 12, "seed": 5}
+    answer = client.chat.completions.create(n=4, **request)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    texts = [choice.message.content for choice in answer.choices]
+    assert len(set(texts)) > 1
+    receipts = [choice.assay["receipt"] for choice in answer.choices]
+    assert len({receipt["order"] for receipt in receipts}) == 4
+    assert answer.usage.completion_tokens == sum(r["outputTokens"] for r in receipts)
+    # The first is what one choice of the same seed is, and the rest repeat with it.
+    assert client.chat.completions.create(**request).choices[0].message.content == texts[0]
+    again = client.chat.completions.create(n=4, **request)
+    assert [choice.message.content for choice in again.choices] == texts
+    streamed = [""] * 4
+    for chunk in client.chat.completions.create(n=4, stream=True, **request):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+    assert streamed == texts
+
+
+def test_a_completion_goes_on_from_its_prompt(client, model):
+    first = client.completions.create(model=model, prompt="Maria is a 42 year", temperature=0)
+    assert (first.object, first.id[:5]) == ("text_completion", "cmpl-")
+    assert first.usage.completion_tokens <= 16
+    text = first.choices[0].text
+    echoed = client.completions.create(
+        model=model, prompt=["Maria is a 42 year", "Oslo"], temperature=0, echo=True
+    )
+    assert [choice.index for choice in echoed.choices] == [0, 1]
+    assert echoed.choices[0].text == "Maria is a 42 year" + text
+    assert echoed.choices[1].text.startswith("Oslo")
+    stream = client.completions.create(
+        model=model, prompt="Maria is a 42 year", temperature=0, stream=True
+    )
+    assert "".join(chunk.choices[0].text for chunk in stream if chunk.choices) == text

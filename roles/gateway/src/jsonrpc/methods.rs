@@ -5,9 +5,10 @@ use std::sync::Arc;
 use assay_protocol::{Address, Amount, Answer, AnswerError, Blame, Ending, ModelId, OrderHash};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::sync::mpsc;
 
 use super::message::{Call, Error, answer_line};
-use crate::begin::{Begun, begin, quote};
+use crate::begin::{begin, quote};
 use crate::buy::{Bought, News};
 use crate::http::{Gateway, now_s};
 use crate::keys::Caller;
@@ -149,14 +150,13 @@ pub(super) async fn submitted(
     caller: &Caller,
     request: &RawValue,
     order: &RawValue,
-) -> Result<Begun, Error> {
+) -> Result<mpsc::Receiver<News>, Error> {
     let body = request.get().as_bytes().to_vec();
     Ok(signed::submit(gateway, caller, body, read(order)?).await?)
 }
 
 /// Waits for all of an answer.
-async fn inferred(begun: Begun) -> Result<Box<RawValue>, Error> {
-    let mut news = begun.news;
+async fn inferred(mut news: mpsc::Receiver<News>) -> Result<Box<RawValue>, Error> {
     loop {
         match news.recv().await {
             Some(News::Accepted | News::Text(_)) => {}

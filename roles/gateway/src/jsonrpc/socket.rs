@@ -22,7 +22,7 @@ use tokio::time::{Instant, interval_at, timeout};
 use super::message::{self, Call, Calls, Error, answer_line};
 use super::methods::{Inferred, submitted, written};
 use super::{BATCH_MAX, answer, stranger};
-use crate::begin::{Begun, begin};
+use crate::begin::begin;
 use crate::buy::News;
 use crate::http::Gateway;
 use crate::keys::Caller;
@@ -192,7 +192,11 @@ fn wanted(call: &Call) -> Result<Wanted, Error> {
     }
 }
 
-async fn begun(gateway: &Arc<Gateway>, caller: &Caller, wanted: Wanted) -> Result<Begun, Error> {
+async fn begun(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    wanted: Wanted,
+) -> Result<mpsc::Receiver<News>, Error> {
     match wanted {
         Wanted::Infer(request) => Ok(begin(gateway, caller, request.into()).await?),
         Wanted::Submit(request, order) => submitted(gateway, caller, &request, &order).await,
@@ -213,7 +217,7 @@ async fn tell(
     };
     let failed = |error: Error| notice(json!({ "type": "failed", "error": error.value() }));
     let mut news = match begun(gateway, caller, wanted).await {
-        Ok(Begun { news, .. }) => news,
+        Ok(news) => news,
         Err(error) => {
             let _ = lines.send(failed(error)).await;
             return;

@@ -75,8 +75,8 @@ impl Problem {
         Self::bad("string_above_max_length", param, message)
     }
 
-    pub(crate) fn context(message: impl Into<String>) -> Self {
-        Self::bad("context_length_exceeded", "messages", message)
+    pub(crate) fn context(param: &str, message: impl Into<String>) -> Self {
+        Self::bad("context_length_exceeded", param, message)
     }
 
     pub(crate) fn json(reason: impl std::fmt::Display) -> Self {
@@ -94,7 +94,7 @@ impl Problem {
     pub(crate) fn no_receipt(name: &str) -> Self {
         let message = format!(
             "the model {name:?} is answered by the gateway operator's own server, without a receipt; ask \
-             for it at /v1/chat/completions"
+             for a conversation with it at /v1/chat/completions"
         );
         Self::bad("no_receipt", "model", message)
     }
@@ -212,7 +212,8 @@ impl From<ChatError> for Problem {
             ChatError::Refused { .. } => Self::invalid_value("messages", error.to_string()),
             // Conversations that fit a context stay far below these limits.
             ChatError::Steps { .. } | ChatError::TextLength { .. } => {
-                Self::context(format!("the messages are too long for this model: {error}"))
+                let message = format!("the messages are too long for this model: {error}");
+                Self::context("messages", message)
             }
             error => Self::internal(error.to_string()),
         }

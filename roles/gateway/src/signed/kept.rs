@@ -6,11 +6,10 @@ use assay_protocol::{Answer, Ending, Finish as Ended, OrderHash, keccak256};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::fault::Fault;
-use crate::begin::{Begun, asked};
+use crate::begin::{Single, single};
 use crate::buy::{Bought, News};
-use crate::draft::canonical;
 use crate::http::Gateway;
-use crate::openai::{Finish, Problem, Reply, Usage};
+use crate::openai::{Finish, Problem, Usage};
 use crate::text::Text;
 
 /// The news of an order's purchase as they were, all at once.
@@ -22,7 +21,7 @@ pub(super) async fn again(
     body: Vec<u8>,
     hash: OrderHash,
     permit: OwnedSemaphorePermit,
-) -> Result<Begun, Problem> {
+) -> Result<mpsc::Receiver<News>, Problem> {
     let kept = gateway.store.find(hash).await;
     let kept = kept.map_err(|error| Problem::internal(error.to_string()))?;
     let kept = kept.ok_or_else(|| Problem::internal("an answer was booked and is not kept"))?;
@@ -36,11 +35,16 @@ pub(super) async fn again(
 }
 
 /// The news of the `kept` answer.
-fn told(gateway: &Gateway, body: &[u8], kept: &[u8], hash: OrderHash) -> Result<Begun, Problem> {
-    let (request, model) = asked(gateway, body)?;
+fn told(
+    gateway: &Gateway,
+    body: &[u8],
+    kept: &[u8],
+    hash: OrderHash,
+) -> Result<mpsc::Receiver<News>, Problem> {
+    let Single { prompt, sampling, model } = single(gateway, body)?;
     let answer: Answer =
         serde_json::from_slice(kept).map_err(|error| Problem::internal(error.to_string()))?;
-    let (found, expected) = (answer.order.request, keccak256(canonical(&request.messages)));
+    let (found, expected) = (answer.order.request, keccak256(prompt.canonical()));
     if found != expected {
         let (found, expected) = (found.to_string(), expected.to_string());
         return Err(Fault::Mismatch { what: "request", found, expected }.into());
@@ -50,7 +54,7 @@ fn told(gateway: &Gateway, body: &[u8], kept: &[u8], hash: OrderHash) -> Result<
         stops: answer.terms.stops.clone(),
         tokens_max: answer.order.max_tokens,
     };
-    let mut text = Text::new(Arc::clone(&model.listed.tokenizer), ending, request.stop.clone());
+    let mut text = Text::new(Arc::clone(&model.listed.tokenizer), ending, sampling.stop);
     let ended = answer.receipt.finish;
     // An answer of no tokens was cancelled, and is refused below.
     let mut shown = text.take(&answer.output).unwrap_or_default();
@@ -65,8 +69,6 @@ fn told(gateway: &Gateway, body: &[u8], kept: &[u8], hash: OrderHash) -> Result<
         }
     };
     let usage = Usage::new(answer.order.prompt_tokens, answer.receipt.output_tokens);
-    let (listed, started) = (&model.listed, answer.receipt.started);
-    let reply = Reply::new(hash, listed.id, listed.name.clone(), started, request.include_usage);
     let answer = Answer { states: Vec::new(), ..answer };
     let (sender, news) = mpsc::channel(3);
     let told =
@@ -75,5 +77,5 @@ fn told(gateway: &Gateway, body: &[u8], kept: &[u8], hash: OrderHash) -> Result<
         // There is room for all three.
         let _ = sender.try_send(said);
     }
-    Ok(Begun { stream: request.stream, reply, news })
+    Ok(news)
 }

@@ -23,14 +23,15 @@ use assay_protocol::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
-use crate::begin::{Begun, Prepared, asked, random, start};
-use crate::buy::{Buying, SignedOrder, TRIES_MAX, unrouted};
+use crate::begin::{Single, random, single, start};
+use crate::buy::{Buying, News, SignedOrder, TRIES_MAX, unrouted};
 use crate::catalogue::Model;
 use crate::draft::{Conditions, Draft, draft};
 use crate::http::{Gateway, now_s};
 use crate::keys::{Caller, Denied};
-use crate::openai::{ChatRequest, Problem};
+use crate::openai::Problem;
 use crate::route::{Wanted, allowed_price, choose};
 
 pub(crate) use desk::{Desk, Place};
@@ -109,28 +110,27 @@ pub(crate) async fn offer(
 
 /// A wish that may be granted, unless a grant was taken back.
 struct Vetted {
-    request: ChatRequest,
-    model: Arc<Model>,
+    asked: Single,
     buyer: Address,
     line: Line,
 }
 
 /// Refuses whoever may not have an order made for the request.
 fn vetted(gateway: &Gateway, caller: &Caller, body: &[u8], wish: Wish) -> Result<Vetted, Problem> {
-    let (request, model) = asked(gateway, body)?;
+    let asked = single(gateway, body)?;
     let Wish { buyer, grants } = wish;
     let line = Line::of(gateway, grants)?;
-    line.admits(gateway, caller, &model)?;
-    line.check(gateway, buyer, &model, Amount(0), now_s())?;
+    line.admits(gateway, caller, &asked.model)?;
+    line.check(gateway, buyer, &asked.model, Amount(0), now_s())?;
     line.count_offer(gateway, caller)?;
-    Ok(Vetted { request, model, buyer, line })
+    Ok(Vetted { asked, buyer, line })
 }
 
 /// Makes the order. It waits for nobody.
 fn offered(gateway: &Gateway, vetted: Vetted) -> Result<Offered, Problem> {
-    let Vetted { request, model, buyer, line } = vetted;
+    let Vetted { asked: Single { prompt, sampling, model }, buyer, line } = vetted;
     let now = now_s();
-    let draft = draft(&model, &request, random()?)?;
+    let draft = draft(&model, &prompt, &sampling, random()?)?;
     let most = gateway.price_max.min(line.spend().unwrap_or(gateway.price_max));
     let mut wanted = draft.wanted(&model, most);
     wanted.registry = gateway.registry().unwrap_or_default();
@@ -172,7 +172,7 @@ pub(crate) async fn submit(
     caller: &Caller,
     body: Vec<u8>,
     submitted: Submitted,
-) -> Result<Begun, Problem> {
+) -> Result<mpsc::Receiver<News>, Problem> {
     let permit = gateway.admit()?;
     let hash = signed(gateway.chain, &submitted)?;
     let name = desk::name(submitted.order.buyer, submitted.order.nonce);
@@ -193,12 +193,12 @@ pub(crate) async fn submit(
         Ok::<_, Problem>((checked, line, order))
     });
     let checked = checked.await.map_err(|error| Problem::internal(error.to_string()))?;
-    let (Checked { request, model, draft, wanted }, line, order) = checked?;
+    let (Checked { model, draft, wanted }, line, order) = checked?;
     gateway.desk.check_revoked(gateway, line.shown()).await?;
     let spending = line.set_aside(gateway, caller, &model, order.max_price).await?.in_place(place);
     let signed = SignedOrder { order, signature, grants: line.into_grants() };
     let buying = Buying::new(gateway, model, draft, signed, wanted, spending)?;
-    start(gateway, Prepared { request, buying, permit })
+    start(gateway, buying, Arc::new(permit))
 }
 
 /// The hash of an order, if it is for this chain, its buyer signed it, and it is about its terms.
@@ -212,7 +212,6 @@ fn signed(chain: ChainId, submitted: &Submitted) -> Result<OrderHash, Fault> {
 
 /// What became of a request whose order was signed.
 struct Checked {
-    request: ChatRequest,
     model: Arc<Model>,
     draft: Draft,
     wanted: Wanted,
@@ -227,7 +226,7 @@ fn checked(
     order: &Order,
     terms: &Terms,
 ) -> Result<Checked, Problem> {
-    let (request, model) = asked(gateway, body)?;
+    let Single { prompt, sampling, model } = single(gateway, body)?;
     let now = now_s();
     line.admits(gateway, caller, &model)?;
     if line.is_callers(gateway) {
@@ -235,7 +234,7 @@ fn checked(
     }
     on_offer(gateway, order, line, now)?;
     line.check(gateway, order.buyer, &model, order.max_price, now)?;
-    let draft = draft(&model, &request, terms.sampler.seed)?;
+    let draft = draft(&model, &prompt, &sampling, terms.sampler.seed)?;
     let conditions = Conditions {
         buyer: order.buyer,
         market: order.market,
@@ -249,7 +248,7 @@ fn checked(
     same(&draft.order(&model, conditions), order)?;
     let mut wanted = draft.wanted(&model, order.max_price);
     wanted.registry = gateway.registry().unwrap_or_default();
-    Ok(Checked { request, model, draft, wanted })
+    Ok(Checked { model, draft, wanted })
 }
 
 /// Refuses an order on conditions that this gateway does not buy on.

@@ -17,7 +17,7 @@ use crate::begin::taken;
 use crate::body::read;
 use crate::http::Gateway;
 use crate::keys::Caller;
-use crate::openai::Problem;
+use crate::openai::{Api, Problem};
 
 impl Counter for Arc<Gateway> {
     fn quote(&self, request: Request) -> BoxFuture<'_, Result<Quote, Response>> {
@@ -35,9 +35,10 @@ async fn priced(gateway: &Arc<Gateway>, request: Request) -> Result<Quote, Probl
     let mut asked = Request::new(body);
     *asked.headers_mut() = std::mem::take(&mut parts.headers);
     let headers = asked.headers().clone();
+    let api = Api::at(parts.uri.path()).unwrap_or(Api::Chat);
     let read = read(asked, gateway).await?;
     let body = keccak256(&read.bytes);
-    let taken = taken(gateway, &Caller::Anyone, read).await?;
+    let taken = taken(gateway, &Caller::Anyone, api, read).await?;
     let price = taken.price_max();
     parts.headers = headers;
     let mut request = Request::from_parts(parts, Body::empty());

@@ -24,10 +24,7 @@ use super::wire::{
     self, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentRequired, Requirements,
     Resource, Scheme, SettlementResponse, VERSION, WireError,
 };
-use crate::openai::Problem;
-
-/// What is sold here.
-pub(super) const PATH: &str = "/v1/chat/completions";
+use crate::openai::{Api, Problem};
 
 /// A request that was read and priced.
 #[derive(Debug)]
@@ -88,8 +85,8 @@ impl Door {
 
     /// Takes a request, and lets it on if it pays.
     pub(crate) async fn enter(self: Arc<Self>, request: Request, next: Next) -> Response {
-        let sold =
-            request.uri().path() == PATH && matches!(*request.method(), Method::GET | Method::POST);
+        let sold = Api::at(request.uri().path()).is_some()
+            && matches!(*request.method(), Method::GET | Method::POST);
         if !sold {
             return next.run(request).await;
         }
@@ -261,7 +258,7 @@ pub(super) fn insert(headers: &mut HeaderMap, settled: &SettlementResponse) {
 /// Where the client asked, as far as its request says.
 pub(super) fn url(request: &Request) -> String {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    format!("http://{}{PATH}", host.unwrap_or("localhost"))
+    format!("http://{}{}", host.unwrap_or("localhost"), request.uri().path())
 }
 
 fn malformed(error: &WireError) -> Response {

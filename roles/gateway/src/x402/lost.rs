@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use assay_protocol::{Amount, keccak256};
 
-use super::door::PATH;
 use super::journal::{Paid, Pending};
 use super::paper;
 use super::sales::{COST, PRICE, Shop, exact, funded};
 use super::wire::{self, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, SettlementResponse};
+use crate::openai::Api;
 
 /// A client's name for a payment.
 const ID: &str = "pay_0123456789abcdef";
@@ -179,7 +179,7 @@ async fn a_stream_without_an_end_is_credited_by_the_next_of_its_name() {
         let first = paper::batch_payment(&payer, 0, PRICE, Some(500));
         assert_eq!(shop.ask("first", Some(&first)).await.status, 200);
         let channel_id = paper::channel(&payer).id(&paper::place().channels);
-        let request = keccak256([PATH.as_bytes(), keccak256(body).as_slice()].concat());
+        let request = keccak256([Api::Chat.path().as_bytes(), keccak256(body).as_slice()].concat());
         let left = shop.facilitator.journal.write(move |rows| {
             let mut account = rows.account(channel_id)?.unwrap();
             let voucher = paper::voucher(&paper::payer(), COST + PRICE);

@@ -22,7 +22,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, json};
 
 use super::batch::{Account, Signed, SignedKind};
-use super::door::{Door, Ended, PATH, Quote, insert, url};
+use super::door::{Door, Ended, Quote, insert, url};
 use super::exact::Transfer;
 use super::facilitator::{Progress, Turn};
 use super::fault::Fault;
@@ -68,7 +68,7 @@ impl Door {
         let transfer = Transfer::check(&payment, terms, quote.price, now_s()).map_err(refuse)?;
         let payer = transfer.payer();
         let key = transfer.key(terms.token.address);
-        let names = names(&payment, key, key, quote.body)?;
+        let names = names(&payment, key, key, &quote)?;
         let named = self.facilitator.turn(names.payment).map_err(refuse)?;
         let (transfer, turn) = match names.chosen {
             false => (transfer, None),
@@ -227,7 +227,7 @@ impl Door {
         let quote = self.quote(request).await?;
         let refuse = |fault: Fault| self.refused(&url, quote.price, &fault, None);
         facilitator.terms.met(&payment.accepted, quote.price).map_err(refuse)?;
-        let names = names(&payment, voucher_name(&signed), signed.id.0, quote.body)?;
+        let names = names(&payment, voucher_name(&signed), signed.id.0, &quote)?;
         let named = facilitator.turn(names.payment).map_err(refuse)?;
         let payer = signed.channel.payer;
         if names.chosen {
@@ -608,8 +608,9 @@ fn settlement(
     }
 }
 
-fn names(payment: &PaymentPayload, own: B256, kept: B256, body: B256) -> Result<Names, Ended> {
-    Names::of(payment, own, kept, PATH, body).map_err(|error: NotIdentifier| {
+fn names(payment: &PaymentPayload, own: B256, kept: B256, quote: &Quote) -> Result<Names, Ended> {
+    let path = quote.request.uri().path();
+    Names::of(payment, own, kept, path, quote.body).map_err(|error: NotIdentifier| {
         let problem =
             Problem::new(StatusCode::BAD_REQUEST, "invalid_payment_identifier", error.to_string());
         Box::new(problem.into_response())

@@ -274,10 +274,29 @@ impl Stage {
     }
 
     pub(crate) fn post(&self, body: String) -> reqwest::RequestBuilder {
+        self.posted("/v1/chat/completions", body)
+    }
+
+    fn posted(&self, path: &str, body: String) -> reqwest::RequestBuilder {
         self.http
-            .post(format!("{}/v1/chat/completions", self.url))
+            .post(format!("{}{path}", self.url))
             .header("content-type", "application/json")
             .body(body)
+    }
+
+    pub(crate) async fn post_to(&self, path: &str, body: String) -> Said {
+        self.send(self.posted(path, body)).await
+    }
+
+    /// Asks until there is an answer: what a request before it holds is let go a moment later.
+    pub(crate) async fn until_ok(&self, fields: Value) {
+        for _ in 0..200 {
+            if self.chat(fields.clone()).await.status == 200 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no answer in time");
     }
 
     pub(crate) async fn chat(&self, fields: Value) -> Said {

@@ -1,0 +1,166 @@
+//! Replies of the older completions API: whole, or in chunks.
+
+use assay_protocol::Answer;
+use serde::Serialize;
+
+use super::reply::{Finish, Head, Reply, Told, Usage, event, json, only};
+
+/// A reply of the completions API.
+#[derive(Debug)]
+pub(crate) struct CompletionReply {
+    head: Head,
+    /// What stands before the text of each choice: its prompt, if that was asked for.
+    echoes: Vec<String>,
+}
+
+impl CompletionReply {
+    /// A reply with a choice for each of `echoes`, which are empty unless prompts are repeated.
+    pub(crate) fn new(head: Head, echoes: Vec<String>) -> Self {
+        Self { head, echoes }
+    }
+
+    fn said(
+        &self,
+        choices: Vec<Choice<'_>>,
+        usage: Option<Option<Usage>>,
+        answer: Option<&Answer>,
+    ) -> String {
+        json(&Completion {
+            id: &self.head.id,
+            object: "text_completion",
+            created: self.head.created,
+            model: &self.head.model,
+            system_fingerprint: &self.head.fingerprint,
+            choices,
+            usage,
+            assay: answer,
+        })
+    }
+
+    fn chunk(
+        &self,
+        choice: Option<Choice<'_>>,
+        usage: Option<Usage>,
+        answer: Option<&Answer>,
+    ) -> String {
+        let usage = self.head.include_usage.then_some(usage);
+        event(&self.said(choice.into_iter().collect(), usage, answer))
+    }
+}
+
+impl Reply for CompletionReply {
+    fn whole(&mut self, told: &[Told]) -> String {
+        let several = told.len() > 1;
+        let texts: Vec<String> = self
+            .echoes
+            .iter()
+            .zip(told)
+            .map(|(echo, told)| format!("{echo}{}", told.text))
+            .collect();
+        let choices = texts.iter().zip(told).enumerate().map(|(index, (text, told))| Choice {
+            text,
+            index,
+            logprobs: None,
+            finish_reason: Some(told.finish),
+            assay: told.answer.as_deref().filter(|_| several),
+        });
+        let usage = Usage::sum(told.iter().map(|told| told.usage));
+        self.said(choices.collect(), Some(Some(usage)), only(told))
+    }
+
+    fn opened(&mut self) -> String {
+        let echoed = self.echoes.iter().enumerate().filter(|(_, echo)| !echo.is_empty());
+        echoed
+            .map(|(index, echo)| self.chunk(Some(Choice::piece(index, echo)), None, None))
+            .collect()
+    }
+
+    fn piece(&mut self, choice: usize, text: &str) -> String {
+        self.chunk(Some(Choice::piece(choice, text)), None, None)
+    }
+
+    /// Of several choices, each carries its receipt where it ends; of one, the stream's last chunk does.
+    fn ended(&mut self, choice: usize, told: &Told) -> String {
+        let last = self.echoes.len() > 1 || !self.head.include_usage;
+        let answer = told.answer.as_deref().filter(|_| last);
+        let end = Choice { finish_reason: Some(told.finish), ..Choice::piece(choice, "") };
+        self.chunk(Some(end), None, answer)
+    }
+
+    fn closed(&mut self, told: &[Told]) -> String {
+        let usage = match self.head.include_usage {
+            true => {
+                let usage = Usage::sum(told.iter().map(|told| told.usage));
+                self.chunk(None, Some(usage), only(told))
+            }
+            false => String::new(),
+        };
+        usage + &event("[DONE]")
+    }
+}
+
+/// A whole reply or a chunk: they have one shape.
+#[derive(Serialize)]
+struct Completion<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    system_fingerprint: &'a str,
+    choices: Vec<Choice<'a>>,
+    /// In chunks absent unless asked for; `null` in every chunk but the last then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<Usage>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assay: Option<&'a Answer>,
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    text: &'a str,
+    index: usize,
+    logprobs: Option<()>,
+    /// `null` in every chunk but one of each choice.
+    finish_reason: Option<Finish>,
+    /// Its receipt, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assay: Option<&'a Answer>,
+}
+
+impl<'a> Choice<'a> {
+    /// A piece of a stream.
+    fn piece(index: usize, text: &'a str) -> Self {
+        Self { text, index, logprobs: None, finish_reason: None, assay: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::reply::tests::{head, told};
+
+    #[test]
+    fn an_echo_comes_before_the_answer_whole_and_in_pieces() {
+        let echoes = vec!["1+1=".to_owned(), String::new()];
+        let mut reply = CompletionReply::new(head("cmpl-", true), echoes);
+        let whole: serde_json::Value =
+            serde_json::from_str(&reply.whole(&[told("2"), told("b")])).unwrap();
+        assert_eq!(
+            (&whole["choices"][0]["text"], &whole["choices"][1]["text"]),
+            (&"1+1=2".into(), &"b".into())
+        );
+        assert_eq!(
+            (&whole["object"], &whole["usage"]["prompt_tokens"]),
+            (&"text_completion".into(), &6.into())
+        );
+        let opened = reply.opened();
+        assert_eq!(opened.matches(r#""text":"1+1=","index":0"#).count(), 1);
+        assert_eq!(opened.matches("data: ").count(), 1);
+        let end = reply.ended(1, &told("b"));
+        assert!(
+            end.contains(r#""text":"","index":1,"logprobs":null,"finish_reason":"stop""#),
+            "{end}"
+        );
+        assert!(reply.closed(&[told("2"), told("b")]).ends_with("data: [DONE]\n\n"));
+    }
+}
