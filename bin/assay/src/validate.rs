@@ -42,7 +42,7 @@ const MODELS_MAX: usize = 2;
 /// Commits to a part of each epoch's beacon and reveals it. What the beacon draws for this auditor it has
 /// shown by the provider, and computes again with the models of the data directory; whoever hides an answer
 /// is asked on the chain, where silence costs the stake; false receipts are disputed to the end. Right
-/// verdicts are paid. What must not be forgotten is on disk: run it again after a crash, soon.
+/// verdicts are paid; other auditors that are silent, or call false receipts true, are fined. What must not be forgotten is on disk: run it again after a crash, soon.
 #[derive(Args, Debug)]
 pub(crate) struct Validate {
     /// Put in so much ASY first; with the deployment's bond in, an auditor takes part
@@ -250,6 +250,7 @@ impl Status {
             units(totals.rewards),
             totals.convictions
         ));
+        say(format_args!("fined      {} times another auditor, by this one", totals.fined));
     }
 }
 

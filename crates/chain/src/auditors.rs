@@ -440,6 +440,16 @@ impl Chain {
         self.client().transact(self.at(Contract::Auditors)?, data, U256::ZERO).await
     }
 
+    /// Whether the contract would let a duty pass now. Nothing is sent.
+    pub async fn may_attend(&self, duty: &Duty) -> Result<bool, ChainError> {
+        let data = duty.encode(self.account()?);
+        match self.client().rehearse(self.at(Contract::Auditors)?, data).await {
+            Ok(()) => Ok(true),
+            Err(ChainError::Refused(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What an auditor did about what an epoch drew for it.
     pub async fn attendance(&self, auditor: Address, epoch: u64) -> Result<Attendance, ChainError> {
         let call = Auditors::attendanceOfCall { auditor, epoch: U256::from(epoch) };

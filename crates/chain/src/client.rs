@@ -161,6 +161,13 @@ impl Client {
         C::abi_decode_returns(&answer).map_err(|_| ChainError::Answer { to, answer })
     }
 
+    /// Refused if `to` would refuse `input` now; nothing is sent.
+    pub(crate) async fn rehearse(&self, to: Address, input: Bytes) -> Result<(), ChainError> {
+        let mut request = TransactionRequest::default().with_to(to).with_input(input);
+        request.from = self.account;
+        self.provider.call(request).await.map(drop).map_err(|error| self.failed(error))
+    }
+
     /// Has `to` do something, and waits until it is done.
     pub(crate) async fn send<C: SolCall>(
         &self,

@@ -7,7 +7,7 @@
 mod audit;
 mod challenge;
 
-pub use audit::{AuditError, Auditing, Auditor, BookError, Found, Happening, Shelf, Totals};
+pub use audit::{AuditError, Auditing, Auditor, BookError, Found, Happening, Lapse, Shelf, Totals};
 pub use challenge::{
     Challenge, ChallengeError, Config, Ending, Event, Finding, Grounds, Reason, Spoils, judged,
 };

@@ -1,4 +1,6 @@
-//! What an epoch drew for this auditor, by its own computation.
+//! What an epoch drew for this auditor, and for others, by its own computation.
+
+use std::collections::BTreeMap;
 
 use assay_chain::{Chain, ChainError, Draw, PostedAt, Vow, VowState};
 use assay_protocol::{Address, B256, U256};
@@ -10,12 +12,16 @@ const BLOCKS_MAX: u64 = 1000;
 const LEAVES_MAX: u64 = 1 << 18;
 /// Receipts of one epoch that are checked: what one transaction takes of verdicts.
 pub(crate) const TASKS_MAX: usize = 256;
+/// Other auditors that are looked after in one epoch.
+const OTHERS_MAX: usize = 1024;
 
 /// What an epoch drew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Drawn {
-    /// For this auditor.
-    pub(crate) places: Vec<PostedAt>,
+    /// For this auditor, each with the other one that has to check it.
+    pub(crate) places: Vec<(PostedAt, Option<Address>)>,
+    /// Who else was drawn for anything, and one place that each was drawn for.
+    pub(crate) others: Vec<(Address, PostedAt)>,
     /// Receipts posted in the epoch.
     pub(crate) receipts: u64,
     /// How many revealed their secrets.
@@ -43,22 +49,23 @@ pub(crate) async fn draws(
     let periods = posted(chain, epoch, length).await?;
     let receipts = periods.iter().fold(0, |sum: u64, one| sum.saturating_add(one.count));
     if !mine || periods.is_empty() {
-        return Ok(Drawn { places: Vec::new(), receipts, revealed });
+        return Ok(Drawn { places: Vec::new(), others: Vec::new(), receipts, revealed });
     }
     let beacon = chain.beacon(epoch).await?;
     let chosen =
         tokio::task::spawn_blocking(move || choose(beacon, &roll, (auditor, rate), &periods));
-    let mut places = chosen.await.unwrap_or_default();
+    let Chosen { places, others } = chosen.await.unwrap_or_default();
     // The contract has the last word: what it sees otherwise would not be taken from this auditor.
     let mut agreed = Vec::with_capacity(places.len());
-    for place in places.drain(..) {
+    for (place, other) in places {
         if chain.draw(&place).await?.names(auditor) {
-            agreed.push(place);
+            agreed.push((place, other));
         } else {
             tracing::error!(?place, "the contract drew otherwise than was computed here");
         }
     }
-    Ok(Drawn { places: agreed, receipts, revealed })
+    let others = others.into_iter().take(OTHERS_MAX).collect();
+    Ok(Drawn { places: agreed, others, receipts, revealed })
 }
 
 /// The periods that were posted in an epoch.
@@ -76,15 +83,23 @@ async fn posted(chain: &Chain, epoch: u64, length: u64) -> Result<Vec<Period>, C
     Ok(periods)
 }
 
-/// The places that fall on an auditor, those with the least seeds if there are too many.
+/// See [`Drawn`].
+#[derive(Debug, Default)]
+struct Chosen {
+    places: Vec<(PostedAt, Option<Address>)>,
+    others: BTreeMap<Address, PostedAt>,
+}
+
+/// The places that fall on an auditor, those with the least seeds if there are too many; and for each other
+/// auditor one that falls on that.
 fn choose(
     beacon: B256,
     roll: &[Vow],
     (auditor, rate): (Address, u16),
     periods: &[Period],
-) -> Vec<PostedAt> {
+) -> Chosen {
     let share = LEAVES_MAX / (periods.len() as u64).max(1);
-    let mut found = Vec::new();
+    let (mut found, mut others) = (Vec::new(), BTreeMap::new());
     for Period { provider, number, count } in periods {
         let first = PostedAt { provider: *provider, period: *number, index: 0 };
         let from: u64 = match *count > share {
@@ -94,14 +109,22 @@ fn choose(
         for step in 0..share.min(*count) {
             let index = ((u128::from(from) + u128::from(step)) % u128::from(*count)) as u64;
             let place = PostedAt { index, ..first };
-            if Draw::of(beacon, roll, rate, &place).names(auditor) {
-                found.push((Draw::seed(beacon, &place), place));
+            let draw = Draw::of(beacon, roll, rate, &place);
+            let strangers = [draw.first, draw.second].into_iter().flatten();
+            let mut other = None;
+            for stranger in strangers.filter(|one| *one != auditor) {
+                others.entry(stranger).or_insert(place);
+                other = Some(stranger);
+            }
+            if draw.names(auditor) {
+                found.push((Draw::seed(beacon, &place), place, other));
             }
         }
     }
     found.sort_unstable();
     found.truncate(TASKS_MAX);
-    found.into_iter().map(|(_, place)| place).collect()
+    let places = found.into_iter().map(|(_, place, other)| (place, other)).collect();
+    Chosen { places, others }
 }
 
 #[cfg(test)]
@@ -117,7 +140,7 @@ mod tests {
         vec![vow(1), vow(2), vow(3)]
     }
 
-    fn check(counts: &[u64], rate: u16) -> Vec<PostedAt> {
+    fn check(counts: &[u64], rate: u16) -> Chosen {
         let period = |(number, count): (usize, &u64)| Period {
             provider: Address::repeat_byte(9),
             number: number as u64,
@@ -130,15 +153,21 @@ mod tests {
 
     #[test]
     fn two_of_three_receipts_fall_on_each_of_three() {
-        let places = check(&[60, 60], 10_000).len();
+        let drawn = check(&[60, 60], 10_000);
+        let places = drawn.places.len();
         assert!((60..100).contains(&places), "{places} of 120");
-        assert_eq!(check(&[], 10_000), []);
+        let strangers: Vec<Address> = drawn.others.into_keys().collect();
+        assert_eq!(strangers, [2, 3].map(Address::repeat_byte));
+        assert!(
+            drawn.places.iter().all(|(_, other)| other.is_some_and(|o| strangers.contains(&o)))
+        );
+        assert!(check(&[], 10_000).places.is_empty());
     }
 
     #[test]
     fn a_flood_takes_no_more_than_its_share() {
-        let places = check(&[u64::MAX, 3], 10_000);
+        let places = check(&[u64::MAX, 3], 10_000).places;
         assert_eq!(places.len(), TASKS_MAX);
-        assert!(places.iter().any(|place| place.index > 3), "only the first are looked at");
+        assert!(places.iter().any(|(place, _)| place.index > 3), "only the first are looked at");
     }
 }

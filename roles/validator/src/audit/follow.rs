@@ -34,7 +34,7 @@ enum Due {
 }
 
 impl Desk {
-    /// Does what follows from what was found, and closes what nothing follows from any more.
+    /// Does what follows from what was found.
     pub(super) async fn follow(&mut self, now: Now) -> Result<(), AuditError> {
         let mut pays = Vec::new();
         let pages: Vec<Page> = self.book.pages.values().cloned().collect();
@@ -53,8 +53,7 @@ impl Desk {
             }
         }
         pays.truncate(PAYS_MAX);
-        self.pay(&pays).await?;
-        self.turn_over(now)
+        self.pay(&pays).await
     }
 
     fn close(&mut self, epoch: u64, at: &PostedAt) -> Result<(), AuditError> {
@@ -69,11 +68,14 @@ impl Desk {
     }
 
     /// Forgets the pages on which nothing is left.
-    fn turn_over(&mut self, now: Now) -> Result<(), AuditError> {
+    pub(super) fn turn_over(&mut self, now: Now) -> Result<(), AuditError> {
         let over = |page: &&Page| {
             let told = page.list_revealed || page.drawn().is_empty() || page.epoch + 4 <= now.seen;
             let idle = match &page.tasks {
-                Some(tasks) => told && tasks.iter().all(|task| task.closed),
+                Some(tasks) => {
+                    let held = page.vows_kept && page.others.is_empty();
+                    told && held && tasks.iter().all(|task| task.closed && task.other.is_none())
+                }
                 None => false,
             };
             let unused = !page.committed && page.epoch + 1 < now.seen;

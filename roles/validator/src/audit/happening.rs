@@ -3,7 +3,7 @@
 use std::fmt;
 
 use assay_chain::PostedAt;
-use assay_protocol::Amount;
+use assay_protocol::{Address, Amount};
 
 use super::page::Found;
 
@@ -43,10 +43,48 @@ pub enum Happening {
     Paid { at: PostedAt, fee: Amount },
     /// A verdict was not.
     Unpaid { at: PostedAt, reason: String },
+    /// Another auditor was fined.
+    Fined { auditor: Address, lapse: Lapse },
     /// It stops, and has not revealed all that it committed to.
     Owes { epochs: Vec<u64> },
     /// Something failed and is tried again.
     Failed { what: &'static str, reason: String },
+}
+
+/// What an auditor is fined for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lapse {
+    /// It did not reveal its secret of this epoch.
+    Missed {
+        /// Which one.
+        epoch: u64,
+    },
+    /// It was drawn in this epoch, and said nothing of anything.
+    Absent {
+        /// Which one.
+        epoch: u64,
+    },
+    /// It called a canary true.
+    Careless {
+        /// Where that was posted.
+        at: PostedAt,
+    },
+    /// It called true what was found false.
+    Mistaken {
+        /// Where that was posted.
+        at: PostedAt,
+    },
+}
+
+impl fmt::Display for Lapse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missed { epoch } => write!(f, "the secret of epoch {epoch} was not revealed"),
+            Self::Absent { epoch } => write!(f, "nothing was said of what epoch {epoch} drew"),
+            Self::Careless { at } => write!(f, "{} is a canary, and was called true", At(at)),
+            Self::Mistaken { at } => write!(f, "{} is false, and was called true", At(at)),
+        }
+    }
 }
 
 /// A place, in a few characters.
@@ -121,6 +159,7 @@ impl fmt::Display for Happening {
             }
             Self::Paid { at, fee } => write!(f, "earned {} for {}", Asy(*fee), At(at)),
             Self::Unpaid { at, reason } => write!(f, "not paid for {}: {reason}", At(at)),
+            Self::Fined { auditor, lapse } => write!(f, "had auditor {auditor} fined: {lapse}"),
             Self::Owes { epochs } => {
                 write!(
                     f,

@@ -3,7 +3,7 @@
 //! One task goes through the epochs: it commits to secrets and reveals them (`attend`), finds out what the
 //! beacons drew (`draws`), has it shown (`ask`) and computed again (`judge`), commits to its verdicts and
 //! reveals them, disputes what is false, and has on chain what it was not shown, or the stake of who hides it
-//! (`follow`). All that it must not forget is on disk first (`page`), and what was done is read from the chain, so
+//! (`follow`); and it has others fined that were silent, or called true what is false (`hold`). All that it must not forget is on disk first (`page`), and what was done is read from the chain, so
 //! an auditor that was killed goes on where it was. It says what it does in [`Happening`]s.
 
 mod ask;
@@ -11,6 +11,7 @@ mod attend;
 mod draws;
 mod follow;
 mod happening;
+mod hold;
 mod judge;
 mod page;
 
@@ -31,7 +32,7 @@ use self::judge::{Bench, Judged};
 use self::page::{Book, Task};
 use crate::challenge::{self, ChallengeError, Ending};
 
-pub use self::happening::Happening;
+pub use self::happening::{Happening, Lapse};
 pub use self::judge::Shelf;
 pub use self::page::{BookError, Found, Totals};
 
@@ -166,6 +167,10 @@ struct Desk {
     last: Option<u64>,
     /// The last epoch in which it said that there is no bond.
     poor: Option<u64>,
+    /// Looks until a charge is sent; none while there is none.
+    charging: Option<u8>,
+    /// Where among the cases the next look begins.
+    next_case: usize,
     told: Told,
 }
 
@@ -206,6 +211,8 @@ impl Desk {
             tried: HashMap::new(),
             last: None,
             poor: None,
+            charging: None,
+            next_case: 0,
             chain,
             told,
         })
@@ -236,8 +243,10 @@ impl Desk {
         self.draw(now).await?;
         self.judge(now)?;
         self.follow(now).await?;
+        self.hold(now).await?;
+        self.turn_over(now)?;
         let over = self.auditing.once && self.last.is_some() && self.book.pages.is_empty();
-        Ok(over && self.work.is_empty())
+        Ok(over && self.work.is_empty() && self.charging.is_none())
     }
 
     /// Finds out what the beacons drew that are final.
@@ -252,9 +261,11 @@ impl Desk {
         for epoch in due.into_iter().filter(|epoch| epoch + 2 <= now.seen) {
             let terms = (self.terms.epoch, self.terms.rate);
             let drawn = draws(&self.chain, self.auditor, epoch, terms).await?;
-            let tasks: Vec<Task> = drawn.places.iter().copied().map(Task::new).collect();
+            let mine = drawn.places.iter();
+            let tasks: Vec<Task> = mine.map(|(at, other)| Task::new(*at, *other)).collect();
             let count = tasks.len() as u64;
-            self.book.change(epoch, |page| page.tasks = Some(tasks))?;
+            let others = drawn.others;
+            self.book.change(epoch, |page| (page.tasks, page.others) = (Some(tasks), others))?;
             self.book.count(|totals| totals.drawn += count)?;
             if drawn.receipts > 0 {
                 let (receipts, revealed) = (drawn.receipts, drawn.revealed);

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use assay_chain::{Posted, PostedAt, Said, Verdict};
-use assay_protocol::{Amount, Answer, B256};
+use assay_protocol::{Address, Amount, Answer, B256};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,9 @@ impl std::fmt::Display for Found {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Task {
     pub(crate) at: PostedAt,
+    /// The other auditor that has to check it; none once it is known what that said.
+    #[serde(default)]
+    pub(crate) other: Option<Address>,
     /// None before it was checked.
     pub(crate) found: Option<Found>,
     /// The receipt, once it was shown.
@@ -79,8 +82,8 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(at: PostedAt) -> Self {
-        Self { at, found: None, posted: None, disputed: false, closed: false }
+    pub(crate) fn new(at: PostedAt, other: Option<Address>) -> Self {
+        Self { at, other, found: None, posted: None, disputed: false, closed: false }
     }
 }
 
@@ -100,6 +103,22 @@ pub(crate) struct Page {
     pub(crate) list: Option<Vec<Said>>,
     pub(crate) list_committed: bool,
     pub(crate) list_revealed: bool,
+    /// All others have revealed their secrets, or paid for not doing so.
+    #[serde(default)]
+    pub(crate) vows_kept: bool,
+    /// Others that were drawn for something, and what; those that have not yet shown to have said anything.
+    #[serde(default)]
+    pub(crate) others: Vec<(Address, PostedAt)>,
+}
+
+/// An auditor that called true what this one found false.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Case {
+    pub(crate) auditor: Address,
+    pub(crate) about: Posted,
+    /// When it is given up, unix seconds.
+    pub(crate) until: u64,
 }
 
 impl Page {
@@ -114,6 +133,8 @@ impl Page {
             list: None,
             list_committed: false,
             list_revealed: false,
+            vows_kept: false,
+            others: Vec::new(),
         }
     }
 
@@ -160,6 +181,8 @@ pub struct Totals {
     pub fees: Amount,
     /// Rewards for convictions, base units of ASY.
     pub rewards: Amount,
+    /// Times that another auditor was fined because this one said so.
+    pub fined: u64,
 }
 
 /// The book could not be read or written.
@@ -177,6 +200,7 @@ pub struct BookError {
 pub(crate) struct Book {
     folder: PathBuf,
     pub(crate) pages: BTreeMap<u64, Page>,
+    pub(crate) cases: Vec<Case>,
     pub(crate) totals: Totals,
 }
 
@@ -198,8 +222,9 @@ impl Book {
             let found: Option<Page> = read(&folder.join(&*name))?;
             pages.extend(found.map(|page| (page.epoch, page)));
         }
+        let cases = read(&folder.join("cases.json"))?.unwrap_or_default();
         let totals = Self::totals(folder)?;
-        Ok(Self { folder: folder.to_owned(), pages, totals })
+        Ok(Self { folder: folder.to_owned(), pages, cases, totals })
     }
 
     /// What the audits of a folder came to.
@@ -229,6 +254,20 @@ impl Book {
     pub(crate) fn close(&mut self, epoch: u64) -> Result<(), BookError> {
         self.pages.remove(&epoch);
         remove(&self.page(epoch))
+    }
+
+    /// Changes which cases there are, and keeps them.
+    pub(crate) fn change_cases(
+        &mut self,
+        change: impl FnOnce(&mut Vec<Case>),
+    ) -> Result<(), BookError> {
+        let mut cases = self.cases.clone();
+        change(&mut cases);
+        if cases != self.cases {
+            write(&self.folder.join("cases.json"), &cases)?;
+            self.cases = cases;
+        }
+        Ok(())
     }
 
     /// Changes what all audits came to.
@@ -296,14 +335,12 @@ fn remove(path: &Path) -> Result<(), BookError> {
 
 #[cfg(test)]
 mod tests {
-    use assay_protocol::Address;
-
     use super::*;
 
     fn page() -> Page {
         let at = |index| PostedAt { provider: Address::repeat_byte(1), period: 2, index };
         let mut page = Page::new(7, B256::repeat_byte(3), B256::repeat_byte(4));
-        let mut tasks = vec![Task::new(at(0)), Task::new(at(1)), Task::new(at(2))];
+        let mut tasks: Vec<Task> = [0, 1, 2].map(|index| Task::new(at(index), None)).into();
         tasks[0].found = Some(Found::False { fault: "token 3".into() });
         tasks[2].found = Some(Found::Late);
         page.tasks = Some(tasks);

@@ -11,6 +11,7 @@
 #[path = "../../../../crates/engine/tests/support/mod.rs"]
 mod support;
 
+mod held;
 mod world;
 
 use assay_chain::{Duty, Posted, PostedAt, Said, Verdict, VowState};

@@ -76,7 +76,7 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
-        let people = [7, 31, 32, 41, 42, 43, 51, 52].map(key);
+        let people = [7, 31, 32, 41, 42, 43, 51, 52, 53].map(key);
         let coins = U256::from(1000) * U256::from(ASY);
         let funded: Vec<_> = people.iter().map(|key| (key.address(), coins)).collect();
         // Ahead of the system's clock, so that nobody goes by that.
