@@ -149,5 +149,6 @@ pub(crate) async fn buys(chain: &Embedded, key: &Key) -> Outcome<assay_gateway::
         prepay_max: PREPAY_MAX,
         lane_wait_max: LANE_WAIT_MAX,
         withdraw_delay_max: WITHDRAW_DELAY,
+        standing_every: WATCH_EVERY / 10,
     })
 }

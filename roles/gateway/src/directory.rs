@@ -12,6 +12,7 @@ use crate::http::now_s;
 use crate::latency::{Latency, Slowness};
 use crate::lines::short_body;
 use crate::route::Candidate;
+use crate::standing::Standing;
 
 /// Longest answer to a question for offers, in bytes.
 const OFFERS_BYTES_MAX: usize = 1 << 20;
@@ -20,7 +21,7 @@ const OFFERS_BYTES_MAX: usize = 1 << 20;
 const OFFERS_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How often providers are asked until all of them have answered once.
-const FIRST_POLLS_EVERY: Duration = Duration::from_millis(50);
+pub(crate) const FIRST_POLLS_EVERY: Duration = Duration::from_millis(50);
 
 /// Polls at that pace, after which the configured one is kept.
 const FIRST_POLLS_MAX: u32 = 100;
@@ -72,6 +73,8 @@ struct Provider {
     /// Why it has no offers.
     fault: Option<String>,
     struck: Option<Strike>,
+    /// What the chain last said about it; none before it said anything.
+    standing: Option<Standing>,
     /// Orders it failed since it last answered one; those that failed together count once.
     failures: u32,
     aside: Option<Aside>,
@@ -143,6 +146,16 @@ impl Provider {
         self.struck.as_ref().filter(|strike| now < strike.until)
     }
 
+    /// Why it may not be bought from, where that is paid for in `market`.
+    fn barred(&self, market: Option<Market>) -> Option<String> {
+        market?;
+        match self.standing {
+            Some(Standing::Good) => None,
+            Some(standing) => Some(standing.to_string()),
+            None => Some("the chain was not asked about it yet".to_owned()),
+        }
+    }
+
     /// Why others are asked first now.
     fn aside(&self) -> Option<&Aside> {
         self.aside.as_ref().filter(|aside| Instant::now() < aside.until)
@@ -168,6 +181,7 @@ impl Directory {
             latency: Latency::default(),
             fault: Some("not asked yet".into()),
             struck: None,
+            standing: None,
             failures: 0,
             aside: None,
         };
@@ -231,7 +245,9 @@ impl Directory {
                 if provider.fault.take().is_some() {
                     tracing::info!(url = provider.url, provider = %offers.provider, "offers seen");
                 }
-                provider.address = Some(offers.provider);
+                if provider.address.replace(offers.provider) != Some(offers.provider) {
+                    provider.standing = None;
+                }
                 provider.offers = offers.offers.into_iter().map(|signed| signed.offer).collect();
                 provider.accepts = offers.accepts;
                 provider.running = offers.running;
@@ -262,6 +278,7 @@ impl Directory {
                 running_max: provider.running_max,
                 slowness,
                 struck: provider.struck_at(now).is_some(),
+                barred: provider.barred(self.market).is_some(),
                 aside: provider.aside().is_some(),
             })
         });
@@ -271,7 +288,29 @@ impl Directory {
     /// Whether there is a live offer for `model`.
     pub(crate) fn offers(&self, model: ModelId, now: u64) -> bool {
         let candidates = self.candidates(model, now);
-        candidates.iter().any(|candidate| !candidate.struck && now < candidate.offer.expires)
+        let open = |candidate: &Candidate| !candidate.struck && !candidate.barred;
+        candidates.iter().any(|candidate| open(candidate) && now < candidate.offer.expires)
+    }
+
+    /// Providers that the chain is to be asked about, by their places: `all`, or those of whom it has said nothing.
+    pub(crate) fn to_look_up(&self, all: bool) -> Vec<(usize, Address)> {
+        let providers = self.lock();
+        let wanted = providers.iter().enumerate().filter(|(_, one)| all || one.standing.is_none());
+        wanted.filter_map(|(place, one)| Some((place, one.address?))).collect()
+    }
+
+    /// Notes what the chain says about who is at a place.
+    pub(crate) fn stands(&self, place: usize, address: Address, standing: Standing) {
+        let mut providers = self.lock();
+        let provider = &mut providers[place];
+        if provider.address != Some(address) || provider.standing == Some(standing) {
+            return;
+        }
+        match standing {
+            Standing::Good => tracing::info!(url = provider.url, %address, "bought from"),
+            _ => tracing::warn!(url = provider.url, %address, %standing, "not bought from"),
+        }
+        provider.standing = Some(standing);
     }
 
     /// Counts an order of ours at a provider until the guard is dropped.
@@ -320,6 +359,7 @@ impl Directory {
             running_max: provider.running_max,
             slowness_ppm: provider.latency.coefficient(self.token_time_target, Instant::now()),
             struck: provider.struck_at(now).map(|strike| strike.reason.as_str()),
+            barred: provider.barred(self.market),
             aside: provider.aside().map(|aside| aside.reason.as_str()),
             struck_until: provider.struck_at(now).map(|strike| strike.until),
             fault: provider.fault.as_deref(),
@@ -362,6 +402,7 @@ struct Entry<'a> {
     slowness_ppm: Slowness,
     struck: Option<&'a str>,
     struck_until: Option<u64>,
+    barred: Option<String>,
     aside: Option<&'a str>,
     fault: Option<&'a str>,
 }

@@ -8,7 +8,8 @@
 //! The way of a request, in reading order: `http` takes it, unless it comes from a web page that
 //! `origin` does not trust, `body` reads it, and `openai` makes our words of it, `begin` has `draft`
 //! turn it into an order for a model of the `catalogue` (`prompt` makes tokens of its messages),
-//! `route` chooses among the offers in the `directory` (`latency` weighs slow ones), `buy` hands the
+//! `route` chooses among the offers in the `directory` (`latency` weighs slow ones, `standing` knows who is in
+//! jail), `buy` hands the
 //! order in and `delivery` passes text on (`text` decides how much of it, `lines` reads the provider's
 //! words), `close` checks the receipt, `store` keeps the answer (`disk` under it shares commits), and
 //! `tell` tells it;
@@ -45,6 +46,7 @@ mod prompt;
 mod relay;
 mod route;
 mod signed;
+mod standing;
 mod store;
 mod tell;
 mod text;
@@ -67,6 +69,7 @@ pub use keys::{KeyBook, KeyError, KeyRules, KeyStatus, KeyTerms};
 pub use origin::{Origin, OriginError};
 pub use pay::{Bank, LaneStatus};
 pub use relay::{RelayError, Relayed};
+pub use standing::Standing;
 pub use store::StoreError;
 
 /// How often it is looked who would be bought from next, to have a channel open for it.
@@ -145,6 +148,9 @@ pub struct Payments {
     /// Longest delay, in seconds, that a provider may put between our wish to withdraw and the
     /// withdrawal.
     pub withdraw_delay_max: u64,
+    /// How often it is looked who is in jail, or has too little at stake: nothing is bought there. So long may be
+    /// bought from who was convicted.
+    pub standing_every: Duration,
 }
 
 /// How long a provider may take before the gateway turns to another, or gives the answer up.
@@ -268,6 +274,7 @@ pub async fn run(
     tokio::select! {
         _ = async { tokio::join!(served, drained) } => {}
         () = gateway.directory.watch(poll_every) => {}
+        () = look_up(&gateway) => {}
         () = fund(&gateway, jobs) => {}
         () = collect(door.as_ref(), paid.as_ref()) => {}
     }
@@ -289,6 +296,17 @@ async fn collect(door: Option<&Arc<x402::Door>>, config: Option<&x402::Config>) 
     match (door, config) {
         (Some(door), Some(config)) => door.collect(config.collecting).await,
         _ => std::future::pending().await,
+    }
+}
+
+/// Asks the chain how providers stand, for ever.
+async fn look_up(gateway: &Gateway) {
+    match &gateway.purse {
+        Some(purse) => {
+            let terms = &purse.terms;
+            standing::watch(&gateway.directory, &*terms.bank, terms.standing_every).await;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Candidate {
     pub(crate) slowness: Slowness,
     /// Whether it was caught lying.
     pub(crate) struck: bool,
+    /// Whether the chain says that it may not serve: it is in jail, or has too little at stake.
+    pub(crate) barred: bool,
     /// Whether it failed lately: all others come first.
     pub(crate) aside: bool,
 }
@@ -54,6 +56,7 @@ impl Candidate {
             && u64::from(self.offer.context) >= tokens
             && now < self.offer.expires
             && !self.struck
+            && !self.barred
     }
 
     /// The order in which offers are taken: who did not fail lately, then the price in the worst
@@ -178,12 +181,14 @@ mod tests {
             running_max: running_max.parse().unwrap(),
             slowness: Slowness::default(),
             struck: false,
+            barred: false,
             aside: false,
         };
         for word in words {
             match word {
                 "slow" => candidate.slowness = Slowness(300_000),
                 "struck" => candidate.struck = true,
+                "barred" => candidate.barred = true,
                 "aside" => candidate.aside = true,
                 "expired" => candidate.offer.expires = NOW,
                 "scored" => candidate.offer.assurance = Assurance::Scored,
@@ -248,7 +253,7 @@ mod tests {
 
     #[test]
     fn who_cannot_answer_is_passed_over() {
-        for why in ["struck", "expired", "scored", "short", "other"] {
+        for why in ["struck", "barred", "expired", "scored", "short", "other"] {
             check(&format!("ada 1 0/4 {why}, bob 2 0/4"), &[], "b");
             check(&format!("ada 1 0/4 {why}"), &[], "NoOffer");
         }

@@ -6,6 +6,8 @@ use assay_chain::{Chain, ChainError, ChannelState};
 use assay_protocol::{Address, Amount, B256, Channel, ChannelId};
 use futures_util::future::BoxFuture;
 
+use crate::standing::Standing;
+
 /// Where the money of channels is: a chain, or a test's memory.
 pub trait Bank: std::fmt::Debug + Send + Sync {
     /// Where the till of who answers for `provider`'s signatures is or will be: whom channels must pay
@@ -37,6 +39,9 @@ pub trait Bank: std::fmt::Debug + Send + Sync {
         channel: &'a Channel,
     ) -> BoxFuture<'a, Result<(), ChainError>>;
 
+    /// How who signs as `provider` stands: whether it may be bought from.
+    fn standing(&self, provider: Address) -> BoxFuture<'_, Result<Standing, ChainError>>;
+
     /// Whether `issuer` took back the grant with this digest.
     fn is_revoked(&self, issuer: Address, grant: B256) -> BoxFuture<'_, Result<bool, ChainError>>;
 }
@@ -47,6 +52,14 @@ impl Bank for Chain {
             // Who is registered signs offers and receipts with an operator's key, and is paid as owner.
             let owner = self.owner_of(provider).await?;
             self.till_of(owner.unwrap_or(provider)).await
+        })
+    }
+
+    fn standing(&self, provider: Address) -> BoxFuture<'_, Result<Standing, ChainError>> {
+        Box::pin(async move {
+            let Some(owner) = self.owner_of(provider).await? else { return Ok(Standing::Stranger) };
+            let found = self.provider(owner).await?;
+            Ok(found.as_ref().map_or(Standing::Stranger, Standing::from))
         })
     }
 

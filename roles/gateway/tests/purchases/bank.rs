@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use assay_chain::{ChainError, ChannelState, Withdrawal};
-use assay_gateway::Bank;
+use assay_gateway::{Bank, Standing};
 use assay_protocol::{Address, Amount, B256, Channel, ChannelId, Channels};
 use futures_util::future::BoxFuture;
 
@@ -30,6 +30,8 @@ pub(crate) struct Vault {
     block: Duration,
     /// Nobody answers.
     pub(crate) down: AtomicBool,
+    /// Providers that do not stand well.
+    pub(crate) standings: Mutex<HashMap<Address, Standing>>,
     /// Grants that were taken back.
     pub(crate) revoked: Mutex<HashSet<(Address, B256)>>,
     /// Questions whether one was.
@@ -123,6 +125,15 @@ impl Bank for Vault {
             let amount = state.withdrawal.take().map_or(0, |withdrawal| withdrawal.amount.0);
             state.balance.0 -= amount.min(state.balance.0 - state.claimed.0);
         }))
+    }
+
+    fn standing(&self, provider: Address) -> BoxFuture<'_, Result<Standing, ChainError>> {
+        Box::pin(async move {
+            if self.down.load(Ordering::Relaxed) {
+                return Err(unreachable());
+            }
+            Ok(self.standings.lock().unwrap().get(&provider).copied().unwrap_or(Standing::Good))
+        })
     }
 
     fn is_revoked(&self, issuer: Address, grant: B256) -> BoxFuture<'_, Result<bool, ChainError>> {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use assay_gateway::Patience;
+use assay_gateway::{Patience, Standing};
 use assay_protocol::wire::Refusal;
-use assay_protocol::{Amount, Answer, ChannelId};
+use assay_protocol::{Address, Amount, Answer, ChannelId};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -122,6 +122,45 @@ async fn a_lane_that_runs_low_is_topped_up() {
     assert!(charged > 300 && deposited >= charged, "{lanes:?}");
     assert_eq!(deposited % 300, 0);
     assert_eq!(stage.vault.held(), deposited);
+}
+
+/// Who answers next, once the listing says that the first provider is barred, or is not.
+async fn answered_by(stage: &Stage, barred: bool) -> String {
+    let began = std::time::Instant::now();
+    loop {
+        let first = &stage.get("/v1/providers").await.json()["data"][0];
+        if first["barred"].is_string() == barred {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{first}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    bought(stage).await.text
+}
+
+#[tokio::test]
+async fn who_is_in_jail_or_has_no_stake_is_not_bought_from() {
+    let setup = Setup { prices: vec![1, 2], pay: Some(Pay::default()), ..Setup::default() };
+    let stage = Stage::new(setup).await;
+    stage.providers[0].says("cheap");
+    stage.providers[1].says("dear");
+    assert_eq!(answered_by(&stage, false).await, "cheap");
+    let listing = stage.get("/v1/providers").await.json();
+    let cheap: Address = listing["data"][0]["address"].as_str().unwrap().parse().unwrap();
+    let bad =
+        [Standing::Jailed { until: 5 }, Standing::Short { bonded: Amount(1) }, Standing::Stranger];
+    for standing in bad {
+        stage.vault.standings.lock().unwrap().insert(cheap, standing);
+        assert_eq!(answered_by(&stage, true).await, "dear", "{standing:?}");
+        // What the chain said last holds while it says nothing.
+        stage.vault.down.store(true, Ordering::Relaxed);
+        stage.vault.standings.lock().unwrap().clear();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(answered_by(&stage, true).await, "dear");
+        stage.vault.down.store(false, Ordering::Relaxed);
+        // Out of jail, it sells again.
+        assert_eq!(answered_by(&stage, false).await, "cheap");
+    }
 }
 
 #[tokio::test]

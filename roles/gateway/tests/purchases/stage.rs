@@ -191,6 +191,7 @@ impl Stage {
                 prepay_max: Amount(pay.prepay_max),
                 lane_wait_max: pay.lane_wait_max,
                 withdraw_delay_max: 3600,
+                standing_every: Duration::from_millis(50),
             }),
             patience: setup.patience,
             token_time_target: Duration::from_secs(1),
