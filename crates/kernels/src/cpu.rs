@@ -298,17 +298,18 @@ fn count(len: usize, columns: usize, what: &str) -> usize {
     len / columns
 }
 
-/// The right shift of every padded row.
+/// The right shift of every padded row. Rows that only pad a panel have no output, so any shift
+/// will do.
 fn shifts(w: &Weights, frac_in: u8, frac_out: u8) -> Vec<i8> {
     let change = i16::from(frac_in) - i16::from(frac_out);
-    let shift = |(row, exponent): (usize, &i8)| {
-        let shift = i16::from(*exponent) + change;
-        // Rows that only pad a panel have no output, so any shift will do.
-        let shift = if row < w.rows() { shift } else { 1 };
-        assert!((1..=62).contains(&shift), "row {row} would be shifted by {shift}");
-        shift as i8
-    };
-    w.exponents().iter().enumerate().map(shift).collect()
+    for exponent in w.exponent_range() {
+        let shift = i16::from(exponent) + change;
+        assert!((1..=62).contains(&shift), "a row would be shifted by {shift}");
+    }
+    w.exponents()
+        .iter()
+        .map(|exponent| (i16::from(*exponent) + change).clamp(1, 62) as i8)
+        .collect()
 }
 
 /// One slice per row.

@@ -33,6 +33,8 @@ pub struct Weights {
     columns: usize,
     /// One per padded row.
     exponents: Vec<i8>,
+    /// The least and the largest exponent of the rows without padding.
+    exponent_range: [i8; 2],
     /// (panels, columns / 4, 16 rows, 4 columns), each `q ^ 0x80`.
     quants: Pages,
     /// (panels, columns / 32, 16 rows).
@@ -64,6 +66,7 @@ impl Weights {
 
         let mut weights = Weights::zero(rows, columns.next_multiple_of(COLUMNS_STEP));
         weights.exponents[..rows].copy_from_slice(exponents);
+        weights.exponent_range = range(exponents);
         for row in 0..rows {
             weights.pack_row(
                 row,
@@ -101,6 +104,7 @@ impl Weights {
             rows,
             columns,
             exponents: exponents.to_vec(),
+            exponent_range: range(&exponents[..rows]),
             quants: Pages::copy(quants),
             scales: Aligned::copy(scales),
         })
@@ -190,6 +194,11 @@ impl Weights {
         self.columns / GROUP
     }
 
+    /// The least and the largest exponent of a row.
+    pub(crate) fn exponent_range(&self) -> [i8; 2] {
+        self.exponent_range
+    }
+
     /// Some panels.
     pub(crate) fn panel_range(&self, panels: Range<usize>) -> Panels<'_> {
         let part = |size: usize| panels.start * size..panels.end * size;
@@ -207,7 +216,14 @@ impl Weights {
         let mut scales = Aligned::new(padded * (columns / GROUP));
         quants.fill(SIGN);
         scales.fill(1);
-        Weights { rows, columns, exponents: vec![0; padded], quants, scales }
+        Weights {
+            rows,
+            columns,
+            exponents: vec![0; padded],
+            exponent_range: [0; 2],
+            quants,
+            scales,
+        }
     }
 
     fn pack_row(&mut self, row: usize, q: &[i8], scales: &[u16]) {
@@ -252,6 +268,12 @@ impl Panels<'_> {
     pub(crate) fn len(&self) -> usize {
         self.scales.len() / (self.groups * LANES)
     }
+}
+
+/// The least and the largest of numbers; zeros of none.
+fn range(numbers: &[i8]) -> [i8; 2] {
+    let (least, most) = (numbers.iter().min(), numbers.iter().max());
+    [least, most].map(|number| number.copied().unwrap_or(0))
 }
 
 fn check_extent(rows: usize, columns: usize) -> Result<(), WeightsError> {

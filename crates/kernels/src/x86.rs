@@ -7,6 +7,7 @@
 mod avx2;
 mod avx512;
 mod keccak;
+mod packed;
 mod powers;
 
 use crate::attend::Attention;

@@ -1,6 +1,7 @@
 //! Products with 512-bit registers: sixteen rows at a time.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use crate::attend::Attention;
 use crate::lanes;
@@ -8,6 +9,7 @@ use crate::path::Values;
 use crate::quantised::Rows;
 use crate::reference::WIDE_FRAC;
 use crate::weights::{LANES, Panels, QUAD};
+use crate::x86::packed::{Packed, quads, tiles};
 use crate::{BLOCK, GROUP};
 
 /// Most rows of `x` that a tile takes: their sums fill two thirds of the registers.
@@ -17,71 +19,175 @@ const BLEND_TILE: usize = 8;
 /// Bytes of one quad of columns of a panel.
 const LINE: usize = LANES * QUAD;
 
+/// Most rows that are packed: more of them are computed for longer than their weights are read.
+const PACKED_MAX: usize = 2 * TILE;
+
 /// See [`crate::path::Path::matmul`].
+///
+/// Panels are taken one by one, as they lie: with two at once, hence two streams, the processor's
+/// prefetcher falls behind, and a single row reads memory a third slower.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn matmul(panels: Panels<'_>, shifts: &[i8], x: Rows<'_>, y: &mut [&mut [i32]]) {
     assert_eq!(shifts.len(), panels.len() * LANES, "one shift per lane");
     assert_eq!(x.len(), y.len(), "one slice of outputs per row");
-    if x.len() == 1 {
-        return single(panels, shifts, x, y);
+    if (2..=PACKED_MAX).contains(&x.len()) {
+        panels_matmul(panels, shifts, &packed(x), y);
+    } else {
+        panels_matmul(panels, shifts, x, y);
     }
-    let tiles = x.len().div_ceil(TILE);
+}
+
+/// All panels times all rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn panels_matmul(panels: Panels<'_>, shifts: &[i8], x: impl Input, y: &mut [&mut [i32]]) {
     for panel in 0..panels.len() {
         let shifts = Shifts::load(&shifts[panel * LANES..][..LANES]);
-        for tile in 0..tiles {
-            let (row, end) = (tile * x.len() / tiles, (tile + 1) * x.len() / tiles);
-            let y = &mut y[row..end];
-            match end - row {
-                6 => tile_matmul::<1, 6>(panels, panel, &[shifts], x, row, y),
-                5 => tile_matmul::<1, 5>(panels, panel, &[shifts], x, row, y),
-                4 => tile_matmul::<1, 4>(panels, panel, &[shifts], x, row, y),
-                3 => tile_matmul::<1, 3>(panels, panel, &[shifts], x, row, y),
-                2 => tile_matmul::<1, 2>(panels, panel, &[shifts], x, row, y),
-                _ => tile_matmul::<1, 1>(panels, panel, &[shifts], x, row, y),
+        for rows in tiles(y.len(), TILE) {
+            let y = &mut y[rows.clone()];
+            match y.len() {
+                6 => tile_matmul::<6>(panels, panel, shifts, x.tile::<6>(rows), y),
+                5 => tile_matmul::<5>(panels, panel, shifts, x.tile::<5>(rows), y),
+                4 => tile_matmul::<4>(panels, panel, shifts, x.tile::<4>(rows), y),
+                3 => tile_matmul::<3>(panels, panel, shifts, x.tile::<3>(rows), y),
+                2 => tile_matmul::<2>(panels, panel, shifts, x.tile::<2>(rows), y),
+                _ => tile_matmul::<1>(panels, panel, shifts, x.tile::<1>(rows), y),
             }
         }
     }
 }
 
-/// One row: two panels at a time, so that memory is read in two streams.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn single(panels: Panels<'_>, shifts: &[i8], x: Rows<'_>, y: &mut [&mut [i32]]) {
-    let mut panel = 0;
-    while panel + 2 <= panels.len() {
-        let both = [0, 1].map(|i| Shifts::load(&shifts[(panel + i) * LANES..][..LANES]));
-        tile_matmul::<2, 1>(panels, panel, &both, x, 0, y);
-        panel += 2;
-    }
-    if panel < panels.len() {
-        let last = [Shifts::load(&shifts[panel * LANES..][..LANES])];
-        tile_matmul::<1, 1>(panels, panel, &last, x, 0, y);
+/// Rows in some layout, of which tiles are made.
+trait Input: Copy {
+    /// The tile of some rows, of which there are `T`.
+    fn tile<const T: usize>(&self, rows: Range<usize>) -> impl Tile;
+}
+
+/// The rows that a panel meets at once.
+trait Tile: Copy {
+    /// Whether there are so many rows of so many groups.
+    fn is(&self, rows: usize, groups: usize) -> bool;
+
+    /// Four numbers of a group of a row.
+    ///
+    /// # Safety
+    /// The tile [is](Tile::is) `T` rows of more than `group` groups, `t` is below `T` and `quad`
+    /// below 8; so for the others.
+    unsafe fn four<const T: usize>(&self, t: usize, group: usize, quad: usize) -> i32;
+
+    /// What undoes the sign flip of the weights that a group of a row meets.
+    ///
+    /// # Safety
+    /// As for [`Tile::four`].
+    unsafe fn offset<const T: usize>(&self, t: usize, group: usize) -> i32;
+
+    /// The scale of a group of a row.
+    ///
+    /// # Safety
+    /// As for [`Tile::four`].
+    unsafe fn scale<const T: usize>(&self, t: usize, group: usize) -> i32;
+}
+
+impl Input for Rows<'_> {
+    #[inline(always)]
+    fn tile<const T: usize>(&self, rows: Range<usize>) -> impl Tile {
+        self.part(rows.start, T)
     }
 }
 
-/// `P` panels from `panel` on times `T` rows from `row` on; `y` has a slice for each of them.
+impl Tile for Rows<'_> {
+    #[inline(always)]
+    fn is(&self, rows: usize, groups: usize) -> bool {
+        self.groups == groups
+            && self.q.len() == rows * groups * GROUP
+            && self.terms.len() == rows * groups
+    }
+
+    #[inline(always)]
+    unsafe fn four<const T: usize>(&self, t: usize, group: usize, quad: usize) -> i32 {
+        // SAFETY: by the caller's promise there are so many numbers.
+        unsafe {
+            let four = self.q.as_ptr().add((t * self.groups + group) * GROUP + quad * QUAD);
+            four.cast::<i32>().read_unaligned()
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn offset<const T: usize>(&self, t: usize, group: usize) -> i32 {
+        // SAFETY: by the caller's promise there are so many terms.
+        unsafe { (*self.terms.as_ptr().add(t * self.groups + group)).offset }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<const T: usize>(&self, t: usize, group: usize) -> i32 {
+        // SAFETY: by the caller's promise there are so many terms.
+        unsafe { (*self.terms.as_ptr().add(t * self.groups + group)).scale }
+    }
+}
+
+/// Words per group and row of a packed tile: eight quads, the offset and the scale.
+const WORDS: usize = GROUP / QUAD + 2;
+
+fn packed(x: Rows<'_>) -> Packed<WORDS> {
+    Packed::new(x, TILE, |q, term| {
+        let mut words = [0; WORDS];
+        words[..WORDS - 2].copy_from_slice(&quads(q));
+        words[WORDS - 2..].copy_from_slice(&[term.offset, term.scale]);
+        words
+    })
+}
+
+impl Input for &Packed<WORDS> {
+    #[inline(always)]
+    fn tile<const T: usize>(&self, rows: Range<usize>) -> impl Tile {
+        self.rows(rows)
+    }
+}
+
+impl Tile for &[[i32; WORDS]] {
+    #[inline(always)]
+    fn is(&self, rows: usize, groups: usize) -> bool {
+        self.len() == rows * groups
+    }
+
+    #[inline(always)]
+    unsafe fn four<const T: usize>(&self, t: usize, group: usize, quad: usize) -> i32 {
+        // SAFETY: by the caller's promise there are so many words, `T` in a row.
+        unsafe { *self.as_ptr().cast::<i32>().add((group * WORDS + quad) * T + t) }
+    }
+
+    #[inline(always)]
+    unsafe fn offset<const T: usize>(&self, t: usize, group: usize) -> i32 {
+        // SAFETY: as above.
+        unsafe { *self.as_ptr().cast::<i32>().add((group * WORDS + WORDS - 2) * T + t) }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<const T: usize>(&self, t: usize, group: usize) -> i32 {
+        // SAFETY: as above.
+        unsafe { *self.as_ptr().cast::<i32>().add((group * WORDS + WORDS - 1) * T + t) }
+    }
+}
+
+/// One panel times the `T` rows of a tile; `y` has a slice for each of them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile_matmul<const P: usize, const T: usize>(
+fn tile_matmul<const T: usize>(
     panels: Panels<'_>,
     panel: usize,
-    shifts: &[Shifts; P],
-    x: Rows<'_>,
-    row: usize,
+    shifts: Shifts,
+    x: impl Tile,
     y: &mut [&mut [i32]],
 ) {
-    let sums = tile::<P, T>(panels, panel, x, row);
-    for (p, (sums, shifts)) in sums.iter().zip(shifts).enumerate() {
-        for (sums, y) in sums.iter().zip(y.iter_mut()) {
-            let y = &mut y[(panel + p) * LANES..];
-            let outputs = interleave(clamp(shifts.apply(*sums)));
-            let lanes = y.len().min(LANES);
-            // SAFETY: the mask lets through as many lanes as `y` is long, at most sixteen.
-            unsafe {
-                let mask = ((1u32 << lanes) - 1) as u16;
-                _mm512_mask_storeu_epi32(y.as_mut_ptr(), mask, outputs);
-            }
+    for (sums, y) in tile::<T>(panels, panel, x).into_iter().zip(y) {
+        let y = &mut y[panel * LANES..];
+        let outputs = interleave(clamp(shifts.apply(sums)));
+        let lanes = y.len().min(LANES);
+        // SAFETY: the mask lets through as many lanes as `y` is long, at most sixteen.
+        unsafe {
+            let mask = ((1u32 << lanes) - 1) as u16;
+            _mm512_mask_storeu_epi32(y.as_mut_ptr(), mask, outputs);
         }
     }
 }
@@ -89,58 +195,42 @@ fn tile_matmul<const P: usize, const T: usize>(
 /// The 64-bit sums of even and of odd lanes.
 type Sums = [__m512i; 2];
 
-/// Exact products of `P` panels with `T` rows.
+/// Exact products of one panel with `T` rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile<const P: usize, const T: usize>(
-    panels: Panels<'_>,
-    panel: usize,
-    x: Rows<'_>,
-    row: usize,
-) -> [[Sums; T]; P] {
+fn tile<const T: usize>(panels: Panels<'_>, panel: usize, x: impl Tile) -> [Sums; T] {
     let groups = panels.groups;
-    assert_eq!(x.groups, groups, "panels and rows differ in groups");
-    let quants = &panels.quants[panel * groups * GROUP * LANES..][..P * groups * GROUP * LANES];
-    let scales = &panels.scales[panel * groups * LANES..][..P * groups * LANES];
-    let q = &x.q[row * groups * GROUP..][..T * groups * GROUP];
-    let terms = &x.terms[row * groups..][..T * groups];
+    assert!(x.is(T, groups), "panels and rows differ in groups");
+    let quants = &panels.quants[panel * groups * GROUP * LANES..][..groups * GROUP * LANES];
+    let scales = &panels.scales[panel * groups * LANES..][..groups * LANES];
 
-    let mut sums = [[[_mm512_setzero_si512(); 2]; T]; P];
+    let mut sums = [[_mm512_setzero_si512(); 2]; T];
     for group in 0..groups {
-        // SAFETY: `group` is below `groups`, `p` below `P`, `t` below `T` and `quad` below 8, and
-        // the four slices were cut to `P` or `T` times `groups` groups above.
+        // SAFETY: `group` is below `groups`, `t` below `T` and `quad` below 8; the tile was asked
+        // about its size, and both slices were cut to `groups` groups.
         unsafe {
-            let term = |t: usize| terms.as_ptr().add(t * groups + group);
-            let mut products = [[_mm512_setzero_si512(); T]; P];
-            for (p, products) in products.iter_mut().enumerate() {
-                let _ = p;
-                for (t, product) in products.iter_mut().enumerate() {
-                    *product = _mm512_set1_epi32((*term(t)).offset);
-                }
+            let mut products = [_mm512_setzero_si512(); T];
+            for (t, product) in products.iter_mut().enumerate() {
+                *product = _mm512_set1_epi32(x.offset::<T>(t, group));
             }
             for quad in 0..GROUP / QUAD {
-                for (p, products) in products.iter_mut().enumerate() {
-                    let line =
-                        quants.as_ptr().add(((p * groups + group) * GROUP / QUAD + quad) * LINE);
-                    let weights = _mm512_loadu_si512(line.cast());
-                    for (t, product) in products.iter_mut().enumerate() {
-                        let four = q.as_ptr().add((t * groups + group) * GROUP + quad * QUAD);
-                        let four = _mm512_set1_epi32(four.cast::<i32>().read_unaligned());
-                        *product = _mm512_dpbusd_epi32(*product, weights, four);
-                    }
+                let line = quants.as_ptr().add((group * GROUP / QUAD + quad) * LINE);
+                let weights = _mm512_loadu_si512(line.cast());
+                for (t, product) in products.iter_mut().enumerate() {
+                    let four = _mm512_set1_epi32(x.four::<T>(t, group, quad));
+                    *product = _mm512_dpbusd_epi32(*product, weights, four);
                 }
             }
-            for (p, (sums, products)) in sums.iter_mut().zip(products).enumerate() {
-                let scale = scales.as_ptr().add((p * groups + group) * LANES);
-                let scale = _mm512_cvtepu16_epi32(_mm256_loadu_si256(scale.cast()));
-                for (t, (sums, product)) in sums.iter_mut().zip(products).enumerate() {
-                    // 16 bits times 15 bits stay below 31 bits.
-                    let scale = _mm512_mullo_epi32(scale, _mm512_set1_epi32((*term(t)).scale));
-                    let odd = [product, scale].map(|v| _mm512_srli_epi64::<32>(v));
-                    let even = _mm512_mul_epi32(product, scale);
-                    let odd = _mm512_mul_epi32(odd[0], odd[1]);
-                    *sums = [_mm512_add_epi64(sums[0], even), _mm512_add_epi64(sums[1], odd)];
-                }
+            let scale = scales.as_ptr().add(group * LANES);
+            let scale = _mm512_cvtepu16_epi32(_mm256_loadu_si256(scale.cast()));
+            for (t, (sums, product)) in sums.iter_mut().zip(products).enumerate() {
+                // 16 bits times 15 bits stay below 31 bits.
+                let x_scale = _mm512_set1_epi32(x.scale::<T>(t, group));
+                let scale = _mm512_mullo_epi32(scale, x_scale);
+                let odd = [product, scale].map(|v| _mm512_srli_epi64::<32>(v));
+                let even = _mm512_mul_epi32(product, scale);
+                let odd = _mm512_mul_epi32(odd[0], odd[1]);
+                *sums = [_mm512_add_epi64(sums[0], even), _mm512_add_epi64(sums[1], odd)];
             }
         }
     }
@@ -207,41 +297,32 @@ pub(super) fn scores(
     scores: &mut [i32],
     stride: usize,
 ) {
-    let tiles = queries.len().div_ceil(TILE);
     for panel in 0..keys.len() {
-        for tile in 0..tiles {
-            let row = tile * queries.len() / tiles;
-            let end = (tile + 1) * queries.len() / tiles;
-            let at = Place { panel, row, stride };
-            match end - row {
-                6 => tile_scores::<6>(keys, queries, attention, scores, at),
-                5 => tile_scores::<5>(keys, queries, attention, scores, at),
-                4 => tile_scores::<4>(keys, queries, attention, scores, at),
-                3 => tile_scores::<3>(keys, queries, attention, scores, at),
-                2 => tile_scores::<2>(keys, queries, attention, scores, at),
-                _ => tile_scores::<1>(keys, queries, attention, scores, at),
+        for rows in tiles(queries.len(), TILE) {
+            let scores = &mut scores[rows.start * stride + panel * LANES..];
+            let x = queries.part(rows.start, rows.len());
+            match rows.len() {
+                6 => tile_scores::<6>(keys, panel, x, attention, scores, stride),
+                5 => tile_scores::<5>(keys, panel, x, attention, scores, stride),
+                4 => tile_scores::<4>(keys, panel, x, attention, scores, stride),
+                3 => tile_scores::<3>(keys, panel, x, attention, scores, stride),
+                2 => tile_scores::<2>(keys, panel, x, attention, scores, stride),
+                _ => tile_scores::<1>(keys, panel, x, attention, scores, stride),
             }
         }
     }
 }
 
-/// Where a tile of scores lies.
-#[derive(Clone, Copy)]
-struct Place {
-    panel: usize,
-    row: usize,
-    stride: usize,
-}
-
-/// Scores of one panel of keys with `T` queries.
+/// Scores of one panel of keys with the `T` queries of a tile.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn tile_scores<const T: usize>(
     keys: Panels<'_>,
+    panel: usize,
     queries: Rows<'_>,
     attention: &Attention,
     scores: &mut [i32],
-    at: Place,
+    stride: usize,
 ) {
     // `frac_q` is at least 8, so the shift is not negative; it is zero at 8, and then so is half.
     let right = 2 * u32::from(attention.frac_q) - u32::from(WIDE_FRAC);
@@ -249,12 +330,11 @@ fn tile_scores<const T: usize>(
     let right = _mm512_set1_epi64(i64::from(right));
     let factor = _mm512_set1_epi64(i64::from(attention.att_q30));
     let round = _mm512_set1_epi64(1 << 29);
-    let [sums] = tile::<1, T>(keys, at.panel, queries, at.row);
-    for (t, sums) in sums.into_iter().enumerate() {
+    for (t, sums) in tile::<T>(keys, panel, queries).into_iter().enumerate() {
         let narrow = sums.map(|v| _mm512_srav_epi64(_mm512_add_epi64(v, half), right));
         let scaled = clamp(narrow)
             .map(|v| _mm512_srai_epi64::<30>(_mm512_add_epi64(_mm512_mul_epi32(v, factor), round)));
-        let scores = &mut scores[(at.row + t) * at.stride + at.panel * LANES..][..LANES];
+        let scores = &mut scores[t * stride..][..LANES];
         // SAFETY: the slice has sixteen elements.
         unsafe { _mm512_storeu_si512(scores.as_mut_ptr().cast(), interleave(scaled)) };
     }
