@@ -24,7 +24,7 @@ use assay_engine::import::{Options, import};
 use assay_engine::{Loaded, replay};
 use assay_evidence::Verdict;
 use assay_kernels::{Cpu, Isa};
-use assay_protocol::{B256, State, hidden_hash};
+use assay_protocol::{B256, Sampler, State, hidden_hash};
 
 mod answers;
 
@@ -69,7 +69,7 @@ fn main() {
             rows.push(("receipt.commit.share".into(), commit / step, "of decode time"));
         }
     }
-    let (generated, answer) = generate(&loaded, &two, [PROMPT, OUTPUT]);
+    let (generated, answer) = generate(&loaded, &two, [PROMPT, OUTPUT], &Sampler::greedy());
     let verified = median(|| {
         let began = Instant::now();
         let verdict = replay(&loaded, &two, &answer, &mut |_, _| ());

@@ -18,7 +18,7 @@ use assay_evidence::Verdict;
 use assay_evidence::dispute::Trace as _;
 use assay_evidence::op::{Claim, LeafKind};
 use assay_kernels::{Cpu, Isa};
-use assay_protocol::{Answer, B256};
+use assay_protocol::{Answer, B256, Sampler};
 
 mod answers;
 
@@ -48,7 +48,7 @@ fn main() {
     loaded.tokenizer = None;
     let loaded = Arc::new(loaded);
 
-    let (generated, answer) = generate(&loaded, &cpu, [PROMPT, OUTPUT]);
+    let (generated, answer) = generate(&loaded, &cpu, [PROMPT, OUTPUT], &Sampler::greedy());
     let replayed = median(|| {
         let verdict = replay(&loaded, &cpu, &answer, &mut |_, _| ());
         assert!(matches!(verdict, Ok(Verdict::True)), "{verdict:?}");

@@ -4,11 +4,11 @@
 
 use std::time::Instant;
 
-use assay_engine::Loaded;
+use assay_engine::{Job, Loaded};
 use assay_kernels::Cpu;
 use assay_models::{Cache, Row, Sampler, Scratch, Seen};
 use assay_protocol::{
-    Address, Amount, Answer, Assurance, Audit, B256, ChannelId, Finish, Key, LOCAL_CHAIN, Order,
+    Address, Amount, Answer, Assurance, Audit, B256, ChannelId, Key, LOCAL_CHAIN, Order,
     Receipt, Terms, U256, hidden_hash, keccak256, token_root,
 };
 
@@ -25,15 +25,24 @@ pub(crate) struct Sequence<'a> {
     cache: Cache,
     scratch: Scratch,
     seen: Seen,
+    /// What its tokens are drawn for, and how many were drawn; greedily for nothing.
+    drawn: Option<(&'a Job, u32)>,
 }
 
 impl<'a> Sequence<'a> {
     pub(crate) fn new(loaded: &'a Loaded, cpu: &'a Cpu) -> Self {
         let cache = Cache::new(loaded.model.shape());
-        Self { loaded, cpu, cache, scratch: Scratch::default(), seen: Seen::new(&[]) }
+        let (scratch, seen) = (Scratch::default(), Seen::new(&[]));
+        Self { loaded, cpu, cache, scratch, seen, drawn: None }
     }
 
-    /// Feeds tokens; the next token, greedily, and the hash of its hidden state.
+    /// A sequence whose tokens are drawn as a job says.
+    fn of(loaded: &'a Loaded, cpu: &'a Cpu, job: &'a Job) -> Self {
+        let seen = Seen::new(&job.prompt);
+        Self { seen, drawn: Some((job, 0)), ..Self::new(loaded, cpu) }
+    }
+
+    /// Feeds tokens; the next token and the hash of its hidden state.
     pub(crate) fn feed(&mut self, tokens: &[u32]) -> (u32, B256) {
         let last = tokens.len() - 1;
         let row = |(i, &token)| Row { token, sequence: 0, wanted: i == last };
@@ -44,7 +53,16 @@ impl<'a> Sequence<'a> {
             .model
             .forward(self.cpu, &rows, caches, &mut self.scratch, &mut ())
             .expect("the tokens fit");
-        let token = Sampler::greedy().choose(&mut output.logits, &self.seen, 0);
+        let token = match &mut self.drawn {
+            None => Sampler::greedy().choose(&mut output.logits, &self.seen, 0),
+            Some((job, index)) => {
+                let uniform = job.draws.uniform(*index, 0);
+                let token = job.sampler.choose(&mut output.logits, &self.seen, uniform);
+                self.seen.push(token);
+                *index += 1;
+                token
+            }
+        };
         let (quants, scales) = output.hidden.row(0);
         let hidden = hidden_hash(quants, scales);
         self.scratch.recycle(output);
@@ -52,14 +70,19 @@ impl<'a> Sequence<'a> {
     }
 }
 
-/// Generates a signed answer of `output` tokens to a prompt of `prompt`; the seconds it took, and
-/// the answer.
-pub(crate) fn generate(loaded: &Loaded, cpu: &Cpu, [prompt, output]: [usize; 2]) -> (f64, Answer) {
+/// Generates a signed answer of at most `output` tokens to a prompt of `prompt`; the seconds it took,
+/// and the answer.
+pub(crate) fn generate(
+    loaded: &Loaded,
+    cpu: &Cpu,
+    [prompt, output]: [usize; 2],
+    sampler: &assay_protocol::Sampler,
+) -> (f64, Answer) {
     let prompt = tokens(loaded, prompt);
     let tokens_max = u32::try_from(output).expect("answers are short");
     let terms = Terms {
         prompt: prompt.clone(),
-        sampler: assay_protocol::Sampler::greedy(),
+        sampler: sampler.clone(),
         stops: Vec::new(),
         bias: Vec::new(),
     };
@@ -82,24 +105,34 @@ pub(crate) fn generate(loaded: &Loaded, cpu: &Cpu, [prompt, output]: [usize; 2])
         grant: B256::ZERO,
     };
     let hash = order.hash(LOCAL_CHAIN);
+    let job = Job::new(hash, &order, &terms, &loaded.manifest.eos, loaded.context());
 
     let began = Instant::now();
-    let mut sequence = Sequence::new(loaded, cpu);
-    let mut steps = vec![sequence.feed(&prompt)];
-    while steps.len() < output {
-        steps.push(sequence.feed(&[steps[steps.len() - 1].0]));
-    }
-    let states = Answer::states_of(hash, steps.iter().copied());
+    let mut sequence = Sequence::of(loaded, cpu, &job);
+    let (mut output, mut hidden) = (Vec::new(), Vec::new());
+    let mut next = sequence.feed(&prompt);
+    let finish = loop {
+        output.push(next.0);
+        hidden.push(next.1);
+        match job.ending.at(&output) {
+            Some(finish) => break finish,
+            None => next = sequence.feed(&[next.0]),
+        }
+    };
+    let states = Answer::states_of(hash, output.iter().copied().zip(hidden));
     let took = began.elapsed().as_secs_f64();
 
-    let output: Vec<u32> = steps.iter().map(|&(token, _)| token).collect();
+    let text = match &loaded.tokenizer {
+        Some(tokenizer) => tokenizer.decode(&output[..job.ending.text_len(&output, finish)]),
+        None => String::new(),
+    };
     let receipt = Receipt {
         order: hash,
         provider: key.address(),
         output: token_root(&output),
-        output_tokens: tokens_max,
-        text: keccak256(""),
-        finish: Finish::Length,
+        output_tokens: output.len() as u32,
+        text: keccak256(&text),
+        finish,
         state: states.last().copied().unwrap_or_default(),
         assurance: Assurance::Replayable,
         asset: Address::ZERO,
@@ -118,7 +151,7 @@ pub(crate) fn generate(loaded: &Loaded, cpu: &Cpu, [prompt, output]: [usize; 2])
         terms,
         request: None,
         output,
-        text: String::new(),
+        text,
         receipt_signature: receipt.sign(LOCAL_CHAIN, &key),
         receipt,
         states,
