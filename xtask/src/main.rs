@@ -2,9 +2,10 @@
 //!
 //! `cargo xtask test` runs everything that must hold before a change is good: the contracts' checks,
 //! format, lints, the workspace's tests, and foreign clients against the binary. `--no-sdk` leaves
-//! out what needs npm or Python: contracts and clients. `cargo xtask contracts` and `cargo xtask sdk`
-//! run only those. `cargo xtask bench` measures this machine, `bench chain` the chain on it; with the
-//! folder `GeneralStateTests` of ethereum/tests it counts those cases too. `bench settle` keeps what an
+//! out what needs npm or Python: contracts, other machines and clients. `cargo xtask contracts`, `cargo
+//! xtask machines` and `cargo xtask sdk` run only those.
+//!
+//! `cargo xtask bench` measures this machine, `bench chain` the chain on it; with the folder `GeneralStateTests` of ethereum/tests it counts those cases too. `bench settle` keeps what an
 //! answer costs on the chain, `bench dispute` what judging one of its numbers costs, `bench gateway`
 //! what a request costs in a gateway beside other people's, `bench engine` how fast a model is computed
 //! beside llama.cpp.
@@ -12,6 +13,7 @@
 
 mod bench;
 mod contracts;
+mod machines;
 mod sdk;
 
 use std::path::{Path, PathBuf};
@@ -20,15 +22,19 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | sdk | bench [dispute | engine | gateway | settle | chain [GeneralStateTests]]";
+const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | machines | sdk | bench [dispute | engine | gateway | settle | chain [GeneralStateTests]]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
-        ["test"] => contracts::run().and_then(|()| workspace()).and_then(|()| sdk::clients()),
+        ["test"] => contracts::run()
+            .and_then(|()| workspace())
+            .and_then(|()| machines::compare())
+            .and_then(|()| sdk::clients()),
         ["test", "--no-sdk"] => workspace(),
         ["contracts"] => contracts::run(),
+        ["machines"] => machines::run(),
         ["sdk"] => sdk::run(),
         ["bench"] => bench::run(),
         ["bench", "chain"] => bench::chain::run(None),

@@ -71,7 +71,7 @@ fn sdk() -> PathBuf {
 }
 
 /// Python with the pinned packages.
-fn python() -> Result<PathBuf> {
+pub(crate) fn python() -> Result<PathBuf> {
     let (venv, pinned) = (root().join(".venv"), sdk().join("requirements.txt"));
     let python = venv.join("bin/python");
     if is_installed(&venv, &pinned)? {

@@ -8,8 +8,8 @@ use assay_engine::{Job, Loaded};
 use assay_kernels::Cpu;
 use assay_models::{Cache, Row, Sampler, Scratch, Seen};
 use assay_protocol::{
-    Address, Amount, Answer, Assurance, Audit, B256, ChannelId, Key, LOCAL_CHAIN, Order,
-    Receipt, Terms, U256, hidden_hash, keccak256, token_root,
+    Address, Amount, Answer, Assurance, Audit, B256, ChannelId, Key, LOCAL_CHAIN, Order, Receipt,
+    Terms, U256, hidden_hash, keccak256, token_root,
 };
 
 /// Token ids spread over the vocabulary.
