@@ -152,7 +152,7 @@ fn altered(honest: &Loaded, alter: impl Fn(Role, &mut [u8])) -> Result<Arc<Loade
         }
         Weights::from_parts(weights.rows(), weights.columns(), &exponents, &quants, &scales)
     };
-    let gain = |role| Ok(model.gain(role).expect("a model has what its shape lists").to_vec());
+    let gain = |role| Ok(model.vector(role).expect("a model has what its shape lists").to_vec());
     let shape = model.shape();
     let tensors = Tensors::gather::<WeightsError>(shape, model.rope().clone(), matrix, gain);
     let tensors = tensors.map_err(|error| error.to_string())?;

@@ -94,7 +94,7 @@ fn attended(cpu: &Cpu, noise: &mut Noise) -> Vec<i32> {
         frac_out: 12,
     };
     let mut output = vec![0; HEADS * HEAD_DIM];
-    let query_at = Query { cache: &cache, positions: POSITIONS };
+    let query_at = Query { cache: &cache, first: 0, positions: POSITIONS };
     cpu.attend(&query, &[query_at], &attention, &mut output);
     output
 }

@@ -1,7 +1,7 @@
 //! Commitments to a model: the roots that its manifest holds.
 
-use assay_kernels::{GROUP, Pairing, Weights, tables};
-use assay_models::{FRAC_GAIN, FRAC_GATE, FRAC_LOGITS, Family, Model, Role, Shape, Step, program};
+use assay_kernels::{Activation, GROUP, Pairing, Weights, tables};
+use assay_models::{FRAC_GAIN, FRAC_GATE, FRAC_LOGITS, Model, Role, Shape, Step, program};
 use assay_protocol::{
     Arithmetic, B256, LEAF_COLUMNS, LEAF_VALUES, Manifest, Parts, StepLeaf, Tensor, TensorKind,
     Tree, fixed_leaf, leaf_hash, part_hash, root, weight_leaf,
@@ -31,7 +31,7 @@ pub(crate) fn manifest(
     eos.dedup();
     Manifest {
         version: Manifest::VERSION,
-        family: family_code(model.shape().family),
+        family: model.shape().graph().code,
         shape: shape_words(model.shape()),
         arithmetic: arithmetic(model),
         eos,
@@ -46,13 +46,6 @@ pub(crate) fn manifest(
             source: particulars.source,
             calibration: particulars.calibration,
         },
-    }
-}
-
-/// The code of a family in a manifest.
-pub(crate) fn family_code(family: Family) -> u8 {
-    match family {
-        Family::Llama => 0,
     }
 }
 
@@ -86,7 +79,7 @@ pub(crate) fn arithmetic(model: &Model) -> Arithmetic {
     Arithmetic {
         group: GROUP as u8,
         kvGroup: GROUP as u8,
-        activation: 0,
+        activation: activation_code(shape.graph().activation),
         ropePairing: match shape.rope.pairing {
             Pairing::Halves => 0,
             Pairing::Adjacent => 1,
@@ -102,24 +95,33 @@ pub(crate) fn arithmetic(model: &Model) -> Arithmetic {
     }
 }
 
+/// The code of an activation in a manifest.
+pub(crate) fn activation_code(activation: Activation) -> u8 {
+    match activation {
+        Activation::Silu => 0,
+        Activation::GeluTanh => 1,
+        Activation::GeluErf => 2,
+    }
+}
+
 /// One tensor of a model as it is stored.
 pub(crate) enum Stored<'a> {
     /// int8 groups.
     Matrix(&'a Weights),
-    /// Fixed point.
-    Gain(&'a [i32]),
+    /// Fixed point: the gain of a norm, or a bias.
+    Vector(&'a [i32]),
 }
 
 /// The tensor of a role that the model's shape lists.
 pub(crate) fn stored(model: &Model, role: Role) -> Stored<'_> {
     let matrix = model.weights(role).map(Stored::Matrix);
-    let stored = matrix.or_else(|| model.gain(role).map(Stored::Gain));
+    let stored = matrix.or_else(|| model.vector(role).map(Stored::Vector));
     stored.expect("a model has every tensor that its shape lists")
 }
 
 /// Leaves of a tensor.
 pub(crate) fn leaves(role: Role, rows: usize, columns: usize) -> u64 {
-    let per_row = columns.div_ceil(if Shape::is_gain(role) { LEAF_VALUES } else { LEAF_COLUMNS });
+    let per_row = columns.div_ceil(if role.is_vector() { LEAF_VALUES } else { LEAF_COLUMNS });
     rows as u64 * per_row as u64
 }
 
@@ -129,7 +131,7 @@ pub(crate) fn tensors(shape: &Shape) -> Vec<Tensor> {
     let mut table = Vec::new();
     for role in shape.roles() {
         let (rows, columns) = shape.extent(role);
-        let kind = if Shape::is_gain(role) { TensorKind::Fixed } else { TensorKind::W8 };
+        let kind = if role.is_vector() { TensorKind::Fixed } else { TensorKind::W8 };
         table.push(Tensor { kind: kind as u8, rows: word(rows), columns: word(columns), leaf });
         leaf += leaves(role, rows, columns);
     }
@@ -147,7 +149,7 @@ fn weights_root(model: &Model, progress: &mut dyn FnMut(u64)) -> B256 {
     for role in model.shape().roles() {
         let weights = match stored(model, role) {
             Stored::Matrix(weights) => weights,
-            Stored::Gain(gain) => {
+            Stored::Vector(gain) => {
                 push_fixed(&mut tree, gain);
                 continue;
             }
@@ -189,7 +191,7 @@ pub(crate) fn tensor_leaf(model: &Model, role: Role, leaf: u64) -> Option<Vec<u8
             let (row, chunk) = (leaf / chunks, leaf % chunks);
             (row < weights.rows()).then(|| matrix_leaf(weights, row, chunk).to_vec())
         }
-        Stored::Gain(gain) => {
+        Stored::Vector(gain) => {
             gain.chunks(LEAF_VALUES).nth(leaf).map(|values| fixed_leaf(values).to_vec())
         }
     }
@@ -199,14 +201,18 @@ fn push_fixed(tree: &mut Tree, values: &[i32]) {
     values.chunks(LEAF_VALUES).for_each(|values| tree.push(leaf_hash(&fixed_leaf(values))));
 }
 
-/// Per position its cosines, then its sines, each in leaves of 32 values.
+/// Per position its cosines, then its sines, each in leaves of 32 values; after them those of
+/// layers with a window, if there are any. Nothing where positions are learned.
 fn rope_root(model: &Model) -> B256 {
     let shape = model.shape();
     let mut tree = Tree::default();
-    for position in 0..shape.context {
-        let (cos, sin) = model.rope().row(position, shape.head_dim);
-        push_fixed(&mut tree, cos);
-        push_fixed(&mut tree, sin);
+    let turned = shape.graph().pairing.map(|_| model.rope());
+    for tables in turned.into_iter().chain(model.window_rope()) {
+        for position in 0..shape.context {
+            let (cos, sin) = tables.row(position, shape.head_dim);
+            push_fixed(&mut tree, cos);
+            push_fixed(&mut tree, sin);
+        }
     }
     tree.root()
 }

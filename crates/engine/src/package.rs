@@ -4,11 +4,12 @@
 //! "ASSAYM1\n"
 //! name · licence · manifest · recipe · tokenizer · template      each: u64 length, bytes
 //! tensors in canonical order:
-//!   gain      columns × i32
+//!   vector    columns × i32
 //!   matrix    exponents (i8) · quants (bytes) · scales (u16), in panels as the kernels read them
 //! ```
-//! All integers are little-endian. The recipe holds, as f32, the norm epsilon, the RoPE base and
-//! the RoPE factors that the manifest's integers were computed from. Reading checks that the file
+//! All integers are little-endian. The recipe holds, as f32, the norm epsilon, the RoPE base, but
+//! for llama size, step and RoPE base of windows (zeros for none), and the RoPE factors that the
+//! manifest's integers were computed from. Reading checks that the file
 //! is exactly as long as its manifest demands before it takes memory, so a lying header costs
 //! nothing.
 
@@ -19,8 +20,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use assay_kernels::{COLUMNS_STEP, GROUP, Pairing, Weights, WeightsError};
-use assay_models::{Family, Model, ModelError, Precision, Role, Rope, Shape, Sites, Tensors, rope};
-use assay_protocol::{Manifest, ManifestError, ModelId, part_hash};
+use assay_models::{
+    Family, Model, ModelError, Precision, Role, Rope, Shape, Sites, Tensors, Window, rope,
+};
+use assay_protocol::{Assurance, Manifest, ManifestError, ModelId, part_hash};
 use assay_text::{Chat, ChatError, Tokenizer, TokenizerError};
 
 use crate::commit::{self, Particulars, Stored};
@@ -76,6 +79,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// What can be checked about its answers: every bit where a judge knows its family, else their
+    /// quality, as long as there are no rules by which a wrong bit could be proved.
+    pub fn assurance(&self) -> Assurance {
+        if self.model.is_judged() { Assurance::Replayable } else { Assurance::Scored }
+    }
+
     /// Most tokens of prompt and output together.
     pub fn context(&self) -> u32 {
         self.manifest.shape.context
@@ -266,7 +275,9 @@ impl Package {
         }
         for role in self.model.shape().roles() {
             match commit::stored(&self.model, role) {
-                Stored::Gain(gain) => write_words(&mut file, gain.iter().map(|v| v.to_le_bytes()))?,
+                Stored::Vector(vector) => {
+                    write_words(&mut file, vector.iter().map(|v| v.to_le_bytes()))?
+                }
                 Stored::Matrix(weights) => {
                     write_words(&mut file, weights.exponents().iter().map(|e| e.to_le_bytes()))?;
                     file.write_all(weights.quants())?;
@@ -308,7 +319,12 @@ impl std::fmt::Debug for Loaded {
 }
 
 fn recipe(shape: &Shape) -> impl Iterator<Item = f32> + '_ {
-    [shape.norm_eps, shape.rope.base].into_iter().chain(shape.rope.factors.iter().copied())
+    let window = shape
+        .window
+        .map_or([0.0; 3], |window| [window.size as f32, window.every as f32, window.base]);
+    let window = window.into_iter().filter(|_| shape.family != Family::Llama);
+    let head = [shape.norm_eps, shape.rope.base].into_iter().chain(window);
+    head.chain(shape.rope.factors.iter().copied())
 }
 
 fn write_words<const N: usize>(
@@ -411,17 +427,17 @@ impl<'a> Reader<'a> {
     }
 
     fn tensors(&mut self, shape: &Shape) -> Result<Tensors, PackageError> {
-        let rope = rope::tables(&shape.rope, shape.head_dim, shape.context)?;
+        let rope = rope::tables_of(shape)?;
         let reader = RefCell::new(self);
         Tensors::gather(
             shape,
             rope,
             |role| reader.borrow_mut().matrix(shape, role),
-            |role| reader.borrow_mut().gain(shape, role),
+            |role| reader.borrow_mut().vector(shape, role),
         )
     }
 
-    fn gain(&mut self, shape: &Shape, role: Role) -> Result<Vec<i32>, PackageError> {
+    fn vector(&mut self, shape: &Shape, role: Role) -> Result<Vec<i32>, PackageError> {
         let bytes = self.bytes(4 * shape.extent(role).1)?;
         Ok(bytes.as_chunks().0.iter().map(|word| i32::from_le_bytes(*word)).collect())
     }
@@ -451,7 +467,7 @@ fn padded(shape: &Shape, role: Role) -> (usize, usize) {
 }
 
 fn stored_bytes(shape: &Shape, role: Role) -> u128 {
-    if Shape::is_gain(role) {
+    if role.is_vector() {
         return 4 * shape.extent(role).1 as u128;
     }
     let (rows, columns) = padded(shape, role);
@@ -463,22 +479,31 @@ fn stored_bytes(shape: &Shape, role: Role) -> u128 {
 fn shape(manifest: &Manifest, recipe: &[u8]) -> Result<Shape, PackageError> {
     let sizes = &manifest.shape;
     let unsupported = |what, found: u64| Err(PackageError::Unsupported { what, found });
-    let family = match manifest.family {
-        code if code == commit::family_code(Family::Llama) => Family::Llama,
-        code => return unsupported("family", code.into()),
+    let Some(family) = Family::from_code(manifest.family) else {
+        return unsupported("family", manifest.family.into());
     };
     let pairing = match manifest.arithmetic.ropePairing {
         0 => Pairing::Halves,
         1 => Pairing::Adjacent,
         code => return unsupported("RoPE pairing", code.into()),
     };
-    if manifest.arithmetic.activation != 0 {
+    if manifest.arithmetic.activation != commit::activation_code(family.graph().activation) {
         return unsupported("activation", manifest.arithmetic.activation.into());
     }
     let (words, rest) = recipe.as_chunks::<4>();
     let mut recipe = words.iter().map(|word| f32::from_le_bytes(*word));
     let (Some(norm_eps), Some(base), true) = (recipe.next(), recipe.next(), rest.is_empty()) else {
         return Err(PackageError::Altered { what: "recipe", id: manifest.id() });
+    };
+    let window = match family {
+        Family::Llama => None,
+        _ => match (recipe.next(), recipe.next(), recipe.next()) {
+            (Some(size), Some(every), Some(base)) if size >= 1.0 && every >= 1.0 => {
+                Some(Window { size: size as usize, every: every as usize, base })
+            }
+            (Some(_), Some(_), Some(_)) => None,
+            _ => return Err(PackageError::Altered { what: "recipe", id: manifest.id() }),
+        },
     };
     let mut shape = Shape {
         family,
@@ -492,6 +517,7 @@ fn shape(manifest: &Manifest, recipe: &[u8]) -> Result<Shape, PackageError> {
         context: sizes.context as usize,
         norm_eps,
         rope: Rope { pairing, base, factors: recipe.collect() },
+        window,
         tied: true,
     };
     shape.check()?;

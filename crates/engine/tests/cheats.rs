@@ -314,7 +314,7 @@ fn with_weights(mut change: impl FnMut(&mut [u8])) -> Arc<Loaded> {
     let mut places = Vec::new();
     for role in shape.roles().into_iter().rev() {
         let (rows, columns) = padded(shape, role);
-        if Shape::is_gain(role) {
+        if role.is_vector() {
             end -= 4 * shape.extent(role).1;
             continue;
         }

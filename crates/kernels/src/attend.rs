@@ -40,7 +40,9 @@ pub struct Attention {
 pub struct Query<'a> {
     /// The sequence, as the layer remembers it.
     pub cache: &'a KvLayer,
-    /// How many of its positions are looked at, from the first on.
+    /// The first of its positions that is looked at.
+    pub first: usize,
+    /// How many positions there are up to the last that is looked at.
     pub positions: usize,
 }
 
@@ -111,6 +113,7 @@ impl Query<'_> {
     fn check(&self, attention: &Attention) -> usize {
         let (positions, len) = (self.positions, self.cache.len());
         assert!((1..=len).contains(&positions), "{positions} of {len} positions");
+        assert!(self.first < positions, "positions from {} to {positions}", self.first);
         assert_eq!(self.cache.kv_heads(), attention.kv_heads, "cache of other heads");
         assert_eq!(self.cache.head_dim(), attention.head_dim, "cache of other heads");
         positions
@@ -174,7 +177,10 @@ impl Job<'_> {
         let cache = self.queries[queries.start].cache;
         let positions = |row: usize| self.queries[queries.start + row / group].positions;
         let rows = queries.len() * group;
+        let from = |row: usize| self.queries[queries.start + row / group].first;
         let longest = (0..rows).map(positions).max().unwrap_or(0);
+        // Blocks that no query looks at are passed over.
+        let unseen = (0..rows).map(from).min().unwrap_or(0) / BLOCK;
         let (blocks, stride) = (longest.div_ceil(BLOCK), longest.next_multiple_of(BLOCK));
 
         let firsts = queries.clone().map(|query| query * self.stride + head * group);
@@ -184,19 +190,21 @@ impl Job<'_> {
         scratch.sums.clear();
         scratch.sums.resize(rows * head_dim, 0);
 
-        for (block, records) in cache.head(head).take(blocks).enumerate() {
+        for (block, records) in cache.head(head).enumerate().take(blocks).skip(unseen) {
             let scores = &mut scratch.scores[block * BLOCK..];
             path.scores(records.keys, scratch.rows.view(), attention, scores, stride);
         }
         let totals: Vec<u64> = (0..rows)
             .map(|row| {
-                let scores = &scratch.scores[row * stride..][..positions(row)];
+                let seen = from(row)..positions(row);
+                let scores = &scratch.scores[row * stride..][seen.clone()];
                 let weights = &mut scratch.weights[row * stride..][..stride];
-                weights[positions(row)..].fill(0);
-                path.softmax(scores, &mut weights[..positions(row)])
+                weights[..seen.start].fill(0);
+                weights[seen.end..].fill(0);
+                path.softmax(scores, &mut weights[seen])
             })
             .collect();
-        for (block, records) in cache.head(head).take(blocks).enumerate() {
+        for (block, records) in cache.head(head).enumerate().take(blocks).skip(unseen) {
             let weights = &scratch.weights[block * BLOCK..];
             path.blend(records.values, weights, stride, &mut scratch.sums);
         }

@@ -187,7 +187,7 @@ impl Cpu {
     }
 
     /// Rows of `columns` elements per task of an operation on elements.
-    fn rows_per_piece(&self, rows: usize, columns: usize) -> usize {
+    pub(crate) fn rows_per_piece(&self, rows: usize, columns: usize) -> usize {
         if self.helpers.is_none() || rows * columns < ELEMENTS_MIN {
             return rows.max(1);
         }
@@ -293,7 +293,7 @@ pub(crate) fn path(isa: Isa) -> Result<Box<dyn Path>, IsaError> {
 }
 
 /// How many rows of `columns` there are in `len` elements.
-fn count(len: usize, columns: usize, what: &str) -> usize {
+pub(crate) fn count(len: usize, columns: usize, what: &str) -> usize {
     assert!(columns > 0 && len % columns == 0, "{len} {what} are not whole rows of {columns}");
     len / columns
 }

@@ -10,6 +10,7 @@ pub mod tables;
 mod aligned;
 mod attend;
 mod cpu;
+mod elementwise;
 mod helpers;
 mod isa;
 mod keccak;
@@ -26,6 +27,7 @@ mod x86;
 
 pub use attend::{Attention, Query};
 pub use cpu::{Angles, Cpu, CpuError, Norm, Pairing, Rope};
+pub use elementwise::Activation;
 pub use isa::{Isa, IsaError};
 pub use keccak::keccak256_each;
 pub use kv::{KvBlock, KvLayer};

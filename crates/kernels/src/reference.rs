@@ -9,7 +9,7 @@
 //! rounded towards negative infinity where the divisor is positive.
 
 use crate::tables::{LOG2E_Q30, T1, T2};
-use crate::{BLOCK, GROUP};
+use crate::{Activation, BLOCK, GROUP};
 
 /// Fraction bits of a norm's gain.
 pub const GAIN_FRAC: u8 = 12;
@@ -19,6 +19,16 @@ pub const WIDE_FRAC: u8 = 16;
 pub const QUANT_MAX: u32 = 127;
 /// Largest scale of a group of activations.
 pub const SCALE_MAX: u32 = 32_767;
+/// Fraction bits that a number to be [`scaled`] has more than the result.
+pub const SCALED_BITS: u8 = 6;
+/// `round(2^30 · 0.044715)`.
+const GELU_CUBE_Q30: i64 = 48_012_366;
+/// `round(2^30 · 2 · sqrt(2 / π))`.
+const GELU_SLOPE_Q30: i64 = 1_713_444_047;
+/// `round(2^30 · 0.3275911 / sqrt(2))`.
+const ERF_P_Q30: i64 = 248_723_584;
+/// `round(2^30 · a / 2)` for the five factors of the approximation.
+const ERF_Q30: [i64; 5] = [136_810_595, -152_738_022, 763_115_691, -780_155_054, 569_837_701];
 /// Exponents from this one on make a power of two vanish.
 const VANISHING: u64 = 40;
 
@@ -60,6 +70,65 @@ pub fn sigmoid24(x: i32) -> i32 {
 pub fn silu_mul(gate: i32, up: i32, frac_out: u8) -> i32 {
     let silu = sat32(rsh(i64::from(gate) * i64::from(sigmoid24(gate)), 24));
     sat32(rsh(i64::from(silu) * i64::from(up), 2 * i32::from(WIDE_FRAC) - i32::from(frac_out)))
+}
+
+/// `activation(x)` for `x` in `Fx<16>`, as `Fx<16>`.
+pub fn activate(activation: Activation, x: i32) -> i32 {
+    let share = match activation {
+        Activation::Silu => sigmoid24(x),
+        Activation::GeluTanh => gelu_share(x),
+        Activation::GeluErf => normal24(x),
+    };
+    sat32(rsh(i64::from(x) * i64::from(share), 24))
+}
+
+/// `activated · up` for both in `Fx<16>`, as `Fx<frac_out>`.
+pub fn gated(activated: i32, up: i32, frac_out: u8) -> i32 {
+    let right = 2 * i32::from(WIDE_FRAC) - i32::from(frac_out);
+    sat32(rsh(i64::from(activated) * i64::from(up), right))
+}
+
+/// The logistic function of `2 · sqrt(2 / π) · (x + 0.044715 · x³)`, which GELU's approximation
+/// multiplies `x` in `Fx<16>` with, as Q24.
+fn gelu_share(x: i32) -> i32 {
+    // From 16 on the share is one to 24 bits.
+    let x = i64::from(x.clamp(-(16 << 16), 16 << 16));
+    let cube = rsh(rsh(x * x, 16) * x, 16);
+    let sum = x + rsh(cube * GELU_CUBE_Q30, 30);
+    sigmoid24(rsh(sum * GELU_SLOPE_Q30, 30) as i32)
+}
+
+/// The normal distribution function of `x` in `Fx<16>`, as Q24: half of
+/// `1 + erf(x / sqrt(2))`, by the rational approximation 7.1.26 of Abramowitz and Stegun, whose
+/// error is below 2^-22.
+fn normal24(x: i32) -> i32 {
+    let size = i64::from(x.unsigned_abs().min(16 << 16));
+    // t = 1 / (1 + p · |x| / sqrt(2)) in Q30.
+    let t = (1i64 << 60) / ((1 << 30) + rsh(size * ERF_P_Q30, 16));
+    let series = ERF_Q30.iter().rev().fold(0, |sum, factor| rsh((sum + factor) * t, 30));
+    // exp(-x² / 2) as a power of two in Q30.
+    let exponent = rsh(rsh(size * size, 16) * i64::from(LOG2E_Q30), 31);
+    let tail = rsh(series * i64::from(exp2neg(exponent as u64, 30)), 30);
+    let below = rsh(tail, 6) as i32;
+    if x >= 0 { (1 << 24) - below } else { below }
+}
+
+/// Subtracts from a row its mean, rounded half towards positive infinity.
+pub fn centre(x: &mut [i32]) {
+    let (sum, count) = (x.iter().map(|v| i64::from(*v)).sum::<i64>(), x.len() as i64);
+    let mean = (2 * sum + count).div_euclid(2 * count);
+    x.iter_mut().for_each(|v| *v = sat32(i64::from(*v) - mean));
+}
+
+/// `x` in `Fx<frac>` plus a bias in `Fx<16>`, clamped; `frac` is at most 16.
+pub fn add_bias(x: i32, bias: i32, frac: u8) -> i32 {
+    let bias = rsh(i64::from(bias), i32::from(WIDE_FRAC) - i32::from(frac));
+    sat32(i64::from(x) + bias)
+}
+
+/// `x` times a factor in Q16, with [`SCALED_BITS`] fraction bits fewer.
+pub fn scaled(x: i32, factor_q16: i64) -> i32 {
+    sat32(rsh(i64::from(x) * factor_q16, 16 + i32::from(SCALED_BITS)))
 }
 
 /// Quantises one group: the numbers in -127..=127 and their scale in 1..=32767.
@@ -199,11 +268,25 @@ pub fn attend(
     keys: &Records<'_>,
     values: &Records<'_>,
     att_q30: i32,
+    fractions: [u8; 3],
+) -> Vec<i32> {
+    attend_from(0, query, keys, values, att_q30, fractions)
+}
+
+/// As [`attend`], over the positions from `first` on: those before have a weight of zero, and
+/// blocks stay where they are.
+pub fn attend_from(
+    first: usize,
+    query: (&[i8], &[u16]),
+    keys: &Records<'_>,
+    values: &Records<'_>,
+    att_q30: i32,
     [frac_q, frac_v, frac_out]: [u8; 3],
 ) -> Vec<i32> {
     let scores: Vec<i32> =
-        keys.iter().map(|key| score(dot(query, *key), frac_q, att_q30)).collect();
-    let (weights, sum) = softmax(&scores);
+        keys[first..].iter().map(|key| score(dot(query, *key), frac_q, att_q30)).collect();
+    let (seen, sum) = softmax(&scores);
+    let weights = [vec![0; first], seen].concat();
     let output = |dim: usize| {
         let blocks = weights.chunks(BLOCK).zip(values.chunks(BLOCK));
         let numerator = blocks.map(|(weights, values)| {

@@ -158,12 +158,22 @@ impl Sequences {
     }
 
     /// `looks`: sequence and positions of each query. `q`: (looks, rows per look, head_dim).
+    /// Queries see all positions up to theirs, then only the last 70, then their own.
     fn check(&self, cpus: &[Cpu], looks: &[(usize, usize)], q: &[i32]) {
+        for window in [usize::MAX, 70, 1] {
+            self.check_window(cpus, looks, q, window);
+        }
+    }
+
+    fn check_window(&self, cpus: &[Cpu], looks: &[(usize, usize)], q: &[i32], window: usize) {
         let Attention { heads, kv_heads, head_dim, att_q30, frac_q, frac_v, frac_out } =
             self.attention;
         let queries: Vec<Query<'_>> = looks
             .iter()
-            .map(|&(cache, positions)| Query { cache: &self.caches[cache], positions })
+            .map(|&(cache, positions)| {
+                let first = positions.saturating_sub(window);
+                Query { cache: &self.caches[cache], first, positions }
+            })
             .collect();
         let mut rows = Quantised::new();
         cpus[0].quantise(q, head_dim, head_dim, &mut rows);
@@ -178,7 +188,8 @@ impl Sequences {
                 };
                 let keys = record(&|position| query.cache.key(kv_head, position));
                 let values = record(&|position| query.cache.value(kv_head, position));
-                expected.extend(reference::attend(
+                expected.extend(reference::attend_from(
+                    query.first,
                     rows.row(i * stride + head),
                     &keys.iter().map(|(q, s)| (&q[..], &s[..])).collect::<Vec<_>>(),
                     &values.iter().map(|(q, s)| (&q[..], &s[..])).collect::<Vec<_>>(),
@@ -190,7 +201,7 @@ impl Sequences {
         for cpu in cpus {
             let mut y = vec![0; expected.len()];
             cpu.attend(&rows, &queries, &self.attention, &mut y);
-            assert_eq!(y, expected, "{cpu:?} {looks:?}");
+            assert_eq!(y, expected, "{cpu:?} {looks:?} {window}");
         }
     }
 }
@@ -449,7 +460,7 @@ fn a_shorter_look_is_the_look_at_a_shorter_sequence() {
     cpu.quantise(&noise.numbers(2 * 64, 18), 64, 64, &mut rows);
     let attend = |cache: &KvLayer| {
         let mut y = vec![0; 128];
-        cpu.attend(&rows, &[Query { cache, positions: 77 }], &attention, &mut y);
+        cpu.attend(&rows, &[Query { cache, first: 0, positions: 77 }], &attention, &mut y);
         y
     };
     let whole = attend(&sequences.caches[0]);

@@ -199,7 +199,7 @@ fn attention() {
             let attention =
                 Attention { heads: 1, kv_heads: 1, head_dim, att_q30, frac_q, frac_v, frac_out };
             let mut y = vec![0; head_dim];
-            let queries = [Query { cache: &cache, positions: cache.len() }];
+            let queries = [Query { cache: &cache, first: 0, positions: cache.len() }];
             cpu.attend(&query, &queries, &attention, &mut y);
             assert_eq!(y, expected, "{cpu:?}");
         }

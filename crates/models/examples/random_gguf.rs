@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     hyperparameters(&mut file, &shape);
     for &role in &roles {
         let (rows, columns) = shape.extent(role);
-        let (sizes, kind) = match Shape::is_gain(role) {
+        let (sizes, kind) = match role.is_vector() {
             true => (vec![columns as u64], Kind::F32),
             false => (vec![rows as u64, columns as u64], kind),
         };
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     for role in roles {
         let (rows, columns) = shape.extent(role);
-        let bytes = match Shape::is_gain(role) {
+        let bytes = match role.is_vector() {
             true => 1.0f32.to_le_bytes().repeat(columns),
             false => noise.matrix(kind, rows, columns),
         };
@@ -93,6 +93,7 @@ fn shape_of(name: &str) -> Option<Shape> {
         context: 4096,
         norm_eps: 1e-6,
         rope: Rope { pairing: Pairing::Adjacent, base: 10_000.0, factors: Vec::new() },
+        window: None,
         tied: true,
     })
 }

@@ -31,6 +31,9 @@ pub struct Output {
 /// Why a batch cannot be computed. No cache was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardError {
+    /// A text of no tokens has no vector.
+    #[error("no tokens")]
+    Empty,
     /// A token id outside the vocabulary.
     #[error("token {found}, but the vocabulary has {vocab} (row {row})")]
     Token {

@@ -9,8 +9,9 @@ use assay_kernels::{COLUMNS_MAX, COLUMNS_STEP, GROUP, HEAD_DIM_MAX, NORM_COLUMNS
 
 use crate::binary::Binary;
 use crate::convert::ZERO_ROW_EXPONENT;
-use crate::llama::Tensors;
+use crate::rope::RopeError;
 use crate::shape::{Precision, Role, Shape};
+use crate::tensors::Tensors;
 
 /// Most fraction bits of any fixed-point intermediate.
 const FRAC_MAX: u8 = 16;
@@ -82,14 +83,21 @@ pub enum ModelError {
         /// Twice the fraction bits of the residual stream.
         fraction: u8,
     },
-    /// An output matrix beside a tied embedding, or none where it is not tied.
-    #[error("output matrix given: {given}, embedding tied: {tied}")]
-    Tied {
-        /// Whether there is an output matrix.
-        given: bool,
-        /// Whether the shape says that the embedding serves as one.
-        tied: bool,
+    /// A tensor that the shape demands is not there.
+    #[error("{tensor} is missing")]
+    Missing {
+        /// The tensor.
+        tensor: Role,
     },
+    /// A tensor that the shape has no use for.
+    #[error("{tensor} has no place in this model")]
+    Unknown {
+        /// The tensor.
+        tensor: Role,
+    },
+    /// The angles of layers with a window cannot be made.
+    #[error(transparent)]
+    Rope(#[from] RopeError),
     /// A tensor of another size than the shape says.
     #[error(
         "{tensor} has {} rows of {}, expected {} of {}",
@@ -141,7 +149,7 @@ pub enum ModelError {
     },
     /// A cosine or sine beyond one.
     #[error("rope table holds {found} at {at}, beyond 1 in Q30")]
-    Rope {
+    Angle {
         /// The number.
         found: i32,
         /// Its index.
@@ -160,27 +168,23 @@ pub(crate) fn check(
     fractions(shape, precision)?;
     let eps_q = eps_q(shape.norm_eps, precision.residual)?;
     rope(shape, tensors)?;
-    let (found, expected) = (tensors.layers.len(), shape.layers);
-    if found != expected {
-        return Err(ModelError::Layers { what: "tensors", found, expected });
-    }
-    let (given, tied) = (tensors.output.is_some(), shape.tied);
-    if given == tied {
-        return Err(ModelError::Tied { given, tied });
-    }
-    for role in shape.roles() {
-        if let Some(gain) = tensors.gain(role) {
-            extent(role, (1, gain.len()), shape.extent(role))?;
+    let roles = shape.roles();
+    for &role in &roles {
+        match (tensors.vector(role), tensors.weights(role)) {
+            (Some(vector), _) => extent(role, (1, vector.len()), shape.extent(role))?,
+            (None, Some(weights)) => matrix(shape, precision, role, weights)?,
+            (None, None) => return Err(ModelError::Missing { tensor: role }),
         }
-        if let Some(weights) = tensors.weights(role) {
-            matrix(shape, precision, role, weights)?;
-        }
+    }
+    let mut given = tensors.vectors.keys().chain(tensors.matrices.keys());
+    if let Some(&tensor) = given.find(|role| !roles.contains(role)) {
+        return Err(ModelError::Unknown { tensor });
     }
     Ok(eps_q)
 }
 
-/// Epsilon with twice the fraction bits of the residual stream, halves away from zero.
-fn eps_q(eps: f32, residual: u8) -> Result<u32, ModelError> {
+/// Epsilon with twice the fraction bits of what a norm takes in, halves away from zero.
+pub(crate) fn eps_q(eps: f32, residual: u8) -> Result<u32, ModelError> {
     let fraction = 2 * residual;
     let error = ModelError::Epsilon { found: eps, fraction };
     let binary = Binary::from_f32(eps.to_bits()).filter(|binary| !binary.negative);
@@ -228,6 +232,13 @@ fn sizes(shape: &Shape) -> Result<(), ModelError> {
     if heads % kv_heads != 0 {
         return Err(ModelError::Heads { heads, kv_heads });
     }
+    if let Some(window) = shape.window {
+        for (what, found) in [("window", window.size), ("step of windows", window.every)] {
+            if !(1..=CONTEXT_MAX).contains(&found) {
+                return Err(ModelError::Size { what, found, most: CONTEXT_MAX });
+            }
+        }
+    }
     Ok(())
 }
 
@@ -258,13 +269,14 @@ fn site(name: &str, layer: Option<usize>, found: u8, least: u8) -> Result<(), Mo
 }
 
 fn rope(shape: &Shape, tensors: &Tensors) -> Result<(), ModelError> {
-    let expected = shape.context * (shape.head_dim / 2);
+    let turned = if shape.graph().pairing.is_some() { shape.context } else { 0 };
+    let expected = turned * (shape.head_dim / 2);
     for table in [&tensors.rope.cos, &tensors.rope.sin] {
         if table.len() != expected {
             return Err(ModelError::RopeLength { found: table.len(), expected });
         }
         if let Some(at) = table.iter().position(|value| value.unsigned_abs() > ONE_Q30) {
-            return Err(ModelError::Rope { found: table[at], at });
+            return Err(ModelError::Angle { found: table[at], at });
         }
     }
     Ok(())
@@ -283,8 +295,13 @@ fn matrix(
     let (rows, columns) = shape.extent(tensor);
     let padded = columns.next_multiple_of(COLUMNS_STEP);
     extent(tensor, (weights.rows(), weights.columns()), (rows, padded))?;
-    // An embedding that is no output matrix is looked up, which takes any exponent.
-    let product = (tensor != Role::Embedding || shape.tied).then(|| precision.fractions(tensor));
+    // A table that is no output matrix is looked up, which takes any exponent.
+    let looked_up = match tensor {
+        Role::Embedding => !shape.tied || !shape.graph().causal,
+        Role::Positions | Role::TokenType => true,
+        _ => false,
+    };
+    let product = (!looked_up).then(|| shape.fractions(precision, tensor));
     for row in 0..rows {
         if let Some((frac_in, frac_out)) = product {
             shift(tensor, row, weights.exponent(row), frac_in, frac_out)?;
@@ -330,7 +347,7 @@ fn shift(
 mod tests {
     use super::*;
     use crate::model::Model;
-    use crate::shape::LayerRole;
+    use crate::shape::LayerRole as R;
     use crate::testing;
 
     /// Changes the small model of the tests and gives the error, or "fine".
@@ -387,7 +404,7 @@ mod tests {
                 "heads have 288 elements, expected a multiple of 32 up to 256",
             ),
             (|shape| shape.layers = 3, "precision of 2 layers, expected 3"),
-            (|shape| shape.tied = false, "output matrix given: false, embedding tied: false"),
+            (|shape| shape.tied = false, "output.weight is missing"),
             (|shape| shape.vocab = 51, "token_embd.weight has 50 rows of 128, expected 51 of 128"),
             (
                 |shape| shape.hidden = 97,
@@ -424,16 +441,21 @@ mod tests {
 
     #[test]
     fn tensors_are_named() {
-        let wrong_gain = check(|_, _, tensors| tensors.layers[1].hidden_norm.truncate(60));
+        let norm = Role::Layer(1, R::HiddenNorm);
+        let wrong_gain =
+            check(|_, _, tensors| tensors.vectors.get_mut(&norm).unwrap().truncate(60));
         assert_eq!(wrong_gain, "blk.1.ffn_norm.weight has 1 rows of 60, expected 1 of 64");
-        let missing = check(|_, _, tensors| tensors.layers.truncate(1));
-        assert_eq!(missing, "tensors of 1 layers, expected 2");
+        let missing = check(|_, _, tensors| drop(tensors.matrices.remove(&Role::Layer(1, R::Up))));
+        assert_eq!(missing, "blk.1.ffn_up.weight is missing");
         let short = check(|_, _, tensors| tensors.rope.sin.truncate(1535));
         assert_eq!(short, "rope table has 1535 numbers, expected 1536");
         let large = check(|_, _, tensors| tensors.rope.cos[5] = i32::MIN);
         assert_eq!(large, "rope table holds -2147483648 at 5, beyond 1 in Q30");
-        let output = check(|_, _, tensors| tensors.output = Some(tensors.embedding.clone()));
-        assert_eq!(output, "output matrix given: true, embedding tied: true");
+        let output = check(|_, _, tensors| {
+            let embedding = tensors.matrices[&Role::Embedding].clone();
+            tensors.matrices.insert(Role::Output, embedding);
+        });
+        assert_eq!(output, "output.weight has no place in this model");
     }
 
     #[test]
@@ -441,7 +463,8 @@ mod tests {
         // Gate: 12 fraction bits in, 16 out.
         let with = |row: usize, exponent: i8| {
             check(|_, _, tensors| {
-                tensors.layers[1].gate = matrix(96, 64, |_, _, e| e[row] = exponent);
+                let gate = matrix(96, 64, |_, _, e| e[row] = exponent);
+                tensors.matrices.insert(Role::Layer(1, R::Gate), gate);
             })
         };
         assert_eq!(with(95, 5), "fine");
@@ -459,8 +482,9 @@ mod tests {
     fn an_untied_embedding_takes_any_exponent() {
         let extremes = check(|shape, _, tensors| {
             shape.tied = false;
-            tensors.output = Some(tensors.embedding.clone());
-            tensors.embedding = matrix(50, 64, |_, _, e| (e[0], e[49]) = (-128, 127));
+            let table = matrix(50, 64, |_, _, e| (e[0], e[49]) = (-128, 127));
+            let output = tensors.matrices.insert(Role::Embedding, table).unwrap();
+            tensors.matrices.insert(Role::Output, output);
         });
         assert_eq!(extremes, "fine");
     }
@@ -469,10 +493,11 @@ mod tests {
     fn rows_of_zeros_have_one_form() {
         let with = |exponent: i8, scale: u16| {
             check(|_, _, tensors| {
-                tensors.layers[0].value = matrix(32, 64, |q, scales, exponents| {
+                let value = matrix(32, 64, |q, scales, exponents| {
                     q[5 * 64..6 * 64].fill(0);
                     (scales[5 * 2 + 1], exponents[5]) = (scale, exponent);
                 });
+                tensors.matrices.insert(Role::Layer(0, R::Value), value);
             })
         };
         let other =
@@ -486,7 +511,8 @@ mod tests {
     fn padding_is_neutral() {
         let padded = |row: usize, column: usize| {
             check(|_, _, tensors| {
-                let plain = &tensors.layers[0].query;
+                let role = Role::Layer(0, R::Query);
+                let plain = &tensors.matrices[&role];
                 let (rows, columns) = (plain.rows(), plain.columns());
                 let mut q = vec![0; rows * columns];
                 for (row, q) in q.chunks_mut(columns).enumerate() {
@@ -494,8 +520,8 @@ mod tests {
                 }
                 q[row * columns + column] = 1;
                 let scales = vec![1; rows * columns / GROUP];
-                tensors.layers[0].query =
-                    Weights::from_rows(rows, columns, &q, &scales, &vec![20; rows]).unwrap();
+                let padded = Weights::from_rows(rows, columns, &q, &scales, &vec![20; rows]);
+                tensors.matrices.insert(role, padded.unwrap());
             })
         };
         assert_eq!(padded(3, 63), "fine");
@@ -505,12 +531,12 @@ mod tests {
         assert_eq!(padded(3, 127), other);
 
         let exponents = check(|_, _, tensors| {
-            let plain = &tensors.embedding;
+            let plain = &tensors.matrices[&Role::Embedding];
             let mut exponents = plain.exponents().to_vec();
             exponents[50] = 1;
             let (quants, scales) = (plain.quants(), plain.scales());
-            tensors.embedding =
-                Weights::from_parts(50, plain.columns(), &exponents, quants, scales).unwrap();
+            let changed = Weights::from_parts(50, plain.columns(), &exponents, quants, scales);
+            tensors.matrices.insert(Role::Embedding, changed.unwrap());
         });
         assert_eq!(
             exponents,
@@ -542,16 +568,16 @@ mod tests {
     }
 
     #[test]
-    fn roles_have_either_weights_or_a_gain() {
+    fn roles_have_either_weights_or_a_vector() {
         let shape = testing::shape();
         let tensors = testing::tensors(&shape, 1);
         for role in shape.roles() {
-            assert_eq!(tensors.gain(role).is_some(), Shape::is_gain(role), "{role}");
-            assert_eq!(tensors.weights(role).is_some(), !Shape::is_gain(role), "{role}");
+            assert_eq!(tensors.vector(role).is_some(), role.is_vector(), "{role}");
+            assert_eq!(tensors.weights(role).is_some(), !role.is_vector(), "{role}");
         }
-        for role in [Role::Output, Role::Layer(2, LayerRole::Query)] {
+        for role in [Role::Output, Role::Layer(2, R::Query)] {
             assert!(tensors.weights(role).is_none(), "{role}");
         }
-        assert!(tensors.gain(Role::Layer(2, LayerRole::HiddenNorm)).is_none());
+        assert!(tensors.vector(Role::Layer(2, R::HiddenNorm)).is_none());
     }
 }

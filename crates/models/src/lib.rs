@@ -5,14 +5,17 @@ mod binary;
 mod blocks;
 mod bounds;
 pub mod convert;
+mod family;
 pub mod load;
 pub mod rope;
 mod shape;
+mod tensors;
 
 // Running it.
 mod batch;
 mod cache;
-mod llama;
+mod decoder;
+mod encoder;
 mod logprobs;
 mod model;
 mod sampler;
@@ -28,13 +31,17 @@ mod testing;
 pub use batch::{ForwardError, Output, Row};
 pub use bounds::ModelError;
 pub use cache::{Cache, Page};
+pub use decoder::Scratch;
+pub use encoder::FRAC_EMBEDDING;
+pub use family::{Biases, Family, Graph, Norms};
 pub use float::{FloatError, FloatModel};
-pub use llama::{LayerTensors, Llama, Scratch, Tensors};
 pub use logprobs::{Logprobs, logprobs};
 pub use model::Model;
 pub use program::{Step, program};
 pub use sampler::{Sampler, SamplerError, Seen};
 pub use shape::{
-    FRAC_GAIN, FRAC_GATE, FRAC_LOGITS, Family, LayerRole, Precision, Role, Rope, Shape, Sites,
+    FRAC_BIAS, FRAC_GAIN, FRAC_GATE, FRAC_HEAD, FRAC_LOGITS, LayerRole, Precision, Role, Rope,
+    Shape, Sites, Window,
 };
 pub use tap::{Op, OpKind, Tap, Values};
+pub use tensors::Tensors;

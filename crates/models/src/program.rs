@@ -6,7 +6,8 @@
 
 use assay_kernels::GROUP;
 
-use crate::shape::{FRAC_GATE, FRAC_LOGITS, Family, LayerRole, Precision, Role, Shape};
+use crate::family::{Graph, Norms};
+use crate::shape::{FRAC_GATE, FRAC_LOGITS, LayerRole, Precision, Role, Shape};
 use crate::tap::{Op, OpKind};
 
 /// Fraction bits of scores, in powers of two.
@@ -32,7 +33,7 @@ pub struct Step {
     pub outputs: usize,
     /// Numbers that each output is computed along: columns of a product, elements of a
     /// statistic, of a group or of a pair, 1 where elements meet one to one. 0 stands for the
-    /// attended positions.
+    /// attended positions, of which there are at most so many in layers with a window.
     pub terms: usize,
     /// Fraction bits of the first input.
     pub frac_in: u8,
@@ -46,14 +47,8 @@ pub struct Step {
 /// If `precision` does not have one entry per layer of `shape`.
 pub fn program(shape: &Shape, precision: &Precision) -> Vec<Step> {
     assert_eq!(precision.layers.len(), shape.layers, "precision and shape differ in layers");
-    match shape.family {
-        Family::Llama => llama(shape, precision),
-    }
-}
-
-/// Embedding, layers, last norm, logits, choice.
-fn llama(shape: &Shape, precision: &Precision) -> Vec<Step> {
-    let mut writer = Writer { shape, precision, layer: None, steps: Vec::new() };
+    let graph = shape.graph();
+    let mut writer = Writer { shape, graph, precision, layer: None, steps: Vec::new() };
     let mut residual = writer.embed();
     for layer in 0..shape.layers {
         writer.layer = Some(layer);
@@ -61,13 +56,16 @@ fn llama(shape: &Shape, precision: &Precision) -> Vec<Step> {
         residual = writer.feed_forward(residual, layer);
     }
     writer.layer = None;
-    writer.choice(residual);
+    if graph.causal {
+        writer.choice(residual);
+    }
     writer.steps
 }
 
 /// A program being written.
 struct Writer<'a> {
     shape: &'a Shape,
+    graph: &'static Graph,
     precision: &'a Precision,
     /// The layer that is written.
     layer: Option<usize>,
@@ -98,8 +96,8 @@ impl Writer<'_> {
     /// A step that reads a tensor: its extent and fraction bits are the tensor's.
     fn tensor_step(&mut self, kind: OpKind, inputs: &[usize], role: Role) -> usize {
         let (rows, columns) = self.shape.extent(role);
-        let (frac_in, frac_out) = self.precision.fractions(role);
-        let size = if Shape::is_gain(role) { [columns, 1] } else { [rows, columns] };
+        let (frac_in, frac_out) = self.shape.fractions(self.precision, role);
+        let size = if role.is_vector() { [columns, 1] } else { [rows, columns] };
         let step = self.step(kind, inputs, size, [frac_in, frac_out]);
         self.steps[step].tensor = Some(role);
         step
@@ -111,21 +109,76 @@ impl Writer<'_> {
         self.step(kind, &[input], [outputs, GROUP], [frac_out, frac_out])
     }
 
-    /// Statistics, norm and its quantised form.
-    fn norm(&mut self, kinds: [OpKind; 3], residual: usize, gain: Role) -> usize {
+    /// A product, and the step that adds its bias if it has one.
+    fn product(&mut self, kind: OpKind, input: usize, role: LayerRole) -> usize {
+        let layer = self.layer.unwrap_or_default();
+        let product = self.tensor_step(kind, &[input], Role::Layer(layer, role));
+        match role.bias().filter(|bias| self.graph.has(*bias)) {
+            Some(bias) => self.tensor_step(kind.biased(), &[product], Role::Layer(layer, bias)),
+            None => product,
+        }
+    }
+
+    /// Statistics and norm of rows of so many numbers.
+    fn norm(&mut self, kinds: [OpKind; 2], input: usize, gain: Role) -> usize {
+        let [stat, norm] = kinds;
+        let Step { outputs, frac_out, .. } = self.steps[input];
+        let terms = self.shape.extent(gain).1;
+        // Largest magnitude, sum of squares, reciprocal root; of a LayerNorm about the mean.
+        let stat = self.step(stat, &[input], [3 * (outputs / terms), terms], [frac_out, 0]);
+        let step = self.tensor_step(norm, &[input, stat], gain);
+        self.steps[step].outputs = outputs;
+        step
+    }
+
+    /// Norm and its quantised form, or the quantised residual stream where no norm stands before.
+    fn input(&mut self, kinds: [OpKind; 3], residual: usize, gain: Role) -> usize {
         let [stat, norm, quantised] = kinds;
-        let frac = self.precision.residual;
-        // Largest magnitude, sum of squares, reciprocal root.
-        let stat = self.step(stat, &[residual], [3, self.shape.width], [frac, 0]);
-        let norm = self.tensor_step(norm, &[residual, stat], gain);
-        self.quantise(quantised, norm)
+        if self.graph.norms == Norms::After {
+            return self.quantise(quantised, residual);
+        }
+        let normed = self.norm([stat, norm], residual, gain);
+        self.quantise(quantised, normed)
     }
 
     fn embed(&mut self) -> usize {
         let frac = self.precision.residual;
-        let step = self.step(OpKind::Embed, &[], [self.shape.width, 1], [0, frac]);
-        self.steps[step].tensor = Some(Role::Embedding);
+        let mut step = self.look_up(OpKind::Embed, &[], Role::Embedding);
+        if self.graph.pairing.is_none() {
+            step = self.look_up(OpKind::AddPosition, &[step], Role::Positions);
+        }
+        if !self.graph.causal {
+            step = self.look_up(OpKind::AddTokenType, &[step], Role::TokenType);
+            step = self.norm([OpKind::EmbedNormStat, OpKind::EmbedNorm], step, Role::EmbeddingNorm);
+        }
+        debug_assert_eq!(self.steps[step].frac_out, frac);
         step
+    }
+
+    /// A row of a table, added to what was there.
+    fn look_up(&mut self, kind: OpKind, inputs: &[usize], role: Role) -> usize {
+        let frac = self.precision.residual;
+        let frac_in = if inputs.is_empty() { 0 } else { frac };
+        let step = self.step(kind, inputs, [self.shape.width, 1], [frac_in, frac]);
+        self.steps[step].tensor = Some(role);
+        step
+    }
+
+    /// What a half layer adds to the residual stream, and the norm that stands behind it.
+    fn add(&mut self, kinds: [OpKind; 3], inputs: [usize; 2], gain: Role) -> usize {
+        let [sum, stat, norm] = kinds;
+        let [residual, found] = inputs;
+        match self.graph.norms {
+            Norms::Before => self.residual(sum, inputs),
+            Norms::Around => {
+                let normed = self.norm([stat, norm], found, gain);
+                self.residual(sum, [residual, normed])
+            }
+            Norms::After => {
+                let added = self.residual(sum, inputs);
+                self.norm([stat, norm], added, gain)
+            }
+        }
     }
 
     fn residual(&mut self, kind: OpKind, inputs: [usize; 2]) -> usize {
@@ -136,10 +189,16 @@ impl Writer<'_> {
     fn attention(&mut self, residual: usize, layer: usize) -> usize {
         let of = |role| Role::Layer(layer, role);
         let norm_kinds = [OpKind::NormStat1, OpKind::Norm1, OpKind::Quantise1];
-        let normed = self.norm(norm_kinds, residual, of(LayerRole::AttentionNorm));
-        let query = self.tensor_step(OpKind::Query, &[normed], of(LayerRole::Query));
-        let key = self.tensor_step(OpKind::Key, &[normed], of(LayerRole::Key));
-        let value = self.tensor_step(OpKind::Value, &[normed], of(LayerRole::Value));
+        let normed = self.input(norm_kinds, residual, of(LayerRole::AttentionNorm));
+        let mut query = self.product(OpKind::Query, normed, LayerRole::Query);
+        let mut key = self.product(OpKind::Key, normed, LayerRole::Key);
+        let value = self.product(OpKind::Value, normed, LayerRole::Value);
+        if self.graph.head_norms {
+            let kinds = [OpKind::QueryNormStat, OpKind::QueryNorm];
+            query = self.norm(kinds, query, of(LayerRole::QueryNorm));
+            let kinds = [OpKind::KeyNormStat, OpKind::KeyNorm];
+            key = self.norm(kinds, key, of(LayerRole::KeyNorm));
+        }
         let query = self.turn(OpKind::RopeQuery, query);
         let query = self.quantise(OpKind::QuantiseQuery, query);
         let key = self.turn(OpKind::RopeKey, key);
@@ -147,12 +206,15 @@ impl Writer<'_> {
         let value = self.quantise(OpKind::QuantiseValue, value);
         let mean = self.mean(query, key, value, layer);
         let mean = self.quantise(OpKind::QuantiseAttention, mean);
-        let projected =
-            self.tensor_step(OpKind::AttentionOutput, &[mean], of(LayerRole::AttentionOutput));
-        self.residual(OpKind::Residual1, [residual, projected])
+        let projected = self.product(OpKind::AttentionOutput, mean, LayerRole::AttentionOutput);
+        let kinds = [OpKind::Residual1, OpKind::PostNormStat1, OpKind::PostNorm1];
+        self.add(kinds, [residual, projected], of(LayerRole::PostAttentionNorm))
     }
 
     fn turn(&mut self, kind: OpKind, input: usize) -> usize {
+        if self.graph.pairing.is_none() {
+            return input;
+        }
         let Step { outputs, frac_out, .. } = self.steps[input];
         self.step(kind, &[input], [outputs, 2], [frac_out, frac_out])
     }
@@ -165,31 +227,37 @@ impl Writer<'_> {
         let score = self.step(OpKind::Score, &[query, key], [heads, head_dim], scores);
         // Largest score and sum of weights.
         let sums = [FRAC_SCORE, FRAC_WEIGHT];
-        let max = self.step(OpKind::ScoreMax, &[score], [2 * heads, 0], sums);
+        let covering = self.shape.window.filter(|window| window.covers(layer));
+        let seen = covering.map_or(0, |window| window.size);
+        let max = self.step(OpKind::ScoreMax, &[score], [2 * heads, seen], sums);
         let groups = heads * (head_dim / GROUP);
         let shifts = [FRAC_WEIGHT, 0];
         let shift = self.step(OpKind::BlockShift, &[score, max, value], [groups, BLOCK], shifts);
         let means = [sites.value, sites.attention];
-        self.step(OpKind::Attend, &[value, score, max, shift], [heads * head_dim, 0], means)
+        self.step(OpKind::Attend, &[value, score, max, shift], [heads * head_dim, seen], means)
     }
 
     fn feed_forward(&mut self, residual: usize, layer: usize) -> usize {
         let of = |role| Role::Layer(layer, role);
         let norm_kinds = [OpKind::NormStat2, OpKind::Norm2, OpKind::Quantise2];
-        let normed = self.norm(norm_kinds, residual, of(LayerRole::HiddenNorm));
-        let gate = self.tensor_step(OpKind::Gate, &[normed], of(LayerRole::Gate));
-        let up = self.tensor_step(OpKind::Up, &[normed], of(LayerRole::Up));
+        let normed = self.input(norm_kinds, residual, of(LayerRole::HiddenNorm));
+        let mut factors = Vec::new();
+        if self.graph.gated {
+            factors.push(self.product(OpKind::Gate, normed, LayerRole::Gate));
+        }
+        factors.push(self.product(OpKind::Up, normed, LayerRole::Up));
         let product = [FRAC_GATE, self.precision.layers[layer].hidden];
         let hidden = [self.shape.hidden, 1];
-        let activation = self.step(OpKind::Activation, &[gate, up], hidden, product);
+        let activation = self.step(OpKind::Activation, &factors, hidden, product);
         let quantised = self.quantise(OpKind::QuantiseHidden, activation);
-        let down = self.tensor_step(OpKind::Down, &[quantised], of(LayerRole::Down));
-        self.residual(OpKind::Residual2, [residual, down])
+        let down = self.product(OpKind::Down, quantised, LayerRole::Down);
+        let kinds = [OpKind::Residual2, OpKind::PostNormStat2, OpKind::PostNorm2];
+        self.add(kinds, [residual, down], of(LayerRole::PostHiddenNorm))
     }
 
     fn choice(&mut self, residual: usize) {
         let norm_kinds = [OpKind::NormStatFinal, OpKind::NormFinal, OpKind::QuantiseFinal];
-        let normed = self.norm(norm_kinds, residual, Role::OutputNorm);
+        let normed = self.input(norm_kinds, residual, Role::OutputNorm);
         let output = if self.shape.tied { Role::Embedding } else { Role::Output };
         let logits = self.tensor_step(OpKind::Logits, &[normed], output);
         let vocab = self.shape.vocab;

@@ -13,7 +13,7 @@
 use assay_kernels::{HEAD_DIM_MAX, Pairing};
 
 use crate::binary::Binary;
-use crate::shape::Rope;
+use crate::shape::{Rope, Shape};
 
 /// Cosines and sines of every angle a model uses, Q30, each laid out (positions, head_dim / 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,16 @@ pub enum RopeError {
         /// Its factor.
         found: f32,
     },
+}
+
+/// The tables of a model of this shape: for every position of its context, or none at all where
+/// positions are learned.
+///
+/// # Errors
+/// As [`tables`].
+pub fn tables_of(shape: &Shape) -> Result<RopeTables, RopeError> {
+    let positions = if shape.graph().pairing.is_some() { shape.context } else { 0 };
+    tables(&shape.rope, shape.head_dim, positions)
 }
 
 /// Computes the tables for positions `0..positions`.

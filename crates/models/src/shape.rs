@@ -6,12 +6,7 @@
 
 use assay_kernels::{GROUP, Pairing};
 
-/// The graph a model computes. Each family is one file in this crate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// RMSNorm, RoPE, grouped-query attention, SwiGLU; output tied to the embedding or not.
-    Llama,
-}
+use crate::family::{Family, Graph, Norms};
 
 /// The sizes of a model. All counts are of elements, none is padded.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,12 +29,32 @@ pub struct Shape {
     pub vocab: usize,
     /// Most positions a sequence may have.
     pub context: usize,
-    /// Epsilon of the RMS norms, as the source states it.
+    /// Epsilon of the norms, as the source states it.
     pub norm_eps: f32,
     /// How positions turn queries and keys.
     pub rope: Rope,
+    /// Which layers see recent positions only; none in most models.
+    pub window: Option<Window>,
     /// Whether the output matrix is the embedding.
     pub tied: bool,
+}
+
+/// Layers that see recent positions only.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// Positions they see, their own included.
+    pub size: usize,
+    /// Every so many layers, the last of them sees all positions instead.
+    pub every: usize,
+    /// Base of the rope frequencies of the others, which have no factors.
+    pub base: f32,
+}
+
+impl Window {
+    /// Whether a layer sees recent positions only.
+    pub fn covers(&self, layer: usize) -> bool {
+        (layer + 1) % self.every != 0
+    }
 }
 
 /// How positions turn queries and keys.
@@ -58,93 +73,268 @@ pub struct Rope {
 pub enum Role {
     /// Token embedding: (vocab, width).
     Embedding,
+    /// What each position adds to the embedding, where positions are learned: (context, width).
+    Positions,
+    /// What every token of a text adds to the embedding of an encoder: (1, width), the first row of
+    /// a table that tells the halves of a pair of texts apart.
+    TokenType,
+    /// Gain of an encoder's norm of the embedding: (width).
+    EmbeddingNorm,
+    /// Bias of that norm: (width).
+    EmbeddingNormBias,
     /// Gain of the last norm: (width).
     OutputNorm,
+    /// Bias of the last norm: (width).
+    OutputNormBias,
     /// Output matrix: (vocab, width); absent when tied.
     Output,
     /// A tensor of the given layer.
     Layer(usize, LayerRole),
 }
 
-/// One tensor of a layer.
+/// One tensor of a layer. Which of them a family has, [`Graph::has`] tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LayerRole {
     /// Gain of the norm before attention: (width).
     AttentionNorm,
+    /// Bias of that norm: (width).
+    AttentionNormBias,
     /// Query projection: (heads · head_dim, width).
     Query,
+    /// Bias of the queries: (heads · head_dim).
+    QueryBias,
     /// Key projection: (kv_heads · head_dim, width).
     Key,
+    /// Bias of the keys: (kv_heads · head_dim).
+    KeyBias,
     /// Value projection: (kv_heads · head_dim, width).
     Value,
+    /// Bias of the values: (kv_heads · head_dim).
+    ValueBias,
+    /// Gain of the norm of each query head: (head_dim).
+    QueryNorm,
+    /// Gain of the norm of each key head: (head_dim).
+    KeyNorm,
     /// Attention output projection: (width, heads · head_dim).
     AttentionOutput,
+    /// Bias of that projection: (width).
+    AttentionOutputBias,
+    /// Gain of the norm behind attention: (width).
+    PostAttentionNorm,
+    /// Bias of that norm: (width).
+    PostAttentionNormBias,
     /// Gain of the norm before the feed-forward: (width).
     HiddenNorm,
+    /// Bias of that norm: (width).
+    HiddenNormBias,
     /// Gate projection: (hidden, width).
     Gate,
     /// Up projection: (hidden, width).
     Up,
+    /// Bias of the up projection: (hidden).
+    UpBias,
     /// Down projection: (width, hidden).
     Down,
+    /// Bias of the down projection: (width).
+    DownBias,
+    /// Gain of the norm behind the feed-forward: (width).
+    PostHiddenNorm,
+    /// Bias of that norm: (width).
+    PostHiddenNormBias,
 }
 
 impl LayerRole {
-    /// Every tensor of a layer, in the order the layer uses them.
-    pub const ALL: [LayerRole; 9] = [
+    /// Every tensor that a layer may have, in the order a layer uses them.
+    pub const ALL: [LayerRole; 23] = [
         LayerRole::AttentionNorm,
+        LayerRole::AttentionNormBias,
         LayerRole::Query,
+        LayerRole::QueryBias,
         LayerRole::Key,
+        LayerRole::KeyBias,
         LayerRole::Value,
+        LayerRole::ValueBias,
+        LayerRole::QueryNorm,
+        LayerRole::KeyNorm,
         LayerRole::AttentionOutput,
+        LayerRole::AttentionOutputBias,
+        LayerRole::PostAttentionNorm,
+        LayerRole::PostAttentionNormBias,
         LayerRole::HiddenNorm,
+        LayerRole::HiddenNormBias,
         LayerRole::Gate,
         LayerRole::Up,
+        LayerRole::UpBias,
         LayerRole::Down,
+        LayerRole::DownBias,
+        LayerRole::PostHiddenNorm,
+        LayerRole::PostHiddenNormBias,
     ];
+
+    /// What a norm or a projection adds in the end.
+    pub(crate) fn bias(self) -> Option<LayerRole> {
+        use LayerRole as R;
+        Some(match self {
+            R::AttentionNorm => R::AttentionNormBias,
+            R::Query => R::QueryBias,
+            R::Key => R::KeyBias,
+            R::Value => R::ValueBias,
+            R::AttentionOutput => R::AttentionOutputBias,
+            R::PostAttentionNorm => R::PostAttentionNormBias,
+            R::HiddenNorm => R::HiddenNormBias,
+            R::Up => R::UpBias,
+            R::Down => R::DownBias,
+            R::PostHiddenNorm => R::PostHiddenNormBias,
+            _ => return None,
+        })
+    }
+
+    fn is_bias(self) -> bool {
+        LayerRole::ALL.iter().any(|role| role.bias() == Some(self))
+    }
+
+    fn is_norm(self) -> bool {
+        use LayerRole as R;
+        matches!(
+            self,
+            R::AttentionNorm
+                | R::HiddenNorm
+                | R::PostAttentionNorm
+                | R::PostHiddenNorm
+                | R::QueryNorm
+                | R::KeyNorm
+        )
+    }
+}
+
+impl Role {
+    /// What a norm or a projection adds in the end.
+    pub(crate) fn bias(self) -> Option<Role> {
+        match self {
+            Role::EmbeddingNorm => Some(Role::EmbeddingNormBias),
+            Role::OutputNorm => Some(Role::OutputNormBias),
+            Role::Layer(layer, role) => role.bias().map(|bias| Role::Layer(layer, bias)),
+            _ => None,
+        }
+    }
+
+    /// Whether a tensor is a bias, which is kept in `Fx<16>`.
+    pub fn is_bias(self) -> bool {
+        match self {
+            Role::EmbeddingNormBias | Role::OutputNormBias => true,
+            Role::Layer(_, role) => role.is_bias(),
+            _ => false,
+        }
+    }
+
+    /// Whether a tensor is a vector in fixed point, the gain of a norm or a bias, rather than a
+    /// matrix of int8 groups.
+    pub fn is_vector(self) -> bool {
+        match self {
+            Role::EmbeddingNorm | Role::OutputNorm => true,
+            Role::Layer(_, role) if role.is_norm() => true,
+            _ => self.is_bias(),
+        }
+    }
 }
 
 impl Shape {
+    /// The graph.
+    pub fn graph(&self) -> &'static Graph {
+        self.family.graph()
+    }
+
     /// Every tensor of the model, in canonical order: embedding, layers, last norm, output.
     pub fn roles(&self) -> Vec<Role> {
+        let graph = self.graph();
         let mut roles = vec![Role::Embedding];
-        for layer in 0..self.layers {
-            roles.extend(LayerRole::ALL.map(|role| Role::Layer(layer, role)));
+        if graph.pairing.is_none() {
+            roles.push(Role::Positions);
         }
-        roles.push(Role::OutputNorm);
-        if !self.tied {
-            roles.push(Role::Output);
+        if !graph.causal {
+            roles.extend([Role::TokenType, Role::EmbeddingNorm, Role::EmbeddingNormBias]);
+        }
+        for layer in 0..self.layers {
+            let has = LayerRole::ALL.into_iter().filter(|role| graph.has(*role));
+            roles.extend(has.map(|role| Role::Layer(layer, role)));
+        }
+        if graph.causal {
+            roles.push(Role::OutputNorm);
+            roles.extend(graph.centred.then_some(Role::OutputNormBias));
+            roles.extend((!self.tied).then_some(Role::Output));
         }
         roles
     }
 
-    /// Rows and columns of a tensor; a gain is one row.
+    /// Rows and columns of a tensor; a vector is one row.
     pub fn extent(&self, role: Role) -> (usize, usize) {
+        use LayerRole as R;
         let queries = self.heads * self.head_dim;
         let keys = self.kv_heads * self.head_dim;
         match role {
             Role::Embedding | Role::Output => (self.vocab, self.width),
-            Role::OutputNorm => (1, self.width),
-            Role::Layer(_, role) => match role {
-                LayerRole::AttentionNorm | LayerRole::HiddenNorm => (1, self.width),
-                LayerRole::Query => (queries, self.width),
-                LayerRole::Key | LayerRole::Value => (keys, self.width),
-                LayerRole::AttentionOutput => (self.width, queries),
-                LayerRole::Gate | LayerRole::Up => (self.hidden, self.width),
-                LayerRole::Down => (self.width, self.hidden),
-            },
+            Role::Positions => (self.context, self.width),
+            Role::Layer(_, R::Query) => (queries, self.width),
+            Role::Layer(_, R::QueryBias) => (1, queries),
+            Role::Layer(_, R::Key | R::Value) => (keys, self.width),
+            Role::Layer(_, R::KeyBias | R::ValueBias) => (1, keys),
+            Role::Layer(_, R::QueryNorm | R::KeyNorm) => (1, self.head_dim),
+            Role::Layer(_, R::AttentionOutput) => (self.width, queries),
+            Role::Layer(_, R::Gate | R::Up) => (self.hidden, self.width),
+            Role::Layer(_, R::UpBias) => (1, self.hidden),
+            Role::Layer(_, R::Down) => (self.width, self.hidden),
+            _ => (1, self.width),
         }
     }
 
-    /// Whether a tensor is a gain of a norm (fixed point) rather than a matrix (int8 groups).
-    pub fn is_gain(role: Role) -> bool {
-        matches!(
-            role,
-            Role::OutputNorm | Role::Layer(_, LayerRole::AttentionNorm | LayerRole::HiddenNorm)
-        )
+    /// Fraction bits of what a tensor takes in and of what it gives out; a bias gives out what it
+    /// takes in.
+    ///
+    /// The embedding is meant as the output matrix that it is when tied; as a table it gives the
+    /// residual stream.
+    ///
+    /// # Panics
+    /// If the role is of a layer that does not exist.
+    pub fn fractions(&self, precision: &Precision, role: Role) -> (u8, u8) {
+        use LayerRole as R;
+        let graph = self.graph();
+        let residual = precision.residual;
+        let (layer, role) = match role {
+            Role::Embedding | Role::Output => return (precision.output_norm, FRAC_LOGITS),
+            Role::OutputNorm => return (residual, precision.output_norm),
+            Role::OutputNormBias => return (precision.output_norm, precision.output_norm),
+            Role::Positions | Role::TokenType | Role::EmbeddingNorm | Role::EmbeddingNormBias => {
+                return (residual, residual);
+            }
+            Role::Layer(layer, role) => (&precision.layers[layer], role),
+        };
+        let before = |norm: u8| if graph.norms == Norms::After { residual } else { norm };
+        let (attention_in, hidden_in) = (before(layer.attention_norm), before(layer.hidden_norm));
+        let heads = if graph.head_norms { FRAC_HEAD } else { layer.query };
+        match role {
+            R::AttentionNorm => (residual, layer.attention_norm),
+            R::AttentionNormBias => (layer.attention_norm, layer.attention_norm),
+            R::Query | R::Key => (attention_in, heads),
+            R::QueryBias | R::KeyBias => (heads, heads),
+            R::Value => (attention_in, layer.value),
+            R::ValueBias => (layer.value, layer.value),
+            R::QueryNorm | R::KeyNorm => (heads, layer.query),
+            R::AttentionOutput => (layer.attention, residual),
+            R::HiddenNorm => (residual, layer.hidden_norm),
+            R::HiddenNormBias => (layer.hidden_norm, layer.hidden_norm),
+            R::Gate | R::Up => (hidden_in, FRAC_GATE),
+            R::UpBias => (FRAC_GATE, FRAC_GATE),
+            R::Down => (layer.hidden, residual),
+            R::AttentionOutputBias
+            | R::DownBias
+            | R::PostAttentionNorm
+            | R::PostAttentionNormBias
+            | R::PostHiddenNorm
+            | R::PostHiddenNormBias => (residual, residual),
+        }
     }
 
-    /// Number of parameters, gains included.
+    /// Number of parameters, vectors included.
     pub fn parameters(&self) -> u64 {
         self.roles()
             .into_iter()
@@ -164,26 +354,37 @@ impl Shape {
 impl std::fmt::Display for Role {
     /// The name the tensor has in GGUF files, which is how people know it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use LayerRole as R;
         let (layer, name) = match self {
             Role::Embedding => return f.write_str("token_embd.weight"),
+            Role::Positions => return f.write_str("position_embd.weight"),
+            Role::TokenType => return f.write_str("token_types.weight"),
+            Role::EmbeddingNorm => return f.write_str("token_embd_norm.weight"),
+            Role::EmbeddingNormBias => return f.write_str("token_embd_norm.bias"),
             Role::OutputNorm => return f.write_str("output_norm.weight"),
+            Role::OutputNormBias => return f.write_str("output_norm.bias"),
             Role::Output => return f.write_str("output.weight"),
             Role::Layer(layer, role) => (
                 layer,
                 match role {
-                    LayerRole::AttentionNorm => "attn_norm",
-                    LayerRole::Query => "attn_q",
-                    LayerRole::Key => "attn_k",
-                    LayerRole::Value => "attn_v",
-                    LayerRole::AttentionOutput => "attn_output",
-                    LayerRole::HiddenNorm => "ffn_norm",
-                    LayerRole::Gate => "ffn_gate",
-                    LayerRole::Up => "ffn_up",
-                    LayerRole::Down => "ffn_down",
+                    R::AttentionNorm | R::AttentionNormBias => "attn_norm",
+                    R::Query | R::QueryBias => "attn_q",
+                    R::Key | R::KeyBias => "attn_k",
+                    R::Value | R::ValueBias => "attn_v",
+                    R::QueryNorm => "attn_q_norm",
+                    R::KeyNorm => "attn_k_norm",
+                    R::AttentionOutput | R::AttentionOutputBias => "attn_output",
+                    R::PostAttentionNorm | R::PostAttentionNormBias => "post_attention_norm",
+                    R::HiddenNorm | R::HiddenNormBias => "ffn_norm",
+                    R::Gate => "ffn_gate",
+                    R::Up | R::UpBias => "ffn_up",
+                    R::Down | R::DownBias => "ffn_down",
+                    R::PostHiddenNorm | R::PostHiddenNormBias => "post_ffw_norm",
                 },
             ),
         };
-        write!(f, "blk.{layer}.{name}.weight")
+        let part = if self.is_bias() { "bias" } else { "weight" };
+        write!(f, "blk.{layer}.{name}.{part}")
     }
 }
 
@@ -216,35 +417,13 @@ pub struct Precision {
     pub output_norm: u8,
 }
 
-impl Precision {
-    /// Fraction bits of what a tensor takes in and of what it gives out.
-    ///
-    /// The embedding is meant as the output matrix that it is when tied; as a table it gives the
-    /// residual stream.
-    ///
-    /// # Panics
-    /// If the role is of a layer that does not exist.
-    pub fn fractions(&self, role: Role) -> (u8, u8) {
-        let (layer, role) = match role {
-            Role::Embedding | Role::Output => return (self.output_norm, FRAC_LOGITS),
-            Role::OutputNorm => return (self.residual, self.output_norm),
-            Role::Layer(layer, role) => (&self.layers[layer], role),
-        };
-        match role {
-            LayerRole::AttentionNorm => (self.residual, layer.attention_norm),
-            LayerRole::Query | LayerRole::Key => (layer.attention_norm, layer.query),
-            LayerRole::Value => (layer.attention_norm, layer.value),
-            LayerRole::AttentionOutput => (layer.attention, self.residual),
-            LayerRole::HiddenNorm => (self.residual, layer.hidden_norm),
-            LayerRole::Gate | LayerRole::Up => (layer.hidden_norm, FRAC_GATE),
-            LayerRole::Down => (layer.hidden, self.residual),
-        }
-    }
-}
-
 /// Fraction bits of gate and up, fixed because the sigmoid reads `Fx<16>`.
 pub const FRAC_GATE: u8 = 16;
 /// Fraction bits of the logits.
 pub const FRAC_LOGITS: u8 = 16;
 /// Fraction bits of the gains of norms.
 pub const FRAC_GAIN: u8 = 12;
+/// Fraction bits of biases, of norms and of projections.
+pub const FRAC_BIAS: u8 = 16;
+/// Fraction bits of queries and keys that a norm of their own follows.
+pub const FRAC_HEAD: u8 = 12;

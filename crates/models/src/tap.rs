@@ -11,7 +11,8 @@ pub struct Op {
     pub kind: OpKind,
 }
 
-/// What a step computes. The order is the order of execution.
+/// What a step computes. Up to [`OpKind::Token`] the order is llama's order of execution; what only
+/// other families do follows, because a program names steps by their place here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OpKind {
     /// The token's row of the embedding, as residual stream.
@@ -82,6 +83,57 @@ pub enum OpKind {
     Sample,
     /// The token that was chosen.
     Token,
+    /// The residual stream with the row of its position.
+    AddPosition,
+    /// The residual stream with the row of a text's type.
+    AddTokenType,
+    /// Statistics of an encoder's norm of the embedding.
+    EmbedNormStat,
+    /// That norm, as residual stream.
+    EmbedNorm,
+    /// Queries with their bias.
+    QueryBias,
+    /// Keys with their bias.
+    KeyBias,
+    /// Values with their bias.
+    ValueBias,
+    /// Statistics of the norm of every query head.
+    QueryNormStat,
+    /// Queries, each head normed.
+    QueryNorm,
+    /// Statistics of the norm of every key head.
+    KeyNormStat,
+    /// Keys, each head normed.
+    KeyNorm,
+    /// The projection of attention with its bias.
+    AttentionOutputBias,
+    /// Statistics of the norm behind attention.
+    PostNormStat1,
+    /// The norm behind attention.
+    PostNorm1,
+    /// The up projection with its bias.
+    UpBias,
+    /// The down projection with its bias.
+    DownBias,
+    /// Statistics of the norm behind the feed-forward.
+    PostNormStat2,
+    /// The norm behind the feed-forward.
+    PostNorm2,
+}
+
+impl OpKind {
+    /// The step that adds the bias of a product; of others, the step itself.
+    pub(crate) fn biased(self) -> OpKind {
+        match self {
+            OpKind::Query => OpKind::QueryBias,
+            OpKind::Key => OpKind::KeyBias,
+            OpKind::Value => OpKind::ValueBias,
+            OpKind::AttentionOutput => OpKind::AttentionOutputBias,
+            OpKind::Up => OpKind::UpBias,
+            OpKind::Down => OpKind::DownBias,
+            other => other,
+        }
+    }
 }
 
 /// The output of a step.
@@ -180,6 +232,24 @@ impl std::fmt::Display for OpKind {
             OpKind::Logits => "LOGITS",
             OpKind::Sample => "SMPL",
             OpKind::Token => "TOKEN",
+            OpKind::AddPosition => "POS",
+            OpKind::AddTokenType => "TYPE",
+            OpKind::EmbedNormStat => "NSTATE",
+            OpKind::EmbedNorm => "NORME",
+            OpKind::QueryBias => "QB",
+            OpKind::KeyBias => "KB",
+            OpKind::ValueBias => "VB",
+            OpKind::QueryNormStat => "NSTATQ",
+            OpKind::QueryNorm => "NORMQ",
+            OpKind::KeyNormStat => "NSTATK",
+            OpKind::KeyNorm => "NORMK",
+            OpKind::AttentionOutputBias => "WOB",
+            OpKind::PostNormStat1 => "NSTATP1",
+            OpKind::PostNorm1 => "NORMP1",
+            OpKind::UpBias => "UPB",
+            OpKind::DownBias => "DOWNB",
+            OpKind::PostNormStat2 => "NSTATP2",
+            OpKind::PostNorm2 => "NORMP2",
         })
     }
 }

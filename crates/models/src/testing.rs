@@ -5,10 +5,11 @@ use std::num::NonZeroUsize;
 
 use assay_kernels::{Cpu, GROUP, Isa, Pairing, Weights};
 
-use crate::llama::Tensors;
+use crate::family::Family;
 use crate::model::Model;
 use crate::rope;
-use crate::shape::{Family, LayerRole, Precision, Role, Rope, Shape, Sites};
+use crate::shape::{LayerRole, Precision, Role, Rope, Shape, Sites};
+use crate::tensors::Tensors;
 
 /// Sizes that leave padding in every matrix.
 pub(crate) fn shape() -> Shape {
@@ -24,6 +25,7 @@ pub(crate) fn shape() -> Shape {
         context: 96,
         norm_eps: 1e-5,
         rope: Rope { pairing: Pairing::Halves, base: 10_000.0, factors: Vec::new() },
+        window: None,
         tied: true,
     }
 }

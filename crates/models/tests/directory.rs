@@ -186,13 +186,13 @@ fn rope_scalings_are_honoured_or_refused() {
 fn what_the_graph_does_not_know_is_refused() {
     check_config(
         "model_type",
-        json!("mistral"),
-        "model family \"mistral\" is not supported, only \"llama\" is",
+        json!("rwkv"),
+        "model family \"rwkv\" is not supported, expected one of llama, mistral, qwen2, qwen3, phi3, bert",
     );
     check_config("hidden_act", json!("gelu"), "hidden_act is \"gelu\", expected \"silu\"");
     check_config("attention_bias", json!(true), "attention_bias is true, expected false");
     check_config("mlp_bias", json!(true), "mlp_bias is true, expected false");
-    check_config("sliding_window", json!(128), "sliding_window is 128, expected null");
+    check_config("sliding_window", json!(8), "sliding_window is 8, expected null");
     check_config("partial_rotary_factor", json!(0.5), "partial_rotary_factor is 0.5, expected 1");
     check_config(
         "quantization_config",

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use assay_kernels::{GROUP, Pairing, Weights};
 use assay_models::load::{Kind, Source, open};
-use assay_models::{FloatModel, LayerRole, Role, Shape, convert};
+use assay_models::{FloatModel, LayerRole, Role, convert};
 use serde_json::json;
 
 /// Ends an answer.
@@ -82,7 +82,7 @@ fn converted_weights_stay_close_to_the_file() {
     // Q8_0 keeps its quants and loses a scale's last bits; f32 loses half a quant in 127.
     for (kind, tolerance) in [("q8_0", 1e-5), ("f32", 0.5 / 127.0 + 1e-5)] {
         let source = nano(kind);
-        for role in source.shape().roles().into_iter().filter(|&role| !Shape::is_gain(role)) {
+        for role in source.shape().roles().into_iter().filter(|&role| !role.is_vector()) {
             let raw = source.tensor(role).unwrap();
             let converted = values(&convert::weights(&raw).unwrap(), raw.columns);
             let original = convert::floats(&raw).unwrap();
@@ -136,6 +136,7 @@ fn name(role: Role) -> String {
         Role::Layer(layer, LayerRole::Gate) => (layer, "mlp.gate_proj"),
         Role::Layer(layer, LayerRole::Up) => (layer, "mlp.up_proj"),
         Role::Layer(layer, LayerRole::Down) => (layer, "mlp.down_proj"),
+        other => panic!("a llama has no {other}"),
     };
     format!("model.layers.{layer}.{name}.weight")
 }
@@ -152,7 +153,7 @@ fn write_directory(source: &Source, folder: &Path) {
             Role::Layer(_, LayerRole::Key) => unpermute(&raw.bytes, shape.kv_heads, shape.head_dim),
             _ => raw.bytes,
         };
-        let sizes = match Shape::is_gain(role) {
+        let sizes = match role.is_vector() {
             true => json!([raw.columns]),
             false => json!([raw.rows, raw.columns]),
         };

@@ -6,7 +6,8 @@
 
 use assay_kernels::Cpu;
 use assay_models::{
-    Cache, ForwardError, Model, Op, OpKind, Precision, Row, Scratch, Shape, Sites, Tap, Values,
+    Biases, Cache, ForwardError, Graph, Model, Norms, Op, OpKind, Precision, Row, Scratch, Shape,
+    Sites, Tap, Values,
 };
 
 /// Fraction bits of activations while calibrating: room for values up to 16,000.
@@ -45,7 +46,12 @@ pub(super) fn calibrate(
     cpu: &Cpu,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Precision, ForwardError> {
-    let mut peaks = Peaks::new(model.shape().layers);
+    let mut peaks = Peaks::new(model.shape());
+    if !model.shape().graph().causal {
+        model.embed(cpu, tokens, &mut Scratch::default(), &mut peaks)?;
+        progress(tokens.len() as u64);
+        return Ok(peaks.precision());
+    }
     let mut cache = Cache::new(model.shape());
     let mut scratch = Scratch::default();
     for chunk in tokens.chunks(CHUNK) {
@@ -59,6 +65,7 @@ pub(super) fn calibrate(
 
 /// Largest absolute value seen at each site, as fixed point of the wide precision.
 struct Peaks {
+    graph: &'static Graph,
     residual: u32,
     layers: Vec<LayerPeaks>,
     output_norm: u32,
@@ -75,8 +82,9 @@ struct LayerPeaks {
 }
 
 impl Peaks {
-    fn new(layers: usize) -> Self {
-        Self { residual: 0, layers: vec![LayerPeaks::default(); layers], output_norm: 0 }
+    fn new(shape: &Shape) -> Self {
+        let layers = vec![LayerPeaks::default(); shape.layers];
+        Self { graph: shape.graph(), residual: 0, layers, output_norm: 0 }
     }
 
     fn precision(&self) -> Precision {
@@ -88,8 +96,11 @@ impl Peaks {
             hidden_norm: fraction(peaks.hidden_norm, WIDE, QUANTISED_MAX),
             hidden: fraction(peaks.hidden, WIDE, QUANTISED_MAX),
         });
+        // Where no norm stands before a matrix, the residual stream itself is quantised.
+        let quantised = self.graph.norms == Norms::After;
+        let residual_max = if quantised { QUANTISED_MAX } else { FIXED_MAX };
         Precision {
-            residual: fraction(self.residual, WIDE_RESIDUAL, FIXED_MAX),
+            residual: fraction(self.residual, WIDE_RESIDUAL, residual_max),
             layers: layers.collect(),
             output_norm: fraction(self.output_norm, WIDE, QUANTISED_MAX),
         }
@@ -98,19 +109,40 @@ impl Peaks {
     fn site(&mut self, op: Op) -> Option<&mut u32> {
         let Some(layer) = op.layer else {
             return match op.kind {
-                OpKind::Embed => Some(&mut self.residual),
+                OpKind::Embed | OpKind::AddPosition | OpKind::AddTokenType | OpKind::EmbedNorm => {
+                    Some(&mut self.residual)
+                }
                 OpKind::NormFinal => Some(&mut self.output_norm),
                 _ => None,
             };
         };
         let peaks = &mut self.layers[usize::from(layer)];
         match op.kind {
+            OpKind::Residual1
+            | OpKind::Residual2
+            | OpKind::AttentionOutput
+            | OpKind::AttentionOutputBias
+            | OpKind::Down
+            | OpKind::DownBias
+            | OpKind::PostNorm1
+            | OpKind::PostNorm2
+                if self.graph.norms != Norms::Before || self.graph.biases == Biases::All =>
+            {
+                Some(&mut self.residual)
+            }
             OpKind::Residual1 | OpKind::Residual2 => Some(&mut self.residual),
             OpKind::Norm1 => Some(&mut peaks.attention_norm),
-            OpKind::Query | OpKind::RopeQuery | OpKind::Key | OpKind::RopeKey => {
-                Some(&mut peaks.query)
-            }
-            OpKind::Value => Some(&mut peaks.value),
+            // Before a norm of their own, queries and keys have fraction bits of their own.
+            OpKind::Query | OpKind::Key if self.graph.head_norms => None,
+            OpKind::Query
+            | OpKind::QueryBias
+            | OpKind::QueryNorm
+            | OpKind::RopeQuery
+            | OpKind::Key
+            | OpKind::KeyBias
+            | OpKind::KeyNorm
+            | OpKind::RopeKey => Some(&mut peaks.query),
+            OpKind::Value | OpKind::ValueBias => Some(&mut peaks.value),
             OpKind::Attend => Some(&mut peaks.attention),
             OpKind::Norm2 => Some(&mut peaks.hidden_norm),
             OpKind::Activation => Some(&mut peaks.hidden),

@@ -140,8 +140,9 @@ pub fn import(
 ) -> Result<(Package, Report), ImportError> {
     let began = Instant::now();
     let hash = source_hash(path, progress)?;
-    let source = load::open(path)?;
-    let shape = shape(&source, options)?;
+    let mut source = load::open(path)?;
+    shorten(&mut source, options)?;
+    let shape = source.shape().clone();
     let tokenizer = source.vocabulary.as_ref().map(tokenizer).transpose()?;
     if let Some(found) = tokenizer.as_ref().map(Tokenizer::len)
         && found > shape.vocab
@@ -205,15 +206,13 @@ pub fn import(
     Ok((package, report))
 }
 
-fn shape(source: &Source, options: &Options) -> Result<Shape, ImportError> {
-    let mut shape = source.shape().clone();
-    if let Some(asked) = options.context {
-        if asked > shape.context {
-            return Err(ImportError::Context { asked, found: shape.context });
-        }
-        shape.context = asked;
+fn shorten(source: &mut Source, options: &Options) -> Result<(), ImportError> {
+    let (asked, found) = (options.context.unwrap_or(usize::MAX), source.shape().context);
+    if options.context.is_some() && asked > found {
+        return Err(ImportError::Context { asked, found });
     }
-    Ok(shape)
+    source.shorten(asked);
+    Ok(())
 }
 
 /// Whether a file of a directory has a say in the model that is made of it. Others, such as what
@@ -321,7 +320,7 @@ fn sample(text: &str, tokenizer: Option<&Tokenizer>, shape: &Shape, max: usize) 
 }
 
 fn matrix_rows(shape: &Shape) -> u64 {
-    let matrices = shape.roles().into_iter().filter(|&role| !Shape::is_gain(role));
+    let matrices = shape.roles().into_iter().filter(|&role| !role.is_vector());
     matrices.map(|role| shape.extent(role).0 as u64).sum()
 }
 
@@ -340,8 +339,8 @@ fn tensors(
     };
     Tensors::gather(
         shape,
-        rope::tables(&shape.rope, shape.head_dim, shape.context)?,
+        rope::tables_of(shape)?,
         |role| Ok(convert::weights(&read(role)?)?),
-        |role| Ok(convert::gain(&read(role)?)?),
+        |role| Ok(convert::vector(&read(role)?, role)?),
     )
 }

@@ -80,6 +80,7 @@ pub struct Native {
     queue_max: usize,
     places: Places,
     counters: Arc<Counters>,
+    assurance: Assurance,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -88,6 +89,7 @@ impl Native {
     /// Starts the backend's thread. The model is shared with whoever else holds it.
     pub fn start(loaded: Arc<Loaded>, cpu: Arc<Cpu>, config: NativeConfig) -> Self {
         let queue_max = config.queue_max.get();
+        let assurance = loaded.assurance();
         // Whoever sends holds a place, so the channel is bounded by them.
         let (queue, jobs) = mpsc::channel();
         let (stop, counters) = (Arc::new(AtomicBool::new(false)), Arc::new(Counters::default()));
@@ -104,7 +106,15 @@ impl Native {
             })
             .expect("the system can start one thread");
         let places = Places::new(queue_max);
-        Self { queue: Some(queue), queue_max, places, counters, stop, thread: Some(thread) }
+        Self {
+            queue: Some(queue),
+            queue_max,
+            places,
+            counters,
+            assurance,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// What it did so far.
@@ -115,7 +125,7 @@ impl Native {
 
 impl Backend for Native {
     fn assurance(&self) -> Assurance {
-        Assurance::Replayable
+        self.assurance
     }
 
     fn run(&self, job: Job) -> Result<Deltas, Busy> {

@@ -182,7 +182,6 @@ fn a_model_that_passes_itself_off_as_another_has_the_trace_of_what_it_computed()
 
 /// A model that saves itself the work of its last layer's down projection.
 fn cheaper(loaded: &Loaded) -> Arc<Loaded> {
-    let Model::Llama(_) = &loaded.model;
     let shape = loaded.model.shape();
     let tensors = assay_models::Tensors::gather::<std::convert::Infallible>(
         shape,
@@ -202,7 +201,7 @@ fn cheaper(loaded: &Loaded) -> Arc<Loaded> {
             let exponents = &weights.exponents()[..rows];
             Ok(assay_kernels::Weights::from_rows(rows, columns, &q, &scales, exponents).unwrap())
         },
-        |role| Ok(loaded.model.gain(role).unwrap().to_vec()),
+        |role| Ok(loaded.model.vector(role).unwrap().to_vec()),
     );
     let precision = loaded.model.precision().clone();
     let model = Model::new(shape.clone(), precision, tensors.unwrap()).unwrap();

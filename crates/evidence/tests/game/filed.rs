@@ -84,7 +84,7 @@ fn table(known: &Known) -> (Vec<Tensor>, Nodes) {
     let (mut tensors, mut hashes) = (Vec::new(), Vec::new());
     for (tensor, role) in (0..).zip(shape.roles()) {
         let (rows, columns) = shape.extent(role);
-        let gain = Shape::is_gain(role);
+        let gain = role.is_vector();
         let kind = if gain { TensorKind::Fixed } else { TensorKind::W8 } as u8;
         let (rows, columns) = (rows as u32, columns as u32);
         let first = hashes.len() as u64;

@@ -22,6 +22,7 @@ pub(crate) static TINY: LazyLock<Known> = LazyLock::new(|| {
         context: 8,
         norm_eps: 1e-5,
         rope: Rope { pairing: Pairing::Halves, base: 10_000.0, factors: Vec::new() },
+        window: None,
         tied: true,
     };
     let angles = rope::tables(&shape.rope, shape.head_dim, shape.context).unwrap();

@@ -51,6 +51,7 @@ pub(crate) static AWKWARD: LazyLock<Known> = LazyLock::new(|| {
         context: 96,
         norm_eps: 1e-5,
         rope: Rope { pairing: Pairing::Adjacent, base: 10_000.0, factors: Vec::new() },
+        window: None,
         tied: false,
     };
     let angles = rope::tables(&shape.rope, shape.head_dim, shape.context).unwrap();
@@ -70,7 +71,7 @@ pub(crate) fn known(shape: Shape, tensors: Tensors) -> Known {
     let model = Model::new(shape, precision, tensors).unwrap();
     let mut leaves = HashMap::new();
     for (tensor, role) in (0..).zip(model.shape().roles()) {
-        let found = match model.gain(role) {
+        let found = match model.vector(role) {
             Some(gain) => gain.chunks(32).map(|values| fixed_leaf(values).to_vec()).collect(),
             None => matrix(&model, role),
         };

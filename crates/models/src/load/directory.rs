@@ -2,7 +2,8 @@
 //! in shards, `tokenizer.json`, `tokenizer_config.json`.
 //!
 //! Such directories hold query and key matrices whose elements `i` and `i + head_dim / 2` turn
-//! together, hence [`Pairing::Halves`].
+//! together, hence [`Pairing::Halves`]. Of our families, gemma 3 and gpt-2 are read from GGUF only:
+//! there, gains and projections stand as they multiply.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -14,18 +15,29 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Bytes, COLUMNS_MAX, CONTEXT_MAX, HEADS_MAX, LAYERS_MAX, LoadError, Place, Source,
+    Bytes, COLUMNS_MAX, CONTEXT_MAX, Fused, HEADS_MAX, Kept, LAYERS_MAX, LoadError, Place, Source,
     SourceTokenizer, VOCAB_MAX, assign, check, open_file, safetensors, stem,
 };
+use crate::family::Family;
 use crate::rope::{Llama3Scaling, llama3_factors};
-use crate::shape::{Family, LayerRole, Role, Rope, Shape};
+use crate::shape::{LayerRole, Role, Rope, Shape, Window};
 
 /// Largest of the JSON documents; big tokenizers have some 30 MiB.
 const DOCUMENT_MAX: u64 = 64 << 20;
 /// Most files that a model may be split into.
 const SHARDS_MAX: usize = 1 << 10;
 
-/// `config.json`, as far as it bears on a llama. Defaults are those of transformers'
+/// The `model_type` of each family that is read from such directories.
+const FAMILIES: [(&str, Family); 6] = [
+    ("llama", Family::Llama),
+    ("mistral", Family::Llama),
+    ("qwen2", Family::Qwen2),
+    ("qwen3", Family::Qwen3),
+    ("phi3", Family::Phi3),
+    ("bert", Family::Bert),
+];
+
+/// `config.json`, as far as it bears on our families. Defaults are those of transformers'
 /// `LlamaConfig`.
 #[derive(Deserialize)]
 struct Config {
@@ -39,6 +51,7 @@ struct Config {
     vocab_size: u64,
     max_position_embeddings: u64,
     rms_norm_eps: Option<f64>,
+    layer_norm_eps: Option<f64>,
     rope_theta: Option<f64>,
     rope_scaling: Option<Scaling>,
     rope_parameters: Option<Scaling>,
@@ -50,6 +63,8 @@ struct Config {
     mlp_bias: Option<bool>,
     partial_rotary_factor: Option<f64>,
     sliding_window: Option<u64>,
+    use_sliding_window: Option<bool>,
+    position_embedding_type: Option<String>,
     quantization_config: Option<serde_json::Value>,
 }
 
@@ -110,11 +125,23 @@ struct Index {
 /// Opens the directory.
 pub(super) fn open(path: &Path) -> Result<Source, LoadError> {
     let config: Config = document(path, "config.json")?;
-    refuse_unsupported(&config)?;
-    let shape = shape(&config)?;
+    let family = family(&config)?;
+    refuse_unsupported(&config, family)?;
+    if !family.graph().causal {
+        refuse_pooling(path)?;
+    }
+    let shape = shape(&config, family)?;
     check(&shape)?;
-    let (files, tensors) = tensors(path)?;
-    let places = assign(&shape, tensors, name_of)?;
+    let (files, mut tensors) = tensors(path)?;
+    // What an encoder's other uses need, and what says that positions count from zero.
+    tensors.retain(|name, _| family.graph().causal || !is_unused(name));
+    let places = assign(&shape, tensors, |role| {
+        Kept::new(&shape, role, name_of(family, role), |layer, fused| match fused {
+            Fused::Attention => format!("model.layers.{layer}.self_attn.qkv_proj.weight"),
+            Fused::AttentionBias => format!("model.layers.{layer}.self_attn.qkv_proj.bias"),
+            Fused::Gate => format!("model.layers.{layer}.mlp.gate_up_proj.weight"),
+        })
+    })?;
     let tokenizer: TokenizerConfig = optional(path, "tokenizer_config.json")?.unwrap_or_default();
     Ok(Source {
         vocabulary: vocabulary(path, &config, tokenizer.add_bos_token, shape.vocab)?,
@@ -128,49 +155,108 @@ pub(super) fn open(path: &Path) -> Result<Source, LoadError> {
     })
 }
 
+fn family(config: &Config) -> Result<Family, LoadError> {
+    let found = FAMILIES.iter().find(|(name, _)| *name == config.model_type);
+    found.map(|(_, family)| *family).ok_or_else(|| LoadError::Family {
+        found: config.model_type.clone(),
+        expected: FAMILIES.map(|(name, _)| name).join(", "),
+    })
+}
+
 /// The name a tensor has in such directories.
-fn name_of(role: Role) -> String {
+fn name_of(family: Family, role: Role) -> String {
+    use LayerRole as R;
+    let part = if role.is_bias() { "bias" } else { "weight" };
+    if !family.graph().causal {
+        return encoder_name(role, part);
+    }
     let (layer, name) = match role {
         Role::Embedding => return "model.embed_tokens.weight".to_owned(),
-        Role::OutputNorm => return "model.norm.weight".to_owned(),
+        Role::OutputNorm | Role::OutputNormBias => return format!("model.norm.{part}"),
         Role::Output => return "lm_head.weight".to_owned(),
         Role::Layer(layer, role) => (
             layer,
             match role {
-                LayerRole::AttentionNorm => "input_layernorm",
-                LayerRole::Query => "self_attn.q_proj",
-                LayerRole::Key => "self_attn.k_proj",
-                LayerRole::Value => "self_attn.v_proj",
-                LayerRole::AttentionOutput => "self_attn.o_proj",
-                LayerRole::HiddenNorm => "post_attention_layernorm",
-                LayerRole::Gate => "mlp.gate_proj",
-                LayerRole::Up => "mlp.up_proj",
-                LayerRole::Down => "mlp.down_proj",
+                R::AttentionNorm | R::AttentionNormBias => "input_layernorm",
+                R::Query | R::QueryBias => "self_attn.q_proj",
+                R::Key | R::KeyBias => "self_attn.k_proj",
+                R::Value | R::ValueBias => "self_attn.v_proj",
+                R::QueryNorm => "self_attn.q_norm",
+                R::KeyNorm => "self_attn.k_norm",
+                R::AttentionOutput | R::AttentionOutputBias => "self_attn.o_proj",
+                R::HiddenNorm | R::HiddenNormBias => "post_attention_layernorm",
+                R::Gate => "mlp.gate_proj",
+                R::Up | R::UpBias => "mlp.up_proj",
+                R::Down | R::DownBias => "mlp.down_proj",
+                _ => return role_name(Role::Layer(layer, role)),
             },
         ),
+        _ => return role_name(role),
     };
-    format!("model.layers.{layer}.{name}.weight")
+    format!("model.layers.{layer}.{name}.{part}")
+}
+
+/// The name of a tensor that no family of these directories has: our own.
+fn role_name(role: Role) -> String {
+    role.to_string()
+}
+
+/// The name a tensor of an encoder has.
+fn encoder_name(role: Role, part: &str) -> String {
+    use LayerRole as R;
+    let (layer, name) = match role {
+        Role::Embedding => return "embeddings.word_embeddings.weight".to_owned(),
+        Role::Positions => return "embeddings.position_embeddings.weight".to_owned(),
+        Role::TokenType => return "embeddings.token_type_embeddings.weight".to_owned(),
+        Role::EmbeddingNorm | Role::EmbeddingNormBias => {
+            return format!("embeddings.LayerNorm.{part}");
+        }
+        Role::Layer(layer, role) => (
+            layer,
+            match role {
+                R::Query | R::QueryBias => "attention.self.query",
+                R::Key | R::KeyBias => "attention.self.key",
+                R::Value | R::ValueBias => "attention.self.value",
+                R::AttentionOutput | R::AttentionOutputBias => "attention.output.dense",
+                R::PostAttentionNorm | R::PostAttentionNormBias => "attention.output.LayerNorm",
+                R::Up | R::UpBias => "intermediate.dense",
+                R::Down | R::DownBias => "output.dense",
+                R::PostHiddenNorm | R::PostHiddenNormBias => "output.LayerNorm",
+                _ => return role_name(Role::Layer(layer, role)),
+            },
+        ),
+        _ => return role_name(role),
+    };
+    format!("encoder.layer.{layer}.{name}.{part}")
+}
+
+/// Whether a tensor of an encoder's file has no say in the mean of its last layer.
+fn is_unused(name: &str) -> bool {
+    name.starts_with("pooler.") || name == "embeddings.position_ids"
 }
 
 /// Refuses settings under which the graph would be another.
-fn refuse_unsupported(config: &Config) -> Result<(), LoadError> {
-    if config.model_type != "llama" {
-        let found = config.model_type.clone();
-        return Err(LoadError::Family { found, expected: "llama" });
-    }
-    if let Some(other) = config.hidden_act.as_deref().filter(|&act| act != "silu") {
-        return Err(differs("hidden_act", format!("{other:?}"), "\"silu\""));
+fn refuse_unsupported(config: &Config, family: Family) -> Result<(), LoadError> {
+    let act = if family.graph().causal { "silu" } else { "gelu" };
+    if let Some(other) = config.hidden_act.as_deref().filter(|&found| found != act) {
+        return Err(differs("hidden_act", format!("{other:?}"), &format!("{act:?}")));
     }
     for (key, found) in [("attention_bias", config.attention_bias), ("mlp_bias", config.mlp_bias)] {
         if found == Some(true) {
             return Err(differs(key, true, "false"));
         }
     }
+    if let Some(other) = config.position_embedding_type.as_deref().filter(|&it| it != "absolute") {
+        return Err(differs("position_embedding_type", format!("{other:?}"), "\"absolute\""));
+    }
     let of_rope = config.rope_parameters.as_ref().and_then(|rope| rope.partial_rotary_factor);
     if let Some(part) = config.partial_rotary_factor.or(of_rope).filter(|&part| part != 1.0) {
         return Err(differs("partial_rotary_factor", part, "1"));
     }
-    if let Some(window) = config.sliding_window {
+    // A window that holds the whole context is none.
+    let window = config.sliding_window.filter(|_| config.use_sliding_window != Some(false));
+    let window = window.filter(|window| *window < config.max_position_embeddings);
+    if let Some(window) = window.filter(|_| family != Family::Phi3) {
         return Err(differs("sliding_window", window, "null"));
     }
     match &config.quantization_config {
@@ -179,12 +265,28 @@ fn refuse_unsupported(config: &Config) -> Result<(), LoadError> {
     }
 }
 
+/// Refuses an encoder that makes one vector of a text in another way than by the mean.
+fn refuse_pooling(path: &Path) -> Result<(), LoadError> {
+    #[derive(Deserialize)]
+    struct Pooling {
+        pooling_mode_mean_tokens: bool,
+    }
+    let what = "1_Pooling/config.json";
+    match optional::<Pooling>(path, what)? {
+        Some(Pooling { pooling_mode_mean_tokens: false }) => {
+            Err(differs("pooling_mode_mean_tokens", false, "true"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn differs(what: &str, found: impl ToString, expected: &str) -> LoadError {
     let expected = expected.to_owned();
     LoadError::Value { what: what.to_owned(), found: found.to_string(), expected }
 }
 
-fn shape(config: &Config) -> Result<Shape, LoadError> {
+fn shape(config: &Config, family: Family) -> Result<Shape, LoadError> {
+    let graph = family.graph();
     let width = count("hidden_size", config.hidden_size, COLUMNS_MAX)?;
     let heads = count("num_attention_heads", config.num_attention_heads, HEADS_MAX)?;
     let kv_heads = config.num_key_value_heads.unwrap_or(config.num_attention_heads);
@@ -194,8 +296,9 @@ fn shape(config: &Config) -> Result<Shape, LoadError> {
         None => return Err(differs("num_attention_heads", heads, "a divisor of hidden_size")),
     };
     let context = config.max_position_embeddings;
+    let rope = rope(config, head_dim)?;
     Ok(Shape {
-        family: Family::Llama,
+        family,
         width,
         layers: count("num_hidden_layers", config.num_hidden_layers, LAYERS_MAX)?,
         heads,
@@ -204,10 +307,26 @@ fn shape(config: &Config) -> Result<Shape, LoadError> {
         hidden: count("intermediate_size", config.intermediate_size, COLUMNS_MAX)?,
         vocab: count("vocab_size", config.vocab_size, VOCAB_MAX)?,
         context: count("max_position_embeddings", context, CONTEXT_MAX)?,
-        norm_eps: config.rms_norm_eps.unwrap_or(1e-6) as f32,
-        rope: rope(config, head_dim)?,
-        tied: config.tie_word_embeddings.unwrap_or(false),
+        norm_eps: match graph.centred {
+            true => config.layer_norm_eps.unwrap_or(1e-12),
+            false => config.rms_norm_eps.unwrap_or(1e-6),
+        } as f32,
+        window: window(config, family, rope.base)?,
+        rope,
+        tied: config.tie_word_embeddings.unwrap_or(!graph.causal),
     })
+}
+
+/// The window of Phi 3, which every layer has.
+fn window(config: &Config, family: Family, base: f32) -> Result<Option<Window>, LoadError> {
+    let size = config.sliding_window.filter(|size| *size < config.max_position_embeddings);
+    match size.filter(|_| family == Family::Phi3) {
+        Some(size) => {
+            let size = count("sliding_window", size, CONTEXT_MAX)?;
+            Ok(Some(Window { size, every: CONTEXT_MAX as usize, base }))
+        }
+        None => Ok(None),
+    }
 }
 
 /// A number from 1 to `max`.

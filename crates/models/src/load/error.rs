@@ -98,12 +98,12 @@ pub enum LoadError {
         what: String,
     },
     /// The model is of a family that has no graph here.
-    #[error("model family {found:?} is not supported, only {expected:?} is")]
+    #[error("model family {found:?} is not supported, expected one of {expected}")]
     Family {
         /// Family named by the file.
         found: String,
         /// Families there are.
-        expected: &'static str,
+        expected: String,
     },
     /// A tensor is stored in a format that is not read here.
     #[error(

@@ -9,10 +9,10 @@
 mod directory;
 mod error;
 mod gguf;
-mod llama_gguf;
 mod safetensors;
+mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use assay_kernels::{GROUP, HEAD_DIM_MAX, NORM_COLUMNS_MAX};
 
 pub use error::LoadError;
 
-use crate::shape::{Role, Shape};
+use crate::shape::{LayerRole, Role, Shape};
 
 /// Most layers a model may have.
 const LAYERS_MAX: u64 = 1 << 10;
@@ -211,7 +211,7 @@ pub fn open(path: &Path) -> Result<Source, LoadError> {
     if !gguf::is_gguf(&mut file)? {
         return Err(LoadError::NotAModel { path: path.to_owned() });
     }
-    let mut source = llama_gguf::read(Box::new(file))?;
+    let mut source = words::read(Box::new(file))?;
     if source.name.is_empty() {
         source.name = stem(path);
     }
@@ -224,13 +224,18 @@ pub fn open(path: &Path) -> Result<Source, LoadError> {
 /// # Errors
 /// As [`open`].
 pub fn read_gguf(bytes: impl Read + Seek + Send + 'static) -> Result<Source, LoadError> {
-    llama_gguf::read(Box::new(bytes))
+    words::read(Box::new(bytes))
 }
 
 impl Source {
     /// Sizes of the model.
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// Leaves away the positions from `context` on, which must not be more than there are.
+    pub fn shorten(&mut self, context: usize) {
+        self.shape.context = self.shape.context.min(context);
     }
 
     /// Reads one tensor.
@@ -245,7 +250,9 @@ impl Source {
         };
         let (rows, columns) = self.shape.extent(role);
         let mut file = self.files[place.file].lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = read_at(file.as_mut(), &name, place)?;
+        // Of a table, the first rows.
+        let bytes = place.kind.bytes((rows * columns) as u64).unwrap_or(u64::MAX).min(place.bytes);
+        let bytes = read_at(file.as_mut(), &name, &Place { bytes, ..place.clone() })?;
         Ok(RawTensor { name, kind: place.kind, rows, columns, bytes })
     }
 }
@@ -275,35 +282,110 @@ fn read_at(file: &mut dyn Bytes, name: &str, place: &Place) -> Result<Vec<u8>, L
     Ok(bytes)
 }
 
-/// Gives every role of the shape its tensor, by the name that `name_of` says it has in the file.
+/// Where a file keeps a tensor.
+struct Kept {
+    /// The file's name for it, or for the larger one that it is part of.
+    name: String,
+    /// Its first row there, of a vector its first element.
+    first: usize,
+    /// Rows there, of a vector elements.
+    rows: usize,
+}
+
+impl Kept {
+    /// A tensor that the file keeps as one, or as part of `fused` where the family does so: the
+    /// name without its ending.
+    fn new(
+        shape: &Shape,
+        role: Role,
+        name: String,
+        fused: impl Fn(usize, Fused) -> String,
+    ) -> Kept {
+        use LayerRole as R;
+        let graph = shape.graph();
+        let (rows, columns) = shape.extent(role);
+        let units = if role.is_vector() { columns } else { rows };
+        let queries = shape.heads * shape.head_dim;
+        let keys = shape.kv_heads * shape.head_dim;
+        let part = |layer, which, first, rows| Kept { name: fused(layer, which), first, rows };
+        let Role::Layer(layer, part_of) = role else { return Kept { name, first: 0, rows: units } };
+        let which = if role.is_bias() { Fused::AttentionBias } else { Fused::Attention };
+        match part_of {
+            R::Query | R::QueryBias if graph.fused_attention => {
+                part(layer, which, 0, queries + 2 * keys)
+            }
+            R::Key | R::KeyBias if graph.fused_attention => {
+                part(layer, which, queries, queries + 2 * keys)
+            }
+            R::Value | R::ValueBias if graph.fused_attention => {
+                part(layer, which, queries + keys, queries + 2 * keys)
+            }
+            R::Gate if graph.fused_gate => part(layer, Fused::Gate, 0, 2 * shape.hidden),
+            R::Up if graph.fused_gate => part(layer, Fused::Gate, shape.hidden, 2 * shape.hidden),
+            _ => Kept { name, first: 0, rows: units },
+        }
+    }
+}
+
+/// A tensor of a file that holds several of ours.
+#[derive(Clone, Copy)]
+enum Fused {
+    /// Queries, keys and values.
+    Attention,
+    /// Their biases.
+    AttentionBias,
+    /// Gate and up.
+    Gate,
+}
+
+/// Gives every role of the shape its tensor, from where `kept` says it lies in the file.
 ///
 /// # Errors
 /// Fails when a tensor is missing, has other sizes than the shape demands, or is left over.
 fn assign(
     shape: &Shape,
-    mut tensors: BTreeMap<String, Place>,
-    name_of: fn(Role) -> String,
+    tensors: BTreeMap<String, Place>,
+    kept: impl Fn(Role) -> Kept,
 ) -> Result<BTreeMap<Role, Place>, LoadError> {
     let mut places = BTreeMap::new();
+    let mut used = BTreeSet::new();
     for role in shape.roles() {
-        let name = name_of(role);
-        let Some(place) = tensors.remove(&name) else {
-            return Err(LoadError::Missing { what: format!("tensor {name}") });
+        let kept = kept(role);
+        let Some(place) = tensors.get(&kept.name) else {
+            return Err(LoadError::Missing { what: format!("tensor {}", kept.name) });
         };
-        let (rows, columns) = shape.extent(role);
-        let expected = match Shape::is_gain(role) {
-            true => vec![columns as u64],
-            false => vec![rows as u64, columns as u64],
-        };
-        if place.sizes != expected {
-            return Err(LoadError::Extent { name, found: place.sizes, expected });
-        }
-        places.insert(role, place);
+        places.insert(role, part(shape, role, &kept, place)?);
+        used.insert(kept.name);
     }
-    match tensors.into_keys().next() {
-        Some(name) => Err(LoadError::UnknownTensor { name, family: "llama" }),
+    match tensors.into_keys().find(|name| !used.contains(name)) {
+        Some(name) => Err(LoadError::UnknownTensor { name, family: shape.graph().name }),
         None => Ok(places),
     }
+}
+
+/// The place of a tensor within that of the one it is part of.
+fn part(shape: &Shape, role: Role, kept: &Kept, place: &Place) -> Result<Place, LoadError> {
+    let (rows, columns) = shape.extent(role);
+    let (columns, units) = if role.is_vector() { (1, columns) } else { (columns, rows) };
+    let expected = match role.is_vector() {
+        true => vec![kept.rows as u64],
+        false => vec![kept.rows as u64, columns as u64],
+    };
+    // A text has one type, whose row stands first.
+    let longer = role == Role::TokenType
+        && matches!(*place.sizes, [rows, found] if rows > 0 && found == columns as u64);
+    if place.sizes != expected && !longer {
+        let (name, found) = (kept.name.clone(), place.sizes.clone());
+        return Err(LoadError::Extent { name, found, expected });
+    }
+    let block = place.kind.block().0;
+    if (kept.first * columns) % block != 0 || (units * columns) % block != 0 {
+        let (name, found) = (kept.name.clone(), columns as u64);
+        return Err(LoadError::Block { name, found, block: block as u64 });
+    }
+    let size = |units: usize| place.kind.bytes((units * columns) as u64).unwrap_or(0);
+    let (offset, bytes) = (place.offset + size(kept.first), size(units));
+    Ok(Place { file: place.file, offset, bytes, kind: place.kind, sizes: place.sizes.clone() })
 }
 
 /// Checks what the sizes of a model must satisfy together.

@@ -1,12 +1,11 @@
 //! The forward pass against its plain twin, and against itself in other batches, on other
 //! instruction sets, with other numbers of threads.
 
-use assay_kernels::{Isa, Pairing, reference};
+use assay_kernels::{Isa, Pairing, Weights, reference};
 use proptest::prelude::*;
 
 use super::*;
 use crate::batch::{ForwardError, Row};
-use crate::model::Model;
 use crate::program::program;
 use crate::shape::{FRAC_GATE, Sites};
 use crate::testing::{self, Noise};
@@ -24,7 +23,7 @@ type Record = (Vec<i8>, Vec<u16>);
 /// The whole model in plain loops over one sequence, sharing nothing with the real pass but the
 /// definitions of single operations.
 struct Twin<'a> {
-    model: &'a Llama,
+    model: &'a Model,
     /// (layers, positions, key/value heads).
     keys: Vec<Vec<Vec<Record>>>,
     values: Vec<Vec<Vec<Record>>>,
@@ -32,19 +31,18 @@ struct Twin<'a> {
 
 impl Twin<'_> {
     fn of(model: &Model) -> Twin<'_> {
-        let Model::Llama(model) = model;
-        let empty = vec![Vec::new(); model.shape.layers];
+        let empty = vec![Vec::new(); model.shape().layers];
         Twin { model, keys: empty.clone(), values: empty }
     }
 
     fn push(&mut self, token: u32) -> Answer {
-        let (model, shape) = (self.model, &self.model.shape);
+        let (model, shape) = (self.model, self.model.shape());
         let position = self.keys[0].len();
-        let frac = model.precision.residual;
+        let frac = model.precision().residual;
         let row = token as usize;
         let mut x: Vec<i32> = (0..shape.width)
             .map(|column| {
-                let e = &model.tensors.embedding;
+                let e = model.weights(Role::Embedding).unwrap();
                 reference::embed(e.q(row, column), e.scale(row, column / 32), e.exponent(row), frac)
             })
             .collect();
@@ -54,21 +52,24 @@ impl Twin<'_> {
             let delta = self.feed_forward(layer, &x);
             x = x.iter().zip(&delta).map(|(x, d)| reference::add(*x, *d)).collect();
         }
-        let frac_norm = model.precision.output_norm;
-        let normed = self.norm(&x, &model.tensors.output_norm, frac_norm);
+        let frac_norm = model.precision().output_norm;
+        let normed = self.norm(&x, Role::OutputNorm, frac_norm);
         let hidden = padded(&normed);
-        let output = model.tensors.output.as_ref().unwrap_or(&model.tensors.embedding);
+        let output = model.weights(Role::Output).or(model.weights(Role::Embedding)).unwrap();
         let logits = product(output, &hidden, frac_norm, 16);
         Answer { hidden, logits }
     }
 
     fn attention(&mut self, layer: usize, position: usize, x: &[i32]) -> Vec<i32> {
-        let (model, shape) = (self.model, &self.model.shape);
-        let (tensors, sites) = (&model.tensors.layers[layer], model.precision.layers[layer]);
-        let input = padded(&self.norm(x, &tensors.attention_norm, sites.attention_norm));
-        let mut query = product(&tensors.query, &input, sites.attention_norm, sites.query);
-        let mut key = product(&tensors.key, &input, sites.attention_norm, sites.query);
-        let value = product(&tensors.value, &input, sites.attention_norm, sites.value);
+        let (model, shape) = (self.model, self.model.shape());
+        let sites = model.precision().layers[layer];
+        let of = |role| Role::Layer(layer, role);
+        let matrix = |role| model.weights(of(role)).unwrap();
+        let input = padded(&self.norm(x, of(LayerRole::AttentionNorm), sites.attention_norm));
+        let mut query =
+            product(matrix(LayerRole::Query), &input, sites.attention_norm, sites.query);
+        let mut key = product(matrix(LayerRole::Key), &input, sites.attention_norm, sites.query);
+        let value = product(matrix(LayerRole::Value), &input, sites.attention_norm, sites.value);
         self.turn(position, &mut query);
         self.turn(position, &mut key);
         self.keys[layer].push(records(&key, shape.head_dim));
@@ -87,33 +88,41 @@ impl Twin<'_> {
                 [sites.query, sites.value, sites.attention],
             ));
         }
-        let frac = model.precision.residual;
-        product(&tensors.attention_output, &padded(&mean), sites.attention, frac)
+        let frac = model.precision().residual;
+        product(matrix(LayerRole::AttentionOutput), &padded(&mean), sites.attention, frac)
     }
 
     fn feed_forward(&self, layer: usize, x: &[i32]) -> Vec<i32> {
         let model = self.model;
-        let (tensors, sites) = (&model.tensors.layers[layer], model.precision.layers[layer]);
-        let input = padded(&self.norm(x, &tensors.hidden_norm, sites.hidden_norm));
-        let gate = product(&tensors.gate, &input, sites.hidden_norm, FRAC_GATE);
-        let up = product(&tensors.up, &input, sites.hidden_norm, FRAC_GATE);
+        let sites = model.precision().layers[layer];
+        let of = |role| Role::Layer(layer, role);
+        let matrix = |role| model.weights(of(role)).unwrap();
+        let input = padded(&self.norm(x, of(LayerRole::HiddenNorm), sites.hidden_norm));
+        let gate = product(matrix(LayerRole::Gate), &input, sites.hidden_norm, FRAC_GATE);
+        let up = product(matrix(LayerRole::Up), &input, sites.hidden_norm, FRAC_GATE);
         let activation: Vec<i32> = gate
             .iter()
             .zip(&up)
             .map(|(gate, up)| reference::silu_mul(*gate, *up, sites.hidden))
             .collect();
-        product(&tensors.down, &padded(&activation), sites.hidden, model.precision.residual)
+        product(
+            matrix(LayerRole::Down),
+            &padded(&activation),
+            sites.hidden,
+            model.precision().residual,
+        )
     }
 
-    fn norm(&self, x: &[i32], gain: &[i32], frac_out: u8) -> Vec<i32> {
+    fn norm(&self, x: &[i32], role: Role, frac_out: u8) -> Vec<i32> {
+        let gain = self.model.vector(role).unwrap();
         // 1e-5 · 2^32, rounded.
-        assert_eq!(self.model.precision.residual, 16);
+        assert_eq!(self.model.precision().residual, 16);
         reference::rmsnorm(x, gain, 42_950, frac_out)
     }
 
     fn turn(&self, position: usize, x: &mut [i32]) {
-        let Shape { head_dim, ref rope, .. } = self.model.shape;
-        let tables = &self.model.tensors.rope;
+        let Shape { head_dim, ref rope, .. } = *self.model.shape();
+        let tables = self.model.rope();
         for head in x.chunks_mut(head_dim) {
             for pair in 0..head_dim / 2 {
                 let (a, b) = match rope.pairing {
