@@ -128,7 +128,11 @@ impl Writer<'_> {
         let stat = self.step(stat, &[input], [3 * (outputs / terms), terms], [frac_out, 0]);
         let step = self.tensor_step(norm, &[input, stat], gain);
         self.steps[step].outputs = outputs;
-        step
+        // The bias of a LayerNorm is a second step of its kind.
+        match gain.bias().filter(|_| self.graph.centred) {
+            Some(bias) => self.tensor_step(norm, &[step], bias),
+            None => step,
+        }
     }
 
     /// Norm and its quantised form, or the quantised residual stream where no norm stands before.

@@ -1,0 +1,193 @@
+//! Small random models of every family as GGUF files, in the words that such files use.
+
+use assay_models::Family;
+
+use crate::gguf_writer::GgufWriter;
+
+/// Width of the residual stream.
+const WIDTH: u64 = 64;
+/// Elements per head.
+const HEAD: u64 = 32;
+/// Query heads.
+const HEADS: u64 = 2;
+/// Width of the feed-forward layer.
+const HIDDEN: u64 = 96;
+/// Token ids.
+pub(crate) const VOCAB: u64 = 61;
+/// Positions.
+pub(crate) const CONTEXT: u64 = 64;
+/// Positions that a layer with a window sees.
+const WINDOW: u32 = 9;
+
+/// A model of the family with weights in f32, the same ones every time.
+pub(crate) fn random(family: Family) -> GgufWriter {
+    let name = family.graph().name;
+    let layers = layers(family);
+    let mut file = GgufWriter::default();
+    hyperparameters(&mut file, family, name);
+    let mut model = Random { file, noise: Noise(u64::from(family.graph().code) + 1) };
+    model.outside(family);
+    for layer in 0..layers {
+        model.layer(family, layer);
+    }
+    model.file
+}
+
+/// Gemma has one layer in six that sees everything.
+fn layers(family: Family) -> u64 {
+    if family == Family::Gemma3 { 6 } else { 2 }
+}
+
+/// Key and value heads.
+fn kv_heads(family: Family) -> u64 {
+    if matches!(family, Family::Gpt2 | Family::Bert) { HEADS } else { 1 }
+}
+
+fn hyperparameters(file: &mut GgufWriter, family: Family, name: &str) {
+    let key = |suffix: &str| format!("{name}.{suffix}");
+    file.text("general.architecture", name)
+        .u32(&key("context_length"), CONTEXT as u32)
+        .u32(&key("embedding_length"), WIDTH as u32)
+        .u32(&key("block_count"), layers(family) as u32)
+        .u32(&key("feed_forward_length"), HIDDEN as u32)
+        .u32(&key("attention.head_count"), HEADS as u32)
+        .u32(&key("attention.head_count_kv"), kv_heads(family) as u32)
+        .u32(&key("vocab_size"), VOCAB as u32)
+        .text("tokenizer.ggml.model", "none");
+    match family {
+        Family::Gpt2 | Family::Bert => {
+            file.f32(&key("attention.layer_norm_epsilon"), 1e-5);
+        }
+        _ => {
+            file.f32(&key("attention.layer_norm_rms_epsilon"), 1e-5)
+                .f32(&key("rope.freq_base"), 1e6)
+                .u32(&key("rope.dimension_count"), HEAD as u32)
+                .u32(&key("attention.key_length"), HEAD as u32)
+                .u32(&key("attention.value_length"), HEAD as u32);
+        }
+    }
+    if family == Family::Bert {
+        file.bool(&key("attention.causal"), false).u32(&key("pooling_type"), 1);
+    }
+    if family == Family::Gemma3 {
+        file.u32(&key("attention.sliding_window"), WINDOW)
+            .text(&key("rope.scaling.type"), "linear")
+            .f32(&key("rope.scaling.factor"), 8.0);
+    }
+}
+
+/// A file being filled with numbers.
+struct Random {
+    file: GgufWriter,
+    noise: Noise,
+}
+
+impl Random {
+    /// Everything that is not in a layer.
+    fn outside(&mut self, family: Family) {
+        self.matrix(
+            "token_embd.weight",
+            VOCAB,
+            WIDTH,
+            if family == Family::Gemma3 { 0.2 } else { 1.0 },
+        );
+        match family {
+            Family::Gpt2 => self.matrix("position_embd.weight", CONTEXT, WIDTH, 0.5),
+            Family::Bert => {
+                self.matrix("position_embd.weight", CONTEXT, WIDTH, 0.5);
+                self.matrix("token_types.weight", 2, WIDTH, 0.5);
+                return self.norm("token_embd_norm", WIDTH, true);
+            }
+            // One family with an output matrix of its own.
+            Family::Qwen2 => self.matrix("output.weight", VOCAB, WIDTH, 0.2),
+            _ => {}
+        }
+        self.norm("output_norm", WIDTH, family == Family::Gpt2);
+    }
+
+    fn layer(&mut self, family: Family, layer: u64) {
+        let of = |name: &str| format!("blk.{layer}.{name}");
+        let (queries, keys) = (HEADS * HEAD, kv_heads(family) * HEAD);
+        let biased = matches!(family, Family::Gpt2 | Family::Bert);
+        match family {
+            Family::Phi3 | Family::Gpt2 => {
+                self.linear(&of("attn_qkv"), queries + 2 * keys, WIDTH, biased);
+            }
+            _ => {
+                let biased = biased || family == Family::Qwen2;
+                self.linear(&of("attn_q"), queries, WIDTH, biased);
+                self.linear(&of("attn_k"), keys, WIDTH, biased);
+                self.linear(&of("attn_v"), keys, WIDTH, biased);
+            }
+        }
+        self.linear(&of("attn_output"), WIDTH, queries, biased);
+        match family {
+            Family::Phi3 => self.linear(&of("ffn_up"), 2 * HIDDEN, WIDTH, false),
+            Family::Gpt2 | Family::Bert => self.linear(&of("ffn_up"), HIDDEN, WIDTH, true),
+            _ => {
+                self.linear(&of("ffn_gate"), HIDDEN, WIDTH, false);
+                self.linear(&of("ffn_up"), HIDDEN, WIDTH, false);
+            }
+        }
+        self.linear(&of("ffn_down"), WIDTH, HIDDEN, biased);
+        if family == Family::Bert {
+            self.norm(&of("attn_output_norm"), WIDTH, true);
+            return self.norm(&of("layer_output_norm"), WIDTH, true);
+        }
+        self.norm(&of("attn_norm"), WIDTH, biased);
+        self.norm(&of("ffn_norm"), WIDTH, biased);
+        if matches!(family, Family::Qwen3 | Family::Gemma3) {
+            self.norm(&of("attn_q_norm"), HEAD, false);
+            self.norm(&of("attn_k_norm"), HEAD, false);
+        }
+        if family == Family::Gemma3 {
+            self.norm(&of("post_attention_norm"), WIDTH, false);
+            self.norm(&of("post_ffw_norm"), WIDTH, false);
+        }
+    }
+
+    /// A norm with gains about one, and perhaps a bias.
+    fn norm(&mut self, name: &str, width: u64, biased: bool) {
+        let gains = (0..width).map(|_| 1.0 + 0.3 * self.noise.next()).collect();
+        self.vector(&format!("{name}.weight"), gains);
+        if biased {
+            self.bias(name, width);
+        }
+    }
+
+    /// A matrix that keeps the size of what it multiplies, and perhaps a bias.
+    fn linear(&mut self, name: &str, rows: u64, columns: u64, biased: bool) {
+        self.matrix(&format!("{name}.weight"), rows, columns, 1.7 / (columns as f32).sqrt());
+        if biased {
+            self.bias(name, rows);
+        }
+    }
+
+    fn bias(&mut self, name: &str, width: u64) {
+        let numbers = (0..width).map(|_| 0.3 * self.noise.next()).collect();
+        self.vector(&format!("{name}.bias"), numbers);
+    }
+
+    fn vector(&mut self, name: &str, numbers: Vec<f32>) {
+        let sizes = [numbers.len() as u64];
+        let bytes = numbers.into_iter().flat_map(f32::to_le_bytes).collect();
+        self.file.tensor(name, &sizes, 0, bytes);
+    }
+
+    fn matrix(&mut self, name: &str, rows: u64, columns: u64, size: f32) {
+        let numbers = (0..rows * columns).map(|_| size * self.noise.next());
+        let bytes = numbers.flat_map(f32::to_le_bytes).collect();
+        self.file.tensor(name, &[rows, columns], 0, bytes);
+    }
+}
+
+/// Marsaglia's xorshift: the same numbers every time.
+struct Noise(u64);
+
+impl Noise {
+    /// A number from -1 to 1.
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31) ^ 0xD1B5;
+        (self.0 >> 40) as f32 / 8_388_608.0 - 1.0
+    }
+}
