@@ -1,4 +1,8 @@
-//! Products with 256-bit registers: eight rows, half a panel, at a time.
+//! Products with 256-bit registers: a panel is two halves of eight rows.
+//!
+//! There is no exact multiply-add of bytes, so numbers are widened to 16 bits: a word of four
+//! columns of a panel falls apart into its even and its odd ones by a mask and a shift, and inputs
+//! are packed in the same way.
 
 use std::arch::x86_64::*;
 
@@ -8,10 +12,11 @@ use crate::path::Values;
 use crate::quantised::Rows;
 use crate::reference::WIDE_FRAC;
 use crate::weights::{LANES, Panels, QUAD};
+use crate::x86::packed::{Packed, tiles};
 use crate::{BLOCK, GROUP};
 
-/// Most rows of `x` that a tile takes: their sums fill the registers.
-const TILE: usize = 3;
+/// Most rows of `x` that a tile takes: the products of both halves with them fill the registers.
+const TILE: usize = 4;
 /// Most queries that share the values they load.
 const BLEND_TILE: usize = 3;
 /// Rows of half a panel.
@@ -19,55 +24,62 @@ const HALF: usize = LANES / 2;
 /// Bytes of one quad of columns of a panel.
 const LINE: usize = LANES * QUAD;
 
+/// Words per group and row of a tile: even and odd numbers of eight quads, the offset, the scale.
+const WORDS: usize = 2 * (GROUP / QUAD) + 2;
+
+/// Rows as [`tile`] reads them.
+fn packed(x: Rows<'_>) -> Packed<WORDS> {
+    let pair = |a: i8, b: i8| i32::from(a) & 0xFFFF | i32::from(b) << 16;
+    Packed::new(x, TILE, |q, term| {
+        let mut words = [0; WORDS];
+        for (words, four) in words.chunks_exact_mut(2).zip(q.as_chunks::<QUAD>().0) {
+            words.copy_from_slice(&[pair(four[0], four[2]), pair(four[1], four[3])]);
+        }
+        words[WORDS - 2..].copy_from_slice(&[term.offset, term.scale]);
+        words
+    })
+}
+
 /// See [`crate::path::Path::matmul`].
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn matmul(panels: Panels<'_>, shifts: &[i8], x: Rows<'_>, y: &mut [&mut [i32]]) {
     assert_eq!(shifts.len(), panels.len() * LANES, "one shift per lane");
     assert_eq!(x.len(), y.len(), "one slice of outputs per row");
-    let tiles = x.len().div_ceil(TILE);
+    let packed = packed(x);
     for panel in 0..panels.len() {
-        for tile in 0..tiles {
-            let (row, end) = (tile * x.len() / tiles, (tile + 1) * x.len() / tiles);
-            for half in [0, HALF] {
-                let shifts = Shifts::load(&shifts[panel * LANES + half..][..HALF]);
-                let (y, at) = (&mut y[row..end], Place { panel, half, row });
-                match end - row {
-                    3 => tile_matmul::<3>(panels, shifts, x, y, at),
-                    2 => tile_matmul::<2>(panels, shifts, x, y, at),
-                    _ => tile_matmul::<1>(panels, shifts, x, y, at),
-                }
+        let shifts = [0, HALF].map(|half| Shifts::load(&shifts[panel * LANES + half..][..HALF]));
+        for rows in tiles(x.len(), TILE) {
+            let (y, x) = (&mut y[rows.clone()], packed.rows(rows));
+            match y.len() {
+                4 => tile_matmul::<4>(panels, panel, &shifts, x, y),
+                3 => tile_matmul::<3>(panels, panel, &shifts, x, y),
+                2 => tile_matmul::<2>(panels, panel, &shifts, x, y),
+                _ => tile_matmul::<1>(panels, panel, &shifts, x, y),
             }
         }
     }
 }
 
-/// Which half of a panel and which rows a tile takes.
-#[derive(Clone, Copy)]
-struct Place {
-    panel: usize,
-    /// The first lane: 0 or 8.
-    half: usize,
-    row: usize,
-}
-
-/// Half a panel times `T` rows; `y` has a slice for each of them.
+/// One panel times the `T` rows of a tile; `y` has a slice for each of them.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn tile_matmul<const T: usize>(
     panels: Panels<'_>,
-    shifts: Shifts,
-    x: Rows<'_>,
+    panel: usize,
+    shifts: &[Shifts; 2],
+    x: &[[i32; WORDS]],
     y: &mut [&mut [i32]],
-    at: Place,
 ) {
-    let sums = tile::<T>(panels, x, at);
-    for (sums, y) in sums.into_iter().zip(y) {
-        let mut outputs = [0; HALF];
-        store(&mut outputs, interleave(clamp(shifts.apply(sums))));
-        // The last panel may have fewer rows than lanes.
-        for (y, output) in y.iter_mut().skip(at.panel * LANES + at.half).zip(outputs) {
-            *y = output;
+    let sums = tile::<T>(panels, panel, x);
+    for (half, (sums, shifts)) in sums.into_iter().zip(shifts).enumerate() {
+        for (sums, y) in sums.into_iter().zip(y.iter_mut()) {
+            let mut outputs = [0; HALF];
+            store(&mut outputs, interleave(clamp(shifts.apply(sums))));
+            // The last panel may have fewer rows than lanes.
+            for (y, output) in y.iter_mut().skip(panel * LANES + half * HALF).zip(outputs) {
+                *y = output;
+            }
         }
     }
 }
@@ -75,53 +87,57 @@ fn tile_matmul<const T: usize>(
 /// The 64-bit sums of even and of odd lanes.
 type Sums = [__m256i; 2];
 
-/// Exact products of half a panel with `T` rows.
+/// Exact products of both halves of a panel with the `T` rows of a tile.
 ///
-/// `maddubs` wants one operand without a sign, so the sign of the weight moves to the input.
-/// Neither is ever -128, hence two products stay within `2 · 127 · 127 < 2^15`.
+/// Numbers of the panel are below 256 with their signs flipped, those of the rows below 128, so
+/// that a pair of products stays below 2^17 and all 32 of a group below 2^21.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn tile<const T: usize>(panels: Panels<'_>, x: Rows<'_>, at: Place) -> [Sums; T] {
+fn tile<const T: usize>(panels: Panels<'_>, panel: usize, x: &[[i32; WORDS]]) -> [[Sums; T]; 2] {
     let groups = panels.groups;
-    assert_eq!(x.groups, groups, "panels and rows differ in groups");
-    assert!(at.half + HALF <= LANES, "lane {} begins no half", at.half);
-    let quants = &panels.quants[at.panel * groups * GROUP * LANES..][..groups * GROUP * LANES];
-    let scales = &panels.scales[at.panel * groups * LANES..][..groups * LANES];
-    let q = &x.q[at.row * groups * GROUP..][..T * groups * GROUP];
-    let terms = &x.terms[at.row * groups..][..T * groups];
+    assert_eq!(x.len(), groups * T, "panels and rows differ in groups");
+    let quants = &panels.quants[panel * groups * GROUP * LANES..][..groups * GROUP * LANES];
+    let scales = &panels.scales[panel * groups * LANES..][..groups * LANES];
 
-    let (ones, flip) = (_mm256_set1_epi16(1), _mm256_set1_epi8(i8::MIN));
-    let mut sums = [[_mm256_setzero_si256(); 2]; T];
+    let low = _mm256_set1_epi16(0xFF);
+    let mut sums = [[[_mm256_setzero_si256(); 2]; T]; 2];
     for group in 0..groups {
-        // SAFETY: `group` is below `groups`, `t` below `T`, `quad` below 8 and a half at most 8,
-        // and the four slices were cut to one or `T` times `groups` groups above.
+        // SAFETY: `group` is below `groups`, `word` below `WORDS`, `t` below `T`, `quad` below 8
+        // and `half` below 2; the three slices have so many groups.
         unsafe {
-            let mut products = [_mm256_setzero_si256(); T];
-            for quad in 0..GROUP / QUAD {
-                let line =
-                    quants.as_ptr().add((group * GROUP / QUAD + quad) * LINE + at.half * QUAD);
-                let weights = _mm256_xor_si256(_mm256_loadu_si256(line.cast()), flip);
-                let magnitudes = _mm256_abs_epi8(weights);
+            let x = x.as_ptr().cast::<i32>().add(group * WORDS * T);
+            let word = |word: usize, t: usize| _mm256_set1_epi32(*x.add(word * T + t));
+            let mut products = [[_mm256_setzero_si256(); T]; 2];
+            for products in &mut products {
                 for (t, product) in products.iter_mut().enumerate() {
-                    let four = q.as_ptr().add((t * groups + group) * GROUP + quad * QUAD);
-                    let four = _mm256_set1_epi32(four.cast::<i32>().read_unaligned());
-                    let signed = _mm256_sign_epi8(four, weights);
-                    let pairs = _mm256_maddubs_epi16(magnitudes, signed);
-                    *product = _mm256_add_epi32(*product, _mm256_madd_epi16(pairs, ones));
+                    *product = word(WORDS - 2, t);
                 }
             }
-            let scale = scales.as_ptr().add(group * LANES + at.half);
-            let scale = _mm256_cvtepu16_epi32(_mm_loadu_si128(scale.cast()));
-            for (t, (sums, product)) in sums.iter_mut().zip(products).enumerate() {
-                let term = terms.as_ptr().add(t * groups + group);
-                // 16 bits times 15 bits stay below 31 bits.
-                let scale = _mm256_mullo_epi32(scale, _mm256_set1_epi32((*term).scale));
-                let even = _mm256_mul_epi32(product, scale);
-                let odd = _mm256_mul_epi32(
-                    _mm256_srli_epi64::<32>(product),
-                    _mm256_srli_epi64::<32>(scale),
-                );
-                *sums = [_mm256_add_epi64(sums[0], even), _mm256_add_epi64(sums[1], odd)];
+            for quad in 0..GROUP / QUAD {
+                let line = quants.as_ptr().add((group * GROUP / QUAD + quad) * LINE);
+                let halves = [0, LINE / 2].map(|at| _mm256_loadu_si256(line.add(at).cast()));
+                let even = halves.map(|half| _mm256_and_si256(half, low));
+                let odd = halves.map(|half| _mm256_srli_epi16::<8>(half));
+                for t in 0..T {
+                    let (x_even, x_odd) = (word(2 * quad, t), word(2 * quad + 1, t));
+                    for (half, products) in products.iter_mut().enumerate() {
+                        let even = _mm256_madd_epi16(even[half], x_even);
+                        let odd = _mm256_madd_epi16(odd[half], x_odd);
+                        products[t] = _mm256_add_epi32(products[t], _mm256_add_epi32(even, odd));
+                    }
+                }
+            }
+            for (half, (sums, products)) in sums.iter_mut().zip(products).enumerate() {
+                let scale = scales.as_ptr().add(group * LANES + half * HALF);
+                let scale = _mm256_cvtepu16_epi32(_mm_loadu_si128(scale.cast()));
+                for (t, (sums, product)) in sums.iter_mut().zip(products).enumerate() {
+                    // 16 bits times 15 bits stay below 31 bits.
+                    let scale = _mm256_mullo_epi32(scale, word(WORDS - 1, t));
+                    let odd = [product, scale].map(|v| _mm256_srli_epi64::<32>(v));
+                    let even = _mm256_mul_epi32(product, scale);
+                    let odd = _mm256_mul_epi32(odd[0], odd[1]);
+                    *sums = [_mm256_add_epi64(sums[0], even), _mm256_add_epi64(sums[1], odd)];
+                }
             }
         }
     }
@@ -211,45 +227,44 @@ pub(super) fn scores(
     scores: &mut [i32],
     stride: usize,
 ) {
-    let tiles = queries.len().div_ceil(TILE);
+    let packed = packed(queries);
     for panel in 0..keys.len() {
-        for tile in 0..tiles {
-            let row = tile * queries.len() / tiles;
-            let end = (tile + 1) * queries.len() / tiles;
-            for half in [0, HALF] {
-                let at = Place { panel, half, row };
-                match end - row {
-                    3 => tile_scores::<3>(keys, queries, attention, scores, stride, at),
-                    2 => tile_scores::<2>(keys, queries, attention, scores, stride, at),
-                    _ => tile_scores::<1>(keys, queries, attention, scores, stride, at),
-                }
+        for rows in tiles(queries.len(), TILE) {
+            let scores = &mut scores[rows.start * stride + panel * LANES..];
+            let x = packed.rows(rows.clone());
+            match rows.len() {
+                4 => tile_scores::<4>(keys, panel, x, attention, scores, stride),
+                3 => tile_scores::<3>(keys, panel, x, attention, scores, stride),
+                2 => tile_scores::<2>(keys, panel, x, attention, scores, stride),
+                _ => tile_scores::<1>(keys, panel, x, attention, scores, stride),
             }
         }
     }
 }
 
-/// Scores of half a panel of keys with `T` queries.
+/// Scores of one panel of keys with the `T` queries of a tile.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn tile_scores<const T: usize>(
     keys: Panels<'_>,
-    queries: Rows<'_>,
+    panel: usize,
+    queries: &[[i32; WORDS]],
     attention: &Attention,
     scores: &mut [i32],
     stride: usize,
-    at: Place,
 ) {
     // `frac_q` is at least 8, so the shift is not negative.
     let right = 2 * i64::from(attention.frac_q) - i64::from(WIDE_FRAC);
     let narrow = Shifts::new([_mm256_set1_epi64x(right); 2]);
     let thirty = Shifts::new([_mm256_set1_epi64x(30); 2]);
     let factor = _mm256_set1_epi64x(i64::from(attention.att_q30));
-    for (t, sums) in tile::<T>(keys, queries, at).into_iter().enumerate() {
-        let products = clamp(narrow.apply(sums)).map(|v| _mm256_mul_epi32(v, factor));
-        let mut eight = [0; HALF];
-        store(&mut eight, interleave(thirty.apply(products)));
-        let first = (at.row + t) * stride + at.panel * LANES + at.half;
-        scores[first..first + HALF].copy_from_slice(&eight);
+    for (half, sums) in tile::<T>(keys, panel, queries).into_iter().enumerate() {
+        for (t, sums) in sums.into_iter().enumerate() {
+            let products = clamp(narrow.apply(sums)).map(|v| _mm256_mul_epi32(v, factor));
+            let mut eight = [0; HALF];
+            store(&mut eight, interleave(thirty.apply(products)));
+            scores[t * stride + half * HALF..][..HALF].copy_from_slice(&eight);
+        }
     }
 }
 
