@@ -111,6 +111,7 @@ impl Front {
             key,
             chain: LOCAL_CHAIN,
             models: vec![],
+            aliases: std::collections::BTreeMap::new(),
             relayed,
             providers: vec![],
             store: folder.join("answers"),

@@ -1,6 +1,7 @@
 //! A whole network in one process: providers that share one engine, and the gateway that buys
 //! from them. They meet over HTTP on loopback, exactly as they would across machines.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
@@ -80,6 +81,8 @@ pub(crate) struct Offered {
     pub(crate) x402: bool,
     /// Models that servers of one's own answer for.
     pub(crate) relayed: Vec<Relayed>,
+    /// Other names for the model, by the name that clients use.
+    pub(crate) aliases: BTreeMap<String, String>,
 }
 
 /// Who sells on a local network.
@@ -278,6 +281,7 @@ impl Network {
             key,
             chain: LOCAL_CHAIN,
             models: vec![model],
+            aliases: offered.aliases,
             providers: self.providers.iter().map(|provider| provider.url.clone()).collect(),
             store: folder.join("answers"),
             // Everything of a local network stays on this machine.

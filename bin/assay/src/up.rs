@@ -76,11 +76,31 @@ pub(crate) struct Up {
     /// Let clients without a key pay for single answers by x402; all others need a key
     #[arg(long, env = "ASSAY_X402")]
     x402: bool,
+    /// Another name for MODEL, for clients that know only their own; `*` stands for every name that is no
+    /// model's, and for none; may be given several times
+    #[arg(
+        long = "model-alias",
+        env = "ASSAY_MODEL_ALIAS",
+        value_name = "NAME=MODEL",
+        value_delimiter = ',',
+        value_parser = parse_alias
+    )]
+    model_aliases: Vec<(String, String)>,
     #[command(flatten)]
     relay: RelayArgument,
     /// Print one JSON line once ready
     #[arg(long)]
     json: bool,
+}
+
+/// Reads `NAME=MODEL`.
+fn parse_alias(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, model)) if !name.is_empty() && !model.is_empty() => {
+            Ok((name.to_owned(), model.to_owned()))
+        }
+        _ => Err(format!("{text:?} is not NAME=MODEL")),
+    }
 }
 
 impl Up {
@@ -143,7 +163,8 @@ impl Up {
         };
         let (id, name) = (loaded.id, loaded.name.clone());
         let (origins, require_keys) = (self.cors_origins, self.require_keys);
-        let offered = Offered { origins, require_keys, x402: self.x402, relayed };
+        let aliases = self.model_aliases.into_iter().collect();
+        let offered = Offered { origins, require_keys, x402: self.x402, relayed, aliases };
         let started = Network::start(data, &chain, loaded, cpu, sellers, offered, listener);
         let started = started.await;
         let mut network = match started {

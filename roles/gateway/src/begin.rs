@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use assay_protocol::{Amount, B256, U256};
+use assay_text::Message;
 use axum::extract::Request;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -17,6 +18,8 @@ use crate::openai::{Api, Problem, Prompt, Question, Sampling};
 use crate::prompt::tokens;
 use crate::relay::{Passing, passing};
 use crate::route::choose;
+use crate::shelf::Owner;
+use crate::stored;
 
 /// A request that was read and has leave to run.
 pub(crate) enum Taken {
@@ -68,6 +71,8 @@ pub(crate) struct Prepared {
     pub(crate) question: Question,
     pub(crate) model: Arc<Model>,
     pub(crate) choices: Choices,
+    /// To whom a stored reply belongs; none: it cannot be stored.
+    pub(crate) owner: Option<Owner>,
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
@@ -101,12 +106,16 @@ async fn prepared(
 ) -> Result<Prepared, Problem> {
     let permit = gateway.admit()?;
     caller.count()?;
+    let history = match api {
+        Api::Responses => stored::history(gateway, caller, &read.bytes).await?,
+        Api::Chat | Api::Completions => Vec::new(),
+    };
     let (shop, caller) = (Arc::clone(gateway), caller.clone());
     // Rendering and counting a long prompt takes milliseconds, which other streams need not wait
     // for.
     let prepared = tokio::task::spawn_blocking(move || {
         // Its room is held until the body is an order, even if the client hangs up meanwhile.
-        prepare(&shop, &caller, api, &read.bytes, permit)
+        prepare(&shop, &caller, (api, &history), &read.bytes, permit)
     })
     .await;
     prepared.map_err(|error| Problem::internal(error.to_string()))?
@@ -116,14 +125,15 @@ async fn prepared(
 fn prepare(
     gateway: &Gateway,
     caller: &Caller,
-    api: Api,
+    (api, history): (Api, &[Message]),
     body: &[u8],
     mut permit: OwnedSemaphorePermit,
 ) -> Result<Prepared, Problem> {
-    let (question, model) = asked(gateway, api, body)?;
+    let (question, model) = asked(gateway, api, history, body)?;
+    let owner = caller.owner(&gateway.keys);
     if question.sampling.max_tokens == Some(0) {
         let choices = Choices::Counted(counted(&model, &question)?);
-        return Ok(Prepared { question, model, choices, permit });
+        return Ok(Prepared { question, model, choices, owner, permit });
     }
     // Each answer takes a place among those that are worked on at once.
     for _ in 1..question.choices() {
@@ -138,7 +148,7 @@ fn prepare(
             orders.push(Buying::sign(gateway, caller, Arc::clone(&model), draft, now_s(), nonce)?);
         }
     }
-    Ok(Prepared { question, model, choices: Choices::Bought(orders), permit })
+    Ok(Prepared { question, model, choices: Choices::Bought(orders), owner, permit })
 }
 
 /// The tokens of each choice's prompt.
@@ -189,10 +199,15 @@ pub(crate) async fn begin(
 
 /// The request in a body, and the model of the network that it names. A model of the operator's own
 /// servers alone has no receipts, and what is asked for here is never without.
-fn asked(gateway: &Gateway, api: Api, body: &[u8]) -> Result<(Question, Arc<Model>), Problem> {
-    let found = api.parse(body).and_then(|question| {
+fn asked(
+    gateway: &Gateway,
+    api: Api,
+    history: &[Message],
+    body: &[u8],
+) -> Result<(Question, Arc<Model>), Problem> {
+    let found = api.parse(body, history).and_then(|question| {
         let model = gateway.catalogue.find(&question.model).map(Arc::clone);
-        let model = model.ok_or_else(|| Problem::model(&question.model))?;
+        let model = model.ok_or_else(|| unknown(&question.model))?;
         Ok((question, model))
     });
     // Looked at only where it decides what is told: the body is scanned once more for it.
@@ -204,6 +219,20 @@ fn asked(gateway: &Gateway, api: Api, body: &[u8]) -> Result<(Question, Arc<Mode
     })
 }
 
+fn unknown(name: &str) -> Problem {
+    if name.is_empty() { Problem::missing("model") } else { Problem::model(name) }
+}
+
+/// The tokens of the prompt that a request of the Responses API makes, and nothing bought.
+pub(crate) fn input_tokens(
+    gateway: &Gateway,
+    history: &[Message],
+    body: &[u8],
+) -> Result<u32, Problem> {
+    let (question, model) = asked(gateway, Api::Responses, history, body)?;
+    Ok(counted(&model, &question)?.into_iter().sum())
+}
+
 /// What one answer is asked for: its prompt, how its tokens are chosen, by which model.
 pub(crate) struct Single {
     pub(crate) prompt: Prompt,
@@ -213,7 +242,7 @@ pub(crate) struct Single {
 
 /// The chat request in a body, if it is for one answer of at least one token.
 pub(crate) fn single(gateway: &Gateway, body: &[u8]) -> Result<Single, Problem> {
-    let (question, model) = asked(gateway, Api::Chat, body)?;
+    let (question, model) = asked(gateway, Api::Chat, &[], body)?;
     check_single(&question)?;
     let Question { mut prompts, sampling, .. } = question;
     let prompt = prompts.pop().ok_or_else(|| Problem::missing("messages"))?;

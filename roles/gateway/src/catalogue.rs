@@ -1,5 +1,6 @@
 //! The models clients may name, with what is computed about each once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::Listed;
@@ -16,16 +17,26 @@ pub(crate) struct Model {
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     pub(crate) models: Vec<Arc<Model>>,
+    /// Other name → name of a model.
+    aliases: BTreeMap<String, String>,
 }
 
+/// The alias that stands for every name that is no model's, and for none.
+const ANY: &str = "*";
+
 impl Catalogue {
-    pub(crate) fn new(listed: Vec<Listed>) -> Self {
+    pub(crate) fn new(listed: Vec<Listed>, aliases: BTreeMap<String, String>) -> Self {
         let models = listed.into_iter().map(|listed| Arc::new(Model::new(listed))).collect();
-        Self { models }
+        Self { models, aliases }
     }
 
-    /// The model that a client names, by its name or its id.
+    /// The model that a client names: by its name, its id or an alias.
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Model>> {
+        let alias = || self.aliases.get(name).or_else(|| self.aliases.get(ANY));
+        self.named(name).or_else(|| self.named(alias()?))
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<Model>> {
         let id = name.parse().ok();
         self.models.iter().find(|model| model.listed.name == name || Some(model.listed.id) == id)
     }
@@ -51,5 +62,29 @@ impl Model {
     pub(crate) fn eos(&self) -> &str {
         let eos = self.listed.eos.first();
         eos.and_then(|&id| self.listed.tokenizer.spelling(id)).unwrap_or("")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::tests::nano;
+
+    #[test]
+    fn an_alias_stands_for_a_model_and_never_for_another_models_name() {
+        let listed = nano().listed.clone();
+        let other = Listed { name: "org/other".into(), id: Default::default(), ..listed.clone() };
+        let find = |aliases: &[(&str, &str)], name: &str| {
+            let aliases = aliases.iter().map(|(from, to)| ((*from).into(), (*to).into())).collect();
+            let catalogue = Catalogue::new(vec![listed.clone(), other.clone()], aliases);
+            catalogue.find(name).map(|model| model.listed.name.clone())
+        };
+        let nano = Some("org/nano".to_owned());
+        assert_eq!(find(&[], "gpt"), None);
+        assert_eq!(find(&[("gpt", "org/nano")], "gpt"), nano);
+        assert_eq!(find(&[("gpt", "org/nano")], "gpt-2"), None);
+        assert_eq!(find(&[("*", "org/nano")], ""), nano);
+        assert_eq!(find(&[("*", "org/nano")], "org/other"), Some("org/other".into()));
+        assert_eq!(find(&[("gpt", "nobody")], "gpt"), None);
     }
 }

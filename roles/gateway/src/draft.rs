@@ -225,13 +225,13 @@ pub(crate) mod tests {
             context: 64,
             created: 5,
         };
-        Catalogue::new(vec![listed]).models.remove(0)
+        Catalogue::new(vec![listed], Default::default()).models.remove(0)
     }
 
     fn question(fields: &str) -> Question {
         let body =
             format!(r#"{{"model":"m","messages":[{{"role":"user","content":"1+1="}}]{fields}}}"#);
-        Api::Chat.parse(body.as_bytes()).unwrap()
+        Api::Chat.parse(body.as_bytes(), &[]).unwrap()
     }
 
     fn drafted(fields: &str) -> Draft {

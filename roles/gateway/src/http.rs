@@ -25,12 +25,14 @@ use crate::directory::{Directory, Market};
 use crate::jsonrpc;
 use crate::keys::{self, Keys};
 use crate::lies;
-use crate::openai::{Api, ModelCard, Models, Problem};
+use crate::openai::{Api, ModelCard, Models, Problem, embedded};
 use crate::origin::Origin;
 use crate::pay::{Jobs, Purse};
 use crate::relay::{Relay, pass};
+use crate::shelf::Shelf;
 use crate::signed::Desk;
 use crate::store::Store;
+use crate::stored::{self, Unattended};
 use crate::tell::tell;
 use crate::x402::{self, Door};
 use crate::{Config, Patience, RunError};
@@ -68,6 +70,10 @@ pub(crate) struct Gateway {
     pub(crate) desk: Desk,
     pub(crate) http: reqwest::Client,
     pub(crate) catalogue: Catalogue,
+    /// What its clients have kept.
+    pub(crate) shelf: Arc<Shelf>,
+    /// Responses that are made while nobody waits.
+    pub(crate) unattended: Unattended,
     /// The models that the operator's own servers answer for.
     pub(crate) relay: Relay,
     requests: Arc<Semaphore>,
@@ -112,6 +118,11 @@ impl Gateway {
             let opened = opened.map_err(|source| RunError::Store { path: path(), source })?;
             (purse, jobs) = (Some(opened.0), Some(opened.1));
         }
+        let shelf = Shelf::open(&config.store).await;
+        let shelf = shelf.map_err(|source| RunError::Store {
+            path: config.store.with_file_name("shelf"),
+            source,
+        })?;
         let budgets = Arc::new(Budgets::default());
         let keys = Keys::open(config.keys, store.clone(), Arc::clone(&budgets)).await;
         let keys = keys.map_err(|source| RunError::Store { path: config.store, source })?;
@@ -136,7 +147,9 @@ impl Gateway {
             keys,
             budgets,
             http,
-            catalogue: Catalogue::new(config.models),
+            catalogue: Catalogue::new(config.models, config.aliases),
+            shelf,
+            unattended: Unattended::default(),
             relay: Relay::new(config.relayed)?,
             requests: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
             room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
@@ -181,10 +194,13 @@ type Shared = State<Arc<Gateway>>;
 /// All routes; answers are behind `door`, if there is one.
 pub(crate) fn router(gateway: Arc<Gateway>, door: Option<&Arc<Door>>) -> Router {
     let routes = Router::new()
-        .route(Api::Chat.path(), post(chat))
+        .route(Api::Chat.path(), post(chat).get(stored::completions))
         .route(Api::Completions.path(), post(completions))
+        .route(Api::Responses.path(), post(responses))
+        .merge(stored::routes())
+        .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))
-        .route("/v1/models/{*id}", get(model))
+        .route("/v1/models/{*id}", get(model).delete(keep_model))
         .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/providers", get(providers))
         .route("/v1/lanes", get(lanes))
@@ -254,7 +270,7 @@ async fn dress(State(gateway): Shared, request: Request, next: Next) -> Response
     );
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     if method == Method::OPTIONS {
-        let methods = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
+        let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS");
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
         let asked = asked.unwrap_or(HeaderValue::from_static("authorization, content-type"));
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
@@ -335,10 +351,20 @@ async fn model(State(gateway): Shared, id: Result<Path<String>, PathRejection>) 
     }
 }
 
+/// Models belong to the network; an operator lists others where the gateway is started.
+async fn keep_model(State(gateway): Shared, id: Result<Path<String>, PathRejection>) -> Problem {
+    let id = id.map(|Path(id)| id).unwrap_or_default();
+    if gateway.catalogue.find(&id).is_none() {
+        return Problem::model(&id);
+    }
+    let message = format!("the model {id:?} is the network's, and cannot be deleted here");
+    Problem::new(StatusCode::FORBIDDEN, "model_not_deletable", message)
+}
+
 async fn receipt(State(gateway): Shared, id: Result<Path<String>, PathRejection>) -> Response {
     let id = id.map(|Path(id)| id).unwrap_or_default();
     // A reply is called by the order of its first answer.
-    let named = ["chatcmpl-", "cmpl-"].iter().find_map(|prefix| id.strip_prefix(prefix));
+    let named = ["chatcmpl-", "cmpl-", "resp_"].iter().find_map(|prefix| id.strip_prefix(prefix));
     let hash = named.unwrap_or(&id).parse::<OrderHash>();
     let found = match hash {
         Ok(hash) => gateway.store.find(hash).await,
@@ -362,6 +388,21 @@ async fn chat(State(gateway): Shared, request: Request) -> Result<Response, Prob
 
 async fn completions(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
     answer(&gateway, Api::Completions, request).await
+}
+
+async fn responses(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
+    answer(&gateway, Api::Responses, request).await
+}
+
+/// No model that is listed here makes vectors of text, and none are made up.
+async fn embeddings(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
+    gateway.keys.caller(request.headers())?;
+    let read = read(request, &gateway).await?;
+    let name = embedded(&read.bytes)?;
+    Err(match gateway.catalogue.find(&name) {
+        Some(_) => Problem::no_embeddings(&name),
+        None => Problem::model(&name),
+    })
 }
 
 /// Answers a request in the words of its API.
@@ -399,6 +440,7 @@ mod tests {
             key: Key::from_bytes([1; 32]).unwrap(),
             chain: ChainId(7),
             models: vec![],
+            aliases: Default::default(),
             relayed: vec![],
             providers: vec![],
             store: folder.join("answers"),

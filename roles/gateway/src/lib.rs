@@ -19,6 +19,8 @@
 //! as they are. A client that holds its own key has an order made for it, and signs it: `signed` decides
 //! whether that is bought, and under whose grants.
 //!
+//! What clients have kept lies on the `shelf`: `stored` are their replies, listed as a `query` asks.
+//!
 //! Where clients need a key, `keys` knows what each may do, and `budget` counts what was spent with it.
 //! Where providers are paid, `pay` holds the money: an order takes a lane, a channel to its provider,
 //! for itself, and a voucher goes with it. What its answer costs is kept together with the answer.
@@ -43,16 +45,20 @@ mod openai;
 mod origin;
 mod pay;
 mod prompt;
+mod query;
 mod relay;
 mod route;
+mod shelf;
 mod signed;
 mod standing;
 mod store;
+mod stored;
 mod tell;
 mod text;
 mod window;
 pub mod x402;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,12 +90,15 @@ pub struct Config {
     pub chain: ChainId,
     /// The models clients may name.
     pub models: Vec<Listed>,
+    /// Other names for models, by the name that clients may put into `model`. A model's own name comes
+    /// first; `*` stands for every other name, and for none.
+    pub aliases: BTreeMap<String, String>,
     /// Models that servers of the operator's own answer for, without receipts. They come before models of
     /// the same name.
     pub relayed: Vec<Relayed>,
     /// Base URLs of the providers to buy from, such as `http://127.0.0.1:8701`.
     pub providers: Vec<String>,
-    /// File that keeps the answers with their receipts.
+    /// File that keeps the answers with their receipts. Beside it lies `shelf`, with what clients store.
     pub store: PathBuf,
     /// Who may check the answers besides us.
     pub audit: Audit,

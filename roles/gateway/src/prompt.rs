@@ -241,7 +241,7 @@ mod tests {
     fn with(template: &str) -> Arc<Model> {
         let mut listed = nano().listed.clone();
         listed.chat = Arc::new(Chat::new(template).unwrap());
-        Catalogue::new(vec![listed]).models.remove(0)
+        Catalogue::new(vec![listed], Default::default()).models.remove(0)
     }
 
     #[test]

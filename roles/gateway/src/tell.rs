@@ -13,6 +13,7 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, BoxStream, SelectAll, StreamExt};
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,36 +23,48 @@ use crate::buy::{Bought, News};
 use crate::catalogue::Model;
 use crate::http::{Gateway, json, now_s};
 use crate::openai::{
-    ChatReply, CompletionReply, Finish, Form, Head, Problem, Prompt, Question, Reply, Told, Usage,
+    ChatReply, CompletionReply, Finish, Form, Head, Problem, Prompt, Question, Reply,
+    ResponseReply, Told, Usage, failure,
 };
+use crate::stored::Keeping;
 use crate::x402::Cost;
 
 /// How often a stream with nothing to say shows that it lives.
 const PING_EVERY: Duration = Duration::from_secs(10);
 
+/// A reply in the words of some API.
+type Words = Box<dyn Reply + Sync>;
+
 /// Begins to buy the answers that were prepared, and tells them.
 pub(crate) async fn tell(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<Response, Problem> {
-    let Prepared { question, model, choices, permit } = prepared;
-    let reply = reply(&question, &model, &choices)?;
+    let Prepared { question, model, choices, owner, permit } = prepared;
+    let head = head(&question, &model, &choices)?;
+    let keeping = Keeping::new(&question, &head.id, owner);
+    let unattended = unattended(&question, &head, keeping.as_ref())?;
+    let reply = reply(&question, &model, head);
     let news = match choices {
-        Choices::Counted(prompts) => return Ok(counted(reply, question.stream, &prompts)),
+        Choices::Counted(prompts) => {
+            return Ok(counted(gateway, reply, question.stream, keeping, &prompts).await);
+        }
         Choices::Bought(orders) => {
             let permit = Arc::new(permit);
             let begun = orders.into_iter().map(|order| start(gateway, order, Arc::clone(&permit)));
             side_by_side(begun.collect::<Result<_, _>>()?)
         }
     };
-    let mut telling = Telling::new(reply, news, question.choices());
-    telling.accepted().await?;
-    if question.stream { Ok(telling.stream()) } else { telling.whole().await }
+    let gateway = Arc::clone(gateway);
+    let mut telling = Telling::new(gateway, reply, news, question.choices(), keeping);
+    match unattended {
+        Some(begun) => begun.leave(telling).await,
+        None => {
+            telling.accepted().await?;
+            if question.stream { Ok(telling.stream()) } else { telling.whole().await }
+        }
+    }
 }
 
-/// How the answers to a question are told.
-fn reply(
-    question: &Question,
-    model: &Model,
-    choices: &Choices,
-) -> Result<Box<dyn Reply + Sync>, Problem> {
+/// What all parts of the reply to a question repeat.
+fn head(question: &Question, model: &Model, choices: &Choices) -> Result<Head, Problem> {
     let first = match choices {
         Choices::Bought(orders) => orders.first().map(|order| order.hash),
         Choices::Counted(_) => None,
@@ -59,27 +72,99 @@ fn reply(
     // What has no order has no receipt, and needs a name all the same.
     let order = first.map_or_else(|| random().map(OrderHash), Ok)?;
     let listed = &model.listed;
-    let head = |prefix| {
-        let model = (listed.id, listed.name.clone());
-        Head::new(prefix, order, model, now_s(), question.include_usage)
+    let prefix = match question.form {
+        Form::Chat => "chatcmpl-",
+        Form::Completion { .. } => "cmpl-",
+        Form::Response(_) => "resp_",
     };
-    Ok(match question.form {
-        Form::Chat => Box::new(ChatReply::new(head("chatcmpl-"), question.choices())),
-        Form::Completion { echo } => {
+    let model = (listed.id, listed.name.clone());
+    Ok(Head::new(prefix, order, model, now_s(), question.include_usage))
+}
+
+/// How the answers to a question are told.
+fn reply(question: &Question, model: &Model, head: Head) -> Words {
+    match &question.form {
+        Form::Chat => Box::new(ChatReply::new(head, question.choices())),
+        Form::Response(wish) => Box::new(ResponseReply::new(head, (**wish).clone(), question)),
+        &Form::Completion { echo } => {
             let echo = |prompt: &Prompt| match prompt {
                 Prompt::Text(text) if echo => text.clone(),
-                Prompt::Tokens(tokens) if echo => listed.tokenizer.decode(tokens),
+                Prompt::Tokens(tokens) if echo => model.listed.tokenizer.decode(tokens),
                 _ => String::new(),
             };
             let prompts = question.prompts.iter();
             let echoes = prompts.flat_map(|prompt| vec![echo(prompt); question.n as usize]);
-            Box::new(CompletionReply::new(head("cmpl-"), echoes.collect()))
+            Box::new(CompletionReply::new(head, echoes.collect()))
         }
-    })
+    }
+}
+
+/// A response that nobody waits for, if that is what is asked.
+fn unattended(
+    question: &Question,
+    head: &Head,
+    keeping: Option<&Keeping>,
+) -> Result<Option<Begun>, Problem> {
+    let Form::Response(wish) = &question.form else { return Ok(None) };
+    if !wish.background || question.stream || question.sampling.max_tokens == Some(0) {
+        return Ok(None);
+    }
+    let Some(keeping) = keeping.cloned() else {
+        let message = "a response in the background can be fetched with an API key only";
+        return Err(Problem::unsupported("background", message));
+    };
+    let reply = ResponseReply::new(head.clone(), (**wish).clone(), question);
+    Ok(Some(Begun { id: head.id.clone(), reply: reply.begun("in_progress"), keeping }))
+}
+
+/// A response that is made while nobody waits.
+struct Begun {
+    id: String,
+    /// The response while nothing of it is there.
+    reply: Value,
+    keeping: Keeping,
+}
+
+impl Begun {
+    /// Leaves the answer to be told to the shelf, and says what there is now.
+    async fn leave(self, mut telling: Telling) -> Result<Response, Problem> {
+        let Self { id, reply, keeping } = self;
+        let gateway = Arc::clone(&telling.gateway);
+        let running = gateway.begin()?;
+        let stop = gateway.unattended.begin(&id);
+        keeping.keep(&gateway, reply.clone()).await;
+        let mut response = json(reply.to_string());
+        // What it costs is known later; whoever pays by the answer cannot ask for one so.
+        response.extensions_mut().insert(Cost::default());
+        let shop = Arc::clone(&gateway);
+        gateway.purchases.spawn(async move {
+            let ended = tokio::select! {
+                biased;
+                () = stop.cancelled() => None,
+                ended = telling.finish() => Some(ended),
+            };
+            // Who cancels it, or takes it away, has said on the shelf what becomes of it.
+            if let Some(Err(problem)) = ended {
+                let mut reply = reply;
+                reply["status"] = "failed".into();
+                reply["error"] = failure(&problem);
+                keeping.keep(&shop, reply).await;
+            }
+            shop.unattended.over(&id);
+            drop(running);
+        });
+        Ok(response)
+    }
 }
 
 /// Tells what is known of answers of no tokens.
-fn counted(mut reply: Box<dyn Reply + Sync>, stream: bool, prompts: &[u32]) -> Response {
+async fn counted(
+    gateway: &Gateway,
+    mut reply: Words,
+    stream: bool,
+    keeping: Option<Keeping>,
+    prompts: &[u32],
+) -> Response {
     let told = |prompt: &u32| Told {
         text: String::new(),
         finish: Finish::Length,
@@ -87,6 +172,7 @@ fn counted(mut reply: Box<dyn Reply + Sync>, stream: bool, prompts: &[u32]) -> R
         answer: None,
     };
     let told: Vec<Told> = prompts.iter().map(told).collect();
+    keep(gateway, keeping.as_ref(), reply.as_mut(), &told).await;
     let mut response = if stream {
         let mut events = reply.opened();
         told.iter().enumerate().for_each(|(choice, told)| events += &reply.ended(choice, told));
@@ -97,6 +183,20 @@ fn counted(mut reply: Box<dyn Reply + Sync>, stream: bool, prompts: &[u32]) -> R
     };
     response.extensions_mut().insert(Cost::known(Amount(0)));
     response
+}
+
+/// Keeps a complete reply, if it is to be kept.
+async fn keep(
+    gateway: &Gateway,
+    keeping: Option<&Keeping>,
+    reply: &mut (dyn Reply + Sync),
+    told: &[Told],
+) {
+    let Some(keeping) = keeping else { return };
+    match serde_json::from_str(&reply.whole(told)) {
+        Ok(whole) => keeping.keep(gateway, whole).await,
+        Err(error) => tracing::error!(%error, "a reply is no JSON"),
+    }
 }
 
 /// News of one choice, or none where its purchase ended without a word.
@@ -113,7 +213,10 @@ fn side_by_side(news: Vec<mpsc::Receiver<News>>) -> SelectAll<BoxStream<'static,
 
 /// A reply on its way. Dropping it cancels what is not complete.
 struct Telling {
-    reply: Box<dyn Reply + Sync>,
+    gateway: Arc<Gateway>,
+    reply: Words,
+    /// How the reply is kept, if it is.
+    keeping: Option<Keeping>,
     news: SelectAll<BoxStream<'static, Heard>>,
     texts: Vec<String>,
     /// Choices that are complete.
@@ -130,12 +233,15 @@ enum Next {
 
 impl Telling {
     fn new(
-        reply: Box<dyn Reply + Sync>,
+        gateway: Arc<Gateway>,
+        reply: Words,
         news: SelectAll<BoxStream<'static, Heard>>,
         choices: usize,
+        keeping: Option<Keeping>,
     ) -> Self {
         let texts = vec![String::new(); choices];
-        Self { reply, news, texts, told: vec![None; choices], cost: Cost::default() }
+        let told = vec![None; choices];
+        Self { gateway, reply, keeping, news, texts, told, cost: Cost::default() }
     }
 
     /// Waits until a provider has taken the first order.
@@ -177,28 +283,35 @@ impl Telling {
         Problem { message, ..problem }
     }
 
-    /// All choices, once they are complete.
-    fn complete(&mut self) -> Option<Vec<Told>> {
+    /// All choices, once they are complete; their reply is kept then.
+    async fn complete(&mut self) -> Option<Vec<Told>> {
         if self.told.iter().any(Option::is_none) {
             return None;
         }
         let told: Vec<Told> = std::mem::take(&mut self.told).into_iter().flatten().collect();
         let prices = told.iter().filter_map(|told| Some(told.answer.as_ref()?.receipt.price.0));
         self.cost.is(Amount(prices.fold(0, u128::saturating_add)));
+        keep(&self.gateway, self.keeping.as_ref(), self.reply.as_mut(), &told).await;
         Some(told)
+    }
+
+    /// All answers, once they are complete.
+    async fn finish(&mut self) -> Result<Vec<Told>, Problem> {
+        loop {
+            if let Next::Ended(_) = self.next().await?
+                && let Some(told) = self.complete().await
+            {
+                return Ok(told);
+            }
+        }
     }
 
     /// All answers in one piece, once they are complete.
     async fn whole(mut self) -> Result<Response, Problem> {
-        loop {
-            if let Next::Ended(_) = self.next().await?
-                && let Some(told) = self.complete()
-            {
-                let mut response = json(self.reply.whole(&told));
-                response.extensions_mut().insert(self.cost);
-                return Ok(response);
-            }
-        }
+        let told = self.finish().await?;
+        let mut response = json(self.reply.whole(&told));
+        response.extensions_mut().insert(self.cost);
+        Ok(response)
     }
 
     /// The answers as server-sent events, as they come.
@@ -219,7 +332,7 @@ impl Telling {
                     let told = telling.told[choice].as_ref();
                     let end = told.map(|told| telling.reply.ended(choice, told));
                     let end = end.unwrap_or_default();
-                    match telling.complete() {
+                    match telling.complete().await {
                         Some(told) => Some((end + &telling.reply.closed(&told), None)),
                         None => Some((end, Some(telling))),
                     }

@@ -18,6 +18,7 @@ use crate::budget::{Budgets, Limit, Over, Spending};
 use crate::catalogue::Model;
 use crate::http::now_s;
 use crate::openai::Problem;
+use crate::shelf::Owner;
 use crate::store::{Row, Store, StoreError};
 
 pub(crate) use routes::{admits, routes};
@@ -218,6 +219,11 @@ impl Keys {
         self.caller(headers).unwrap_or_else(Caller::Stranger)
     }
 
+    /// Whether a client needs a key.
+    pub(crate) fn are_demanded(&self) -> bool {
+        self.rules.demanded
+    }
+
     /// Makes a key. It is given out here, and nowhere else.
     pub(crate) async fn create(&self, terms: KeyTerms) -> Result<(String, KeyStatus), KeyError> {
         if terms.name.len() > NAME_BYTES_MAX {
@@ -281,6 +287,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Caller {
+    /// To whom belongs what the caller has kept; none: it has nothing kept, as nobody knows it again.
+    pub(crate) fn owner(&self, keys: &Keys) -> Option<Owner> {
+        match self {
+            Self::Anyone => (!keys.are_demanded()).then_some(None),
+            Self::Holder(_, id) => Some(Some(*id)),
+            Self::Stranger(_) => None,
+        }
+    }
+
     /// Counts a request for an answer.
     pub(crate) fn count(&self) -> Result<(), Denied> {
         match self {

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, kind};
 use super::messages::conversation;
-use super::sampling::{self, Sampling, choices, compact, tokens};
+use super::sampling::{self, Sampling, choices, compact, metadata, tokens};
 use super::{Form, Problem, Prompt, Question};
 
 /// Fields that have a meaning here.
@@ -110,6 +110,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<Question, Problem> {
         sampling: Sampling::read(&fields, max_tokens)?,
         stream,
         include_usage,
+        store: fields.boolean("store")?.unwrap_or(false),
+        metadata: metadata(&fields)?,
         form: Form::Chat,
     })
 }

@@ -1,5 +1,6 @@
 //! A request of the older completions API: prompts as they are, without a conversation.
 
+use serde_json::Map;
 use serde_json::value::RawValue;
 
 use super::fields::{Fields, items, kind, string};
@@ -104,6 +105,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<Question, Problem> {
         sampling: Sampling::read(&fields, Some(max_tokens))?,
         stream,
         include_usage,
+        store: false,
+        metadata: Map::new(),
         form: Form::Completion { echo: fields.boolean("echo")?.unwrap_or(false) },
     })
 }

@@ -21,12 +21,14 @@ pub(crate) fn conversation(raw: &RawValue) -> Result<Vec<Message>, Problem> {
     if turns.is_empty() {
         return Err(Problem::invalid_value("messages", "messages is empty"));
     }
-    turns.into_iter().enumerate().map(|(index, turn)| message(turn, index)).collect()
+    let turns = turns.into_iter().enumerate();
+    turns.map(|(index, turn)| message(turn, format!("messages[{index}]"))).collect()
 }
 
-fn message(raw: &RawValue, index: usize) -> Result<Message, Problem> {
+/// Reads one message, which is called `at`.
+pub(crate) fn message(raw: &RawValue, at: String) -> Result<Message, Problem> {
     let known = &["role", "content", "tool_calls", "function_call", "audio"];
-    let fields = Fields::of(raw, format!("messages[{index}]"), known)?;
+    let fields = Fields::of(raw, at, known)?;
     let name = fields.name("role");
     let role = match fields.string("role")?.ok_or_else(|| Problem::missing(&name))?.as_str() {
         // The newer word for the same thing; templates know the older one.

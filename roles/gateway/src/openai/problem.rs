@@ -91,12 +91,24 @@ impl Problem {
         Self { param: Some("model".into()), ..problem }
     }
 
+    pub(crate) fn no_such(what: &str, id: &str) -> Self {
+        let message = format!("there is no {what} {id:?} here");
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
     pub(crate) fn no_receipt(name: &str) -> Self {
         let message = format!(
             "the model {name:?} is answered by the gateway operator's own server, without a receipt; ask \
              for a conversation with it at /v1/chat/completions"
         );
         Self::bad("no_receipt", "model", message)
+    }
+
+    pub(crate) fn no_embeddings(name: &str) -> Self {
+        let message = format!(
+            "the model {name:?} makes text, not embeddings; GET /v1/models lists what there is"
+        );
+        Self::bad("model_not_supported", "model", message)
     }
 
     pub(crate) fn overloaded() -> Self {

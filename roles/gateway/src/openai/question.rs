@@ -2,8 +2,10 @@
 
 use assay_text::Message;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::{Problem, Sampling, chat, completions};
+use super::responses::Wish;
+use super::{Problem, Sampling, chat, completions, responses};
 
 /// The APIs in which answers can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub(crate) enum Api {
     Chat,
     /// `POST /v1/completions`.
     Completions,
+    /// `POST /v1/responses`.
+    Responses,
 }
 
 /// What a client asks for.
@@ -26,6 +30,10 @@ pub(crate) struct Question {
     pub(crate) stream: bool,
     /// Whether a stream ends with a chunk of usage.
     pub(crate) include_usage: bool,
+    /// Whether the reply is kept, to be fetched again.
+    pub(crate) store: bool,
+    /// What the client notes on it.
+    pub(crate) metadata: Map<String, Value>,
     pub(crate) form: Form,
 }
 
@@ -41,19 +49,20 @@ pub(crate) enum Prompt {
 }
 
 /// In which form the answer is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Form {
     Chat,
     Completion {
         /// Whether the prompt comes before its answer.
         echo: bool,
     },
+    Response(Box<Wish>),
 }
 
 impl Api {
     /// The API at a path.
     pub(crate) fn at(path: &str) -> Option<Self> {
-        [Self::Chat, Self::Completions].into_iter().find(|api| api.path() == path)
+        [Self::Chat, Self::Completions, Self::Responses].into_iter().find(|api| api.path() == path)
     }
 
     /// Where it is spoken.
@@ -61,17 +70,20 @@ impl Api {
         match self {
             Self::Chat => "/v1/chat/completions",
             Self::Completions => "/v1/completions",
+            Self::Responses => "/v1/responses",
         }
     }
 
-    /// Reads a request's body.
+    /// Reads a request's body. Of the conversation that it goes on from, if it does, `history` is what
+    /// was said.
     ///
     /// # Errors
     /// What is wrong with it, by name.
-    pub(crate) fn parse(self, body: &[u8]) -> Result<Question, Problem> {
+    pub(crate) fn parse(self, body: &[u8], history: &[Message]) -> Result<Question, Problem> {
         match self {
             Self::Chat => chat::parse(body),
             Self::Completions => completions::parse(body),
+            Self::Responses => responses::parse(body, history),
         }
     }
 }

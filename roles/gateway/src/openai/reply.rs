@@ -50,6 +50,11 @@ impl Usage {
         }
     }
 
+    /// Tokens of prompt and answer.
+    pub(crate) fn tokens(self) -> (u32, u32) {
+        (self.prompt_tokens, self.completion_tokens)
+    }
+
     /// What several answers took together. Each read its prompt, and was paid for that.
     pub(crate) fn sum(answers: impl IntoIterator<Item = Self>) -> Self {
         let (mut prompt, mut completion) = (0u32, 0u32);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::Problem;
 use super::fields::{Fields, entries, items, kind, number, string};
@@ -15,6 +16,13 @@ const STOP_BYTES_MAX: usize = 256;
 
 /// Logit biases of one request.
 const BIASES_MAX: usize = 4096;
+
+/// Notes on one stored reply, …
+const NOTES_MAX: usize = 16;
+/// … bytes of the name of one, …
+const NOTE_NAME_BYTES_MAX: usize = 64;
+/// … and of one itself.
+const NOTE_BYTES_MAX: usize = 512;
 
 /// Answers to one request.
 pub(crate) const CHOICES_MAX: u32 = 128;
@@ -70,6 +78,33 @@ pub(crate) fn choices(fields: &Fields<'_>) -> Result<u32, Problem> {
 pub(crate) fn tokens(fields: &Fields<'_>, name: &str) -> Result<Option<u32>, Problem> {
     let tokens = fields.integer(name, 0..=i64::from(u32::MAX))?;
     Ok(tokens.and_then(|tokens| u32::try_from(tokens).ok()))
+}
+
+/// What a client notes on a reply that is stored: up to sixteen short texts by short names.
+pub(crate) fn metadata(fields: &Fields<'_>) -> Result<Map<String, Value>, Problem> {
+    let Some(raw) = fields.get("metadata") else { return Ok(Map::new()) };
+    let mut notes = Map::new();
+    for (name, raw) in entries(raw, "metadata", NOTES_MAX)? {
+        let note = string(raw, &format!("metadata[{name}]"))?;
+        if name.len() > NOTE_NAME_BYTES_MAX || note.len() > NOTE_BYTES_MAX {
+            let message = format!(
+                "metadata has names of at most {NOTE_NAME_BYTES_MAX} bytes and texts of at most \
+                 {NOTE_BYTES_MAX}"
+            );
+            return Err(Problem::too_long("metadata", message));
+        }
+        notes.insert(name, note.into());
+    }
+    Ok(notes)
+}
+
+/// The notes in a body that has nothing else.
+pub(crate) fn sent_metadata(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let fields = Fields::of_body(body, &["metadata"])?;
+    if fields.get("metadata").is_none() {
+        return Err(Problem::missing("metadata"));
+    }
+    metadata(&fields)
 }
 
 /// Whether a stream is wanted, and whether it ends with a chunk of usage.

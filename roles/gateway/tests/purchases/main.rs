@@ -12,6 +12,7 @@ mod relay;
 mod rpc;
 mod signed;
 mod stage;
+mod stored;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -297,12 +298,12 @@ async fn every_error_has_the_shape_and_an_id() {
     let message = check(stage.post("{\"model\":\n 1,}".into()), 400, "invalid_json").await;
     assert!(message.contains("line 2 column 4"), "{message}");
     check(stage.post("{}".into()), 400, "missing_required_parameter").await;
-    check(stage.request(json!({"model": "gpt"})), 404, "model_not_found").await;
+    check(stage.request(json!({"model": "nobody"})), 404, "model_not_found").await;
     check(stage.request(json!({"temperature": 3})), 400, "invalid_value").await;
     check(stage.http.get(at("/v1/nowhere")), 404, "not_found").await;
     check(stage.http.get(at("/v1/models/a/b%FF")), 404, "model_not_found").await;
     check(stage.http.get(at("/v1/receipts/x")), 404, "receipt_not_found").await;
-    check(stage.http.get(at("/v1/chat/completions")), 405, "method_not_allowed").await;
+    check(stage.http.get(at("/v1/completions")), 405, "method_not_allowed").await;
     let text = stage.http.post(at("/v1/chat/completions")).header("content-type", "text/plain");
     check(text.body("{}"), 415, "unsupported_media_type").await;
     let zipped = stage.post("{}".into()).header("content-encoding", "gzip");

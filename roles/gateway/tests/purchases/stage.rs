@@ -173,6 +173,7 @@ impl Stage {
                 context: CONTEXT,
                 created: 5,
             }],
+            aliases: [("gpt".to_owned(), NAME.to_owned())].into(),
             providers: urls,
             store: folder.path().join("answers.redb"),
             audit: Audit::Public,
