@@ -87,25 +87,54 @@ impl Cpu {
     /// If the columns differ, `y` has another length, or `exponent + frac_in - frac_out` of a row
     /// is not in 1..=62, which whoever loads a model must check.
     pub fn matmul(&self, w: &Weights, x: &Quantised, frac_in: u8, frac_out: u8, y: &mut [i32]) {
-        assert_eq!(x.columns(), w.columns(), "matrix and rows differ in columns");
-        assert_eq!(y.len(), x.rows() * w.rows(), "outputs of {} rows", x.rows());
-        let shifts = shifts(w, frac_in, frac_out);
+        self.matmul_all(x, frac_in, [Product { weights: w, frac_out, y }]);
+    }
+
+    /// Multiplies every row of `x` with several matrices, each as [`Cpu::matmul`] does: the threads
+    /// meet once instead of once per matrix, which tells where rows are few.
+    ///
+    /// # Panics
+    /// As [`Cpu::matmul`].
+    pub fn matmul_all<'a>(
+        &self,
+        x: &Quantised,
+        frac_in: u8,
+        products: impl IntoIterator<Item = Product<'a>>,
+    ) {
+        let mut products: Vec<Shifted<'a>> = (products.into_iter())
+            .map(|product| {
+                let Product { weights: w, frac_out, y } = product;
+                assert_eq!(x.columns(), w.columns(), "matrix and rows differ in columns");
+                assert_eq!(y.len(), x.rows() * w.rows(), "outputs of {} rows", x.rows());
+                Shifted { w, shifts: shifts(w, frac_in, frac_out), y }
+            })
+            .collect();
         let (rows, threads) = (x.rows(), self.threads.get());
-        if threads == 1 || rows * w.rows() * w.columns() < PRODUCTS_MIN {
-            self.matmul_piece(w, 0, &shifts, x.view(), &mut whole_rows(y, w.rows()));
+        let numbers: usize = products.iter().map(|product| product.w.quants().len()).sum();
+        if threads == 1 || rows * numbers < PRODUCTS_MIN {
+            for Shifted { w, shifts, y } in &mut products {
+                self.matmul_piece(w, 0, shifts, x.view(), &mut whole_rows(y, w.rows()));
+            }
         } else if rows >= ROWS_PER_THREAD_MIN * threads {
             let step = rows.div_ceil(2 * threads);
-            let pieces = y.chunks_mut(step * w.rows()).enumerate();
-            self.share(pieces, |(piece, y)| {
-                let mut y = whole_rows(y, w.rows());
-                let x = x.view().part(piece * step, y.len());
-                self.matmul_piece(w, 0, &shifts, x, &mut y);
-            });
+            for Shifted { w, shifts, y } in &mut products {
+                let pieces = y.chunks_mut(step * w.rows()).enumerate();
+                self.share(pieces, |(piece, y)| {
+                    let mut y = whole_rows(y, w.rows());
+                    let x = x.view().part(piece * step, y.len());
+                    self.matmul_piece(w, 0, shifts, x, &mut y);
+                });
+            }
         } else {
-            let step = w.panels().div_ceil(PIECES_PER_THREAD * threads);
-            let pieces = cut_rows(y, w.rows(), step * LANES).into_iter().enumerate();
-            self.share(pieces, |(piece, mut y)| {
-                self.matmul_piece(w, piece * step, &shifts, x.view(), &mut y);
+            let panels: usize = products.iter().map(|product| product.w.panels()).sum();
+            let step = panels.div_ceil(PIECES_PER_THREAD * threads);
+            let mut pieces = Vec::new();
+            for Shifted { w, shifts, y } in &mut products {
+                let cut = cut_rows(y, w.rows(), step * LANES).into_iter().enumerate();
+                pieces.extend(cut.map(|(piece, y)| (*w, &*shifts, piece * step, y)));
+            }
+            self.share(pieces.into_iter(), |(w, shifts, first, mut y)| {
+                self.matmul_piece(w, first, shifts, x.view(), &mut y);
             });
         }
     }
@@ -214,6 +243,25 @@ impl std::fmt::Debug for Cpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Cpu({}, {} threads)", self.isa, self.threads)
     }
+}
+
+/// One of several matrices that meet the same rows.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// The matrix.
+    pub weights: &'a Weights,
+    /// Fraction bits of the outputs.
+    pub frac_out: u8,
+    /// Where outputs go: (rows of the input, rows of the matrix).
+    pub y: &'a mut [i32],
+}
+
+/// A product whose shifts are known.
+struct Shifted<'a> {
+    w: &'a Weights,
+    /// One per padded row.
+    shifts: Vec<i8>,
+    y: &'a mut [i32],
 }
 
 /// What a norm needs to know about its numbers.

@@ -26,7 +26,7 @@ mod weights;
 mod x86;
 
 pub use attend::{Attention, Query};
-pub use cpu::{Angles, Cpu, CpuError, Norm, Pairing, Rope};
+pub use cpu::{Angles, Cpu, CpuError, Norm, Pairing, Product, Rope};
 pub use elementwise::Activation;
 pub use isa::{Isa, IsaError};
 pub use keccak::keccak256_each;

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 use assay_kernels::tables::att_q30;
 use assay_kernels::{
-    Angles, Attention, COLUMNS_STEP, Cpu, GROUP, Isa, KvLayer, Norm, Pairing, Quantised, Query,
-    Rope, Weights, reference,
+    Angles, Attention, COLUMNS_STEP, Cpu, GROUP, Isa, KvLayer, Norm, Pairing, Product, Quantised,
+    Query, Rope, Weights, reference,
 };
 use proptest::prelude::*;
 
@@ -88,6 +88,26 @@ fn check_matmul(cpu: &Cpu, w: &Weights, x: &[i32], [frac_in, frac_out]: [u8; 2])
             let expected = reference::matmul((&q, &scales), rows.row(row), shift);
             assert_eq!(y[row * w.rows() + output], expected, "{cpu:?} row {row} output {output}");
         }
+    }
+}
+
+/// Several matrices at once give what each of them gives alone.
+fn check_matmul_all(cpu: &Cpu, matrices: &[Weights], x: &[i32]) {
+    let columns = matrices[0].columns();
+    let mut rows = Quantised::new();
+    cpu.quantise(x, columns, columns, &mut rows);
+    let outputs = |w: &Weights| vec![-1; rows.rows() * w.rows()];
+    let mut together: Vec<Vec<i32>> = matrices.iter().map(outputs).collect();
+    let products = matrices.iter().zip(&mut together).zip(10..);
+    cpu.matmul_all(
+        &rows,
+        14,
+        products.map(|((weights, y), frac_out)| Product { weights, frac_out, y }),
+    );
+    for ((w, together), frac_out) in matrices.iter().zip(together).zip(10..) {
+        let mut alone = outputs(w);
+        cpu.matmul(w, &rows, 14, frac_out, &mut alone);
+        assert_eq!(together, alone, "{cpu:?}, {} rows", rows.rows());
     }
 }
 
@@ -268,6 +288,17 @@ fn products_agree_for_every_shape_of_batch() {
 }
 
 /// Enough products that threads share them: by panels, with and without a batch, and by rows.
+#[test]
+fn matrices_that_share_their_input_are_multiplied_as_if_alone() {
+    let mut noise = Noise::new(17);
+    // Together enough for several threads, the small ones alone not.
+    let matrices = [200, 16, 5, 1100].map(|rows| noise.weights(rows, 256));
+    for rows in [1, 3, 13, 100] {
+        let x = noise.numbers(rows * 256, 24);
+        cpus().iter().for_each(|cpu| check_matmul_all(cpu, &matrices, &x));
+    }
+}
+
 #[test]
 fn products_agree_when_threads_share_them() {
     let mut noise = Noise::new(3);

@@ -5,7 +5,9 @@
 
 use assay_kernels::reference::SCALED_BITS;
 use assay_kernels::tables::att_q30;
-use assay_kernels::{Angles, Attention, COLUMNS_STEP, Cpu, Norm, Quantised, Query, Rope as Heads};
+use assay_kernels::{
+    Angles, Attention, COLUMNS_STEP, Cpu, Norm, Product, Quantised, Query, Rope as Heads,
+};
 
 use crate::batch::{Batch, Output};
 use crate::cache::Cache;
@@ -139,9 +141,14 @@ impl<T: Tap> Pass<'_, T> {
         let of = |role| Role::Layer(layer, role);
 
         self.input(of(LayerRole::AttentionNorm), OpKind::Norm1, OpKind::Quantise1, s);
-        self.multiply(of(LayerRole::Query), OpKind::Query, &s.input, &mut s.query);
-        self.multiply(of(LayerRole::Key), OpKind::Key, &s.input, &mut s.key);
-        self.multiply(of(LayerRole::Value), OpKind::Value, &s.input, &mut s.value);
+        self.multiply_all(
+            &s.input,
+            [
+                (of(LayerRole::Query), OpKind::Query, &mut s.query),
+                (of(LayerRole::Key), OpKind::Key, &mut s.key),
+                (of(LayerRole::Value), OpKind::Value, &mut s.value),
+            ],
+        );
         if graph.head_norms {
             for (role, kind, x) in [
                 (LayerRole::QueryNorm, OpKind::QueryNorm, &mut s.query),
@@ -189,10 +196,9 @@ impl<T: Tap> Pass<'_, T> {
         let of = |role| Role::Layer(layer, role);
 
         self.input(of(LayerRole::HiddenNorm), OpKind::Norm2, OpKind::Quantise2, s);
-        if graph.gated {
-            self.multiply(of(LayerRole::Gate), OpKind::Gate, &s.input, &mut s.gate);
-        }
-        self.multiply(of(LayerRole::Up), OpKind::Up, &s.input, &mut s.up);
+        let gate = graph.gated.then_some((of(LayerRole::Gate), OpKind::Gate, &mut s.gate));
+        let up = (of(LayerRole::Up), OpKind::Up, &mut s.up);
+        self.multiply_all(&s.input, gate.into_iter().chain([up]));
         let (gate, up) = if graph.gated { (&s.gate, Some(&*s.up)) } else { (&s.up, None) };
         let frac = self.model.precision().layers[layer].hidden;
         self.cpu.activate(graph.activation, gate, up, frac, &mut s.activation);
@@ -296,14 +302,31 @@ impl<T: Tap> Pass<'_, T> {
     }
 
     /// Multiplies every row with a matrix, and adds its bias.
-    fn multiply(&mut self, role: Role, kind: OpKind, x: &Quantised, y: &mut [i32]) {
-        let weights = self.model.weights(role).expect("a product has a matrix");
-        let (frac_in, frac_out) = self.model.fractions(role);
-        self.cpu.matmul(weights, x, frac_in, frac_out, y);
-        self.saw(kind, y);
-        if role.bias().is_some_and(|bias| self.model.vector(bias).is_some()) {
-            self.add_bias(role, y);
-            self.saw(kind.biased(), y);
+    fn multiply(&mut self, role: Role, kind: OpKind, x: &Quantised, y: &mut Vec<i32>) {
+        self.multiply_all(x, [(role, kind, y)]);
+    }
+
+    /// Multiplies every row with several matrices of the same input, and adds their biases.
+    fn multiply_all<'y>(
+        &mut self,
+        x: &Quantised,
+        products: impl IntoIterator<Item = (Role, OpKind, &'y mut Vec<i32>)>,
+    ) {
+        let mut products: Vec<_> = products.into_iter().collect();
+        let frac_in = products.first().map_or(0, |(role, ..)| self.model.fractions(*role).0);
+        let each = products.iter_mut().map(|(role, _, y)| {
+            let (input, frac_out) = self.model.fractions(*role);
+            assert_eq!(input, frac_in, "one input has one fraction");
+            let weights = self.model.weights(*role).expect("a product has a matrix");
+            Product { weights, frac_out, y }
+        });
+        self.cpu.matmul_all(x, frac_in, each);
+        for (role, kind, y) in products {
+            self.saw(kind, y);
+            if role.bias().is_some_and(|bias| self.model.vector(bias).is_some()) {
+                self.add_bias(role, y);
+                self.saw(kind.biased(), y);
+            }
         }
     }
 
