@@ -13,6 +13,7 @@
 //! <data-dir>/contracts/<id>.json where a chain's contracts are, by chain id
 //! <data-dir>/providers/<n>/key    who sells
 //! <data-dir>/providers/<n>/sealed answers sold
+//! <data-dir>/providers/<n>/canaries/{planter,buyer}/key  who plants its canaries, and who orders them
 //! ```
 
 use std::ffi::OsString;

@@ -23,6 +23,7 @@ mod signals;
 
 mod api_key;
 mod auditors;
+mod canaries;
 mod chain;
 mod channel;
 mod chat;

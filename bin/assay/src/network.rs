@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_key;
+use crate::canaries::{self, Canaries};
 use crate::cheat::{Cheat, Liar};
 use crate::data::Data;
 use crate::embedded::Embedded;
@@ -86,17 +87,19 @@ pub(crate) struct Offered {
 }
 
 /// Who sells on a local network.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sellers {
     /// Providers that answer as ordered.
     pub(crate) honest: NonZeroUsize,
     /// How one more cheats, if there is one.
     pub(crate) cheater: Option<Cheat>,
+    /// What the honest ones plant among their receipts, if anything.
+    pub(crate) canaries: Option<Canaries>,
 }
 
 impl Sellers {
     /// All of them.
-    fn count(self) -> usize {
+    fn count(&self) -> usize {
         self.honest.get() + usize::from(self.cheater.is_some())
     }
 }
@@ -113,6 +116,7 @@ struct Selling<'a> {
     tracer: &'a Arc<Retracer>,
     /// Whether it does so for who disputes them, or keeps silent.
     defends: bool,
+    canaries: Option<&'a Canaries>,
 }
 
 /// A provider of a running network.
@@ -126,13 +130,20 @@ pub(crate) struct Provider {
     pub(crate) url: String,
 }
 
-/// Who takes part in the network of a data directory: the gateway, who disputes, the providers, and the
-/// account that settles x402's payments.
-pub(crate) fn participants(data: &Data, sellers: Sellers) -> Outcome<Vec<Address>> {
+/// Who takes part in the network of a data directory: the gateway, who disputes, the providers, the
+/// account that settles x402's payments, and who plants and orders canaries.
+pub(crate) fn participants(data: &Data, sellers: &Sellers) -> Outcome<Vec<Address>> {
     let folders = (0..sellers.count()).map(|n| data.provider(n));
     let keys = [data.gateway(), data.validator()].into_iter().chain(folders);
     let accounts = keys.map(|folder| keys::load_or_create(&folder).map(|key| key.address()));
-    accounts.chain(std::iter::once_with(|| x402::account(data))).collect()
+    let accounts = accounts.chain(std::iter::once_with(|| x402::account(data)));
+    let mut accounts: Vec<Address> = accounts.collect::<Outcome<_>>()?;
+    if sellers.canaries.is_some() {
+        for n in 0..sellers.honest.get() {
+            accounts.extend(canaries::accounts(data, n)?);
+        }
+    }
+    Ok(accounts)
 }
 
 /// Takes the address that `flag` gives, so that nothing is computed if it is in use.
@@ -190,7 +201,9 @@ impl Network {
         };
         let tracer = Arc::new(Retracer::new(Arc::clone(&loaded), Arc::clone(&cpu)));
         let tracer = &tracer;
-        let honest = Selling { loaded: &loaded, engine: &engine, parts: 1, tracer, defends: true };
+        let canaries = sellers.canaries.as_ref();
+        let honest =
+            Selling { loaded: &loaded, engine: &engine, parts: 1, tracer, defends: true, canaries };
         for n in 0..sellers.honest.get() {
             network.add_provider(data, chain, n, honest).await?;
         }
@@ -200,7 +213,14 @@ impl Network {
             // What it really computes: it can show the trace of nothing else.
             let tracer = &Arc::new(Retracer::new(Arc::clone(&computes), cpu));
             let engine: Arc<dyn Backend> = Arc::new(liar);
-            let cheap = Selling { loaded: &computes, engine: &engine, parts: 2, tracer, defends };
+            let cheap = Selling {
+                loaded: &computes,
+                engine: &engine,
+                parts: 2,
+                tracer,
+                defends,
+                canaries: None,
+            };
             network.add_provider(data, chain, sellers.honest.get(), cheap).await?;
         }
         network.add_gateway(data, chain, model, offered, listener).await?;
@@ -213,7 +233,7 @@ impl Network {
         data: &Data,
         chain: &Embedded,
         n: usize,
-        Selling { loaded, engine, parts, tracer, defends }: Selling<'_>,
+        Selling { loaded, engine, parts, tracer, defends, canaries }: Selling<'_>,
     ) -> Outcome {
         let folder = data.provider(n);
         let owner = keys::load_or_create(&folder)?;
@@ -227,6 +247,10 @@ impl Network {
         self.providers.push(Provider { address: key.address(), owner: owner.address(), url });
         let payment = payment::sells(chain, &owner).await?;
         let defence = payment::defends(chain, &owner, &key).await?;
+        let canaries = match canaries {
+            Some(canaries) => Some(canaries::plants(data, chain, n, canaries, loaded).await?),
+            None => None,
+        };
         let config = assay_provider::Config {
             key,
             chain: LOCAL_CHAIN,
@@ -248,6 +272,7 @@ impl Network {
             drain_max: DRAIN_MAX,
             payment: Some(payment),
             defence: Some(defence),
+            canaries,
         };
         let stop = self.stop_selling.clone();
         self.selling.spawn(async move {

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::auditors::{self, Auditors};
+use crate::canaries::CanaryArgument;
 use crate::cheat::Cheat;
 use crate::data::{Data, DataArgument};
 use crate::embedded::Embedded;
@@ -58,6 +59,8 @@ pub(crate) struct Up {
     /// Number of auditors, which check all that the providers post; two make a beacon that neither has alone
     #[arg(long, env = "ASSAY_VALIDATORS", value_name = "N", default_value_t = 0)]
     validators: usize,
+    #[command(flatten)]
+    canaries: CanaryArgument,
     #[command(flatten)]
     threads: ThreadsArgument,
     /// Origin of web pages that may ask, such as http://localhost:3000 or http://localhost:*; may be
@@ -137,6 +140,7 @@ impl Up {
     ) -> Outcome<ExitCode> {
         let mut signals = Signals::listen()?;
         let relayed = self.relay.relayed(self.x402)?;
+        let canaries = self.canaries.read()?;
         let cpu = self.threads.cpu()?;
         let threads = (cpu.isa(), cpu.threads());
         let (library, model) = (Library::of(data), self.model.clone());
@@ -154,8 +158,9 @@ impl Up {
             // What is half-written is swept at the next start.
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
-        let sellers = Sellers { honest: self.providers, cheater: self.with_cheater };
-        let mut participants = network::participants(data, sellers)?;
+        let (honest, cheater) = (self.providers, self.with_cheater);
+        let sellers = Sellers { honest, cheater, canaries };
+        let mut participants = network::participants(data, &sellers)?;
         participants.extend(auditors::accounts(data, self.validators)?);
         let mut chain = tokio::select! {
             chain = Embedded::start(data, &participants, rpc) => chain?,
@@ -219,7 +224,7 @@ impl Up {
             ));
             say(format_args!("  computing  {} threads, {}", threads.1, threads.0));
             say(format_args!("  data       {}\n", data.folder().display()));
-            match sellers.cheater {
+            match cheater {
                 None => say(format_args!("Ask it something:\n\n{}\n", example(&url, &name))),
                 Some(how) => {
                     let steps = steps(how, &url, &chain.url(), data.folder());

@@ -1,8 +1,9 @@
 //! Canaries: receipts that are false on purpose, planted beforehand, to catch auditors who do not look.
 
-use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::{SolCall, SolStruct, SolValue, eip712_domain, sol};
 use assay_protocol::{Amount, Key, Order, OrderHash, Signature};
+use serde::{Deserialize, Serialize};
 
 use crate::bindings::Canaries;
 use crate::chain::Chain;
@@ -12,7 +13,8 @@ use crate::moves::Filing;
 use crate::suite::Contract;
 
 /// A canary that is not known yet: what its sponsor keeps until it unveils it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Canary {
     /// The order that it answers.
     pub order: OrderHash,
@@ -24,6 +26,24 @@ pub struct Canary {
     pub mark: B256,
     /// What is planted.
     pub commitment: B256,
+}
+
+/// A canary as it was planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plant {
+    /// Who planted it, and has half of what careless auditors lose by it.
+    pub funder: Address,
+    /// When, unix seconds.
+    pub planted: u64,
+    /// When its receipt was unveiled, unix seconds; none before.
+    pub unveiled: Option<u64>,
+    /// What is left of the prize, base units of ASY; zero once it was paid.
+    pub prize: Amount,
+}
+
+impl Plant {
+    /// Seconds after which a plant that is not unveiled can be taken out.
+    pub const LIFE: u64 = 60 * 86_400;
 }
 
 /// What a buyer signs, under its name in the contract.
@@ -77,6 +97,19 @@ impl Chain {
     pub async fn recover_prize(&self, canary: &Canary) -> Result<Mined, ChainError> {
         let call = Canaries::recoverCall { commitment: canary.commitment };
         self.client().send(self.at(Contract::Canaries)?, &call).await
+    }
+
+    /// What was planted under a commitment; none if nothing was.
+    pub async fn plant_of(&self, commitment: B256) -> Result<Option<Plant>, ChainError> {
+        let call = Canaries::plantOfCall { commitment };
+        let found = self.client().view(self.at(Contract::Canaries)?, &call).await?;
+        let (planted, unveiled): (u64, u64) = (found.planted.to(), found.unveiled.to());
+        Ok((planted != 0).then_some(Plant {
+            funder: found.funder,
+            planted,
+            unveiled: (unveiled != 0).then_some(unveiled),
+            prize: Amount(found.prize),
+        }))
     }
 
     /// Whether a receipt, by its digest, was unveiled as a canary.

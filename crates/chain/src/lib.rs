@@ -38,7 +38,7 @@ pub use auditors::{
 pub use audits::AuditTerms;
 pub use authorization::{Authorization, DepositAuthorization, SignedToken};
 pub use book::{AddressBook, Deployed, NotInBook};
-pub use canaries::Canary;
+pub use canaries::{Canary, Plant};
 pub use chain::Chain;
 pub use channels::{ChannelState, Claim, Pack, Withdrawal};
 pub use client::{Client, Mined};

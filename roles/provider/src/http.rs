@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::audits::{self, Audits};
+use crate::canaries::Canaries;
 use crate::defend::{self, Shared};
 use crate::grants::Grants;
 use crate::intake::{Intake, accept, storage};
@@ -52,6 +53,8 @@ pub(crate) struct Seller {
     pub(crate) court: Option<Arc<Shared>>,
     /// What answers auditors; `None`: nothing does.
     pub(crate) audits: Option<Audits>,
+    /// What plants canaries; `None`: nothing does.
+    pub(crate) canaries: Option<Arc<Canaries>>,
 }
 
 /// Offers, and the Unix second from which new ones are signed.
@@ -70,9 +73,12 @@ impl Seller {
             .filter_map(|served| Some((served.id, Arc::clone(served.tracer.as_ref()?))));
         let tracers = tracers.collect();
         let audits = config.defence.as_ref().map(Audits::new);
-        let court = config
-            .defence
-            .map(|defence| Arc::new(Shared::new(defence, store.clone(), config.chain, tracers)));
+        let canaries = config.canaries.map(|planting| Canaries::new(planting, config.chain));
+        let canaries = canaries.map(Arc::new);
+        let court = config.defence.map(|defence| {
+            let (store, canaries) = (store.clone(), canaries.clone());
+            Arc::new(Shared::new(defence, store, config.chain, tracers, canaries))
+        });
         let bank = config.payment.as_ref().map(|payment| Arc::clone(&payment.bank));
         Self {
             grants: bank.map(Grants::new),
@@ -89,6 +95,7 @@ impl Seller {
             slots: Slots::new(config.orders_max),
             court,
             audits,
+            canaries,
         }
     }
 

@@ -108,6 +108,7 @@ async fn start(
         charged: Amount(0),
         grants: under.iter().map(|under| under.digest).collect(),
         ordered: Some(Ordered { order: order.clone(), terms: submission.terms.clone() }),
+        mark: seller.canaries.as_ref().and_then(|canaries| canaries.mark_of(hash, order.buyer)),
         started: now,
     };
     let paid = match pays {
@@ -141,6 +142,9 @@ async fn start(
         running_max: u32::try_from(busy.queue_max).unwrap_or(u32::MAX),
     })?;
     seller.slots.tasks.spawn(serve(answering, deltas, slot, sender));
+    if let Some(canaries) = &seller.canaries {
+        canaries.notice(order, &submission.terms, served.context, now / 1000);
+    }
     Ok(frames)
 }
 

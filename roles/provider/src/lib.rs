@@ -14,13 +14,14 @@
 //! answer waits for the chain, except the first on a channel or under a grant.
 //!
 //! And `defend` answers who disputes a receipt, with the same answer computed again; `audits` shows posted
-//! receipts to who was drawn to check them.
+//! receipts to who was drawn to check them, and `canaries` finds out who of those does not look.
 
 mod account;
 mod admit;
 mod audits;
 mod bank;
 mod body;
+mod canaries;
 mod collect;
 mod defend;
 mod grants;
@@ -52,6 +53,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use bank::{Asked, Bank, Reading};
+pub use canaries::Planting;
 pub use collect::Collecting;
 pub use defend::Defence;
 use http::Seller;
@@ -82,6 +84,9 @@ pub struct Config {
     pub payment: Option<Payment>,
     /// How disputed receipts are defended; `None`: whoever disputes one wins by the clock.
     pub defence: Option<Defence>,
+    /// How canaries are planted among its receipts; `None`: none are. They need a payment, and a defence, or whoever
+    /// disputes one wins.
+    pub canaries: Option<Planting>,
 }
 
 /// How answers are paid.
@@ -223,7 +228,12 @@ pub async fn run_with_store(
             audits::publish(&seller, audits, stop.clone()).await;
         }
     };
-    tokio::join!(served, drained, watched, asked, collected, defended, shown);
+    let planted = async {
+        if let Some(canaries) = &seller.canaries {
+            canaries::tend(&seller, canaries, stop.clone()).await;
+        }
+    };
+    tokio::join!(served, drained, watched, asked, collected, defended, shown, planted);
     Ok(())
 }
 

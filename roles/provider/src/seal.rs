@@ -84,6 +84,11 @@ pub(crate) fn seal(
     let paid = begun.channel != ChannelId::default();
     let before = begun.charged;
     let after = if paid { Amount(before.0.saturating_add(price.0)) } else { before };
+    let mut states = states.to_vec();
+    // Nobody but who computes the answer sees which state is false. Without a token there is none to be.
+    if let (Some(mark), Some(last)) = (begun.mark, states.last_mut()) {
+        *last = mark;
+    }
     let receipt = Receipt {
         order: begun.order,
         provider: signer.key.address(),
@@ -103,7 +108,7 @@ pub(crate) fn seal(
         finished: finished.max(begun.started),
     };
     let signature = receipt.sign(signer.chain, &signer.key);
-    let sealed = Sealed { receipt, signature, output: output.to_vec(), states: states.to_vec() };
+    let sealed = Sealed { receipt, signature, output: output.to_vec(), states };
     Kept { order_signature: begun.signature, sealed, ordered: begun.ordered.clone() }
 }
 

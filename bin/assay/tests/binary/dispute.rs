@@ -60,6 +60,15 @@ impl Lie {
         bought
     }
 
+    /// Soon after its conviction the cheater is not bought from, though it is the cheapest.
+    fn sells_nothing_in_jail(&self) {
+        let cheater = &self.up.ready["providers"].as_array().unwrap().last().unwrap()["address"];
+        let bought = |_| self.buy(&self.receipt.with_file_name("third.json"), "");
+        let sellers = (0..20).map(bought).map(|answer| answer["receipt"]["provider"].clone());
+        let mut sellers = sellers.inspect(|_| std::thread::sleep(Duration::from_millis(200)));
+        assert!(sellers.any(|seller| seller != *cheater), "a provider in jail sells on");
+    }
+
     /// `assay dispute …` on this network.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = assay();
@@ -250,6 +259,7 @@ fn a_dispute_is_watched_listed_and_opened_once() {
     let (with, without) = (fast["gas"].as_u64().unwrap(), slow["gas"].as_u64().unwrap());
     assert!(with < without, "{with} gas with a server, {without} without");
     eprintln!("challenger's gas: {with} with a server, {without} without");
+    lie.sells_nothing_in_jail();
     lie.finish();
 }
 

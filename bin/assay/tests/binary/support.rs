@@ -29,6 +29,9 @@ pub(crate) fn assay() -> Command {
         "REQUIRE_KEYS",
         "X402",
         "WITH_CHEATER",
+        "VALIDATORS",
+        "CANARIES",
+        "CANARY_PROMPTS",
     ] {
         assay.env_remove(format!("ASSAY_{variable}"));
     }

@@ -1,12 +1,13 @@
 //! Finds what was posted at a place: the answer, and how its receipt hangs below the period's root.
 
+use assay_chain::{Posted, PostedAt};
 use assay_evidence::op::Nodes;
 use assay_protocol::wire::NotShown;
-use assay_protocol::{Answer, B256, Ending, leaf_hash};
+use assay_protocol::{Address, Amount, Answer, B256, ChannelId, Ending, leaf_hash};
 use redb::ReadTransaction;
 
 use crate::http::Seller;
-use crate::store::{self, Kept, Ordered, StoreError};
+use crate::store::{self, Kept, Line, Ordered, Period, StoreError};
 
 /// A posted answer.
 pub(crate) struct Found {
@@ -33,18 +34,50 @@ fn leaf(
     index: u64,
 ) -> Result<Option<(Kept, Vec<B256>)>, StoreError> {
     let Some(period) = store::period(read, period)? else { return Ok(None) };
-    let mut lines = Vec::new();
-    for (channel, before, after) in period.spans {
-        // A period holds no more receipts than it counts.
-        let room = usize::try_from(period.count).unwrap_or(usize::MAX) - lines.len();
-        let span = store::receipts(read, channel, before, room)?;
-        lines.extend(span.into_iter().take_while(|line| line.after <= after));
-    }
-    let tree = Nodes::new(lines.iter().map(|line| leaf_hash(line.digest.as_slice())).collect());
+    let (lines, tree) = tree(read, &period)?;
     let line = usize::try_from(index).ok().and_then(|index| lines.get(index));
     let Some(line) = line.filter(|_| tree.root() == period.root) else { return Ok(None) };
     let kept = store::kept(read, line.order)?;
     Ok(kept.map(|kept| (kept, tree.proof(index))))
+}
+
+/// Where a receipt was posted, from period `from` on; nothing before it was. It has this digest, and moved this
+/// channel to this position.
+pub(crate) fn place(
+    read: &ReadTransaction,
+    provider: Address,
+    (receipt, (channel, after)): (B256, (ChannelId, Amount)),
+    from: u64,
+) -> Result<Option<Posted>, StoreError> {
+    let mut number = from;
+    while let Some(found) = store::period(read, number)?.filter(|period| period.posted) {
+        let spans = found.spans.iter();
+        let covers = |span: &&(ChannelId, Amount, Amount)| {
+            span.0 == channel && span.1 < after && after <= span.2
+        };
+        if spans.filter(covers).count() > 0 {
+            let (lines, tree) = tree(read, &found)?;
+            if let Some(index) = lines.iter().position(|line| line.digest == receipt) {
+                let place = PostedAt { provider, period: number, index: index as u64 };
+                return Ok(Some(Posted { place, receipt, proof: tree.proof(index as u64) }));
+            }
+        }
+        number += 1;
+    }
+    Ok(None)
+}
+
+/// A period's receipts in their order, and the tree over them.
+fn tree(read: &ReadTransaction, period: &Period) -> Result<(Vec<Line>, Nodes), StoreError> {
+    let mut lines = Vec::new();
+    for (channel, before, after) in &period.spans {
+        // A period holds no more receipts than it counts.
+        let room = usize::try_from(period.count).unwrap_or(usize::MAX) - lines.len();
+        let span = store::receipts(read, *channel, *before, room)?;
+        lines.extend(span.into_iter().take_while(|line| line.after <= *after));
+    }
+    let tree = Nodes::new(lines.iter().map(|line| leaf_hash(line.digest.as_slice())).collect());
+    Ok((lines, tree))
 }
 
 /// An answer as it was given; nothing if what it was about was not kept. Without the model its text is

@@ -25,6 +25,7 @@ use crate::defend::Defence;
 use crate::http::{Seller, bearer};
 use crate::now_ms;
 
+pub(crate) use self::find::place;
 pub(crate) use self::publish::publish;
 
 /// Auditors answered at once: for each the chain is asked who was drawn, and a period's tree is built.

@@ -17,6 +17,7 @@ use super::bench::{BenchError, Undefendable};
 use super::duty::{Duty, End, duty};
 use super::sender::Made;
 use super::{Shared, words};
+use crate::canaries::CanaryError;
 use crate::now_ms;
 
 /// First wait after a step that failed; each next one is twice as long.
@@ -40,6 +41,8 @@ enum GameError {
     Bench(#[from] BenchError),
     #[error("the move cannot be made: {0}")]
     NoAnswer(#[from] NoAnswer),
+    #[error("the canary cannot be shown: {0}")]
+    Canary(#[from] CanaryError),
     #[error("the dispute names no order")]
     NoOrder,
     #[error("the moves cost {0} gas so far, and no more is sent")]
@@ -162,6 +165,9 @@ impl Game {
     async fn answer(&mut self, look: &Look) -> Result<Step, GameError> {
         let shared = Arc::clone(&self.shared);
         let (id, order) = (self.docket.id(), self.order.ok_or(GameError::NoOrder)?);
+        if self.excuse(look, order).await? {
+            return Ok(Step::Moved);
+        }
         let record = match shared.bench.record(&shared.chain, &look.dispute, order).await {
             Ok(record) => record,
             Err(BenchError::Undefendable(reason)) => return Ok(self.give_up(&reason)),
@@ -186,6 +192,24 @@ impl Game {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Shows that the receipt is a canary, if it is: all disputes about it are over, and nobody is slashed.
+    async fn excuse(&mut self, look: &Look, order: OrderHash) -> Result<bool, GameError> {
+        let shared = Arc::clone(&self.shared);
+        let Some(canaries) = &shared.canaries else { return Ok(false) };
+        let found = canaries.disputed(&shared.store, order, look.dispute.receipt).await?;
+        let Some(found) = found else { return Ok(false) };
+        canaries.unveil(&shared.chain, &found).await?;
+        let dispute = self.docket.id();
+        match self.send(Call::Excuse { dispute }).await {
+            Ok(_) => {
+                tracing::info!(dispute, "the receipt was a canary, and who disputed it did look")
+            }
+            Err(GameError::Sent(error)) if is_refusal(&error) && self.has_moved(look).await => {}
+            Err(error) => return Err(error),
+        }
+        Ok(true)
     }
 
     /// Whether a dispute stands elsewhere than it did.

@@ -34,6 +34,7 @@ pub(crate) use nodes::{leaf, nodes};
 use self::bench::Bench;
 use self::game::Game;
 use self::sender::{Queue, Sender};
+use crate::canaries::Canaries;
 use crate::store::{self, Store, StoreError};
 
 /// Blocks asked about at once: nodes refuse more.
@@ -78,6 +79,9 @@ pub(crate) struct Shared {
     /// Disputes about committed traces, for who asks for nodes.
     open: Mutex<HashMap<u64, Committed>>,
     serving: Semaphore,
+    /// Receipts that are false on purpose are shown to be so, not defended.
+    canaries: Option<Arc<Canaries>>,
+    store: Store,
 }
 
 /// A trace that this provider committed to.
@@ -95,6 +99,7 @@ impl Shared {
         store: Store,
         chain_id: ChainId,
         tracers: HashMap<ModelId, Arc<dyn Tracer>>,
+        canaries: Option<Arc<Canaries>>,
     ) -> Self {
         let Defence { owner, chain, watch_every, confirmations, traces_max } = defence;
         let (sender, queue) = Sender::new();
@@ -103,11 +108,13 @@ impl Shared {
             chain,
             watch_every,
             confirmations,
-            bench: Bench::new(store, chain_id, tracers, traces_max),
+            bench: Bench::new(store.clone(), chain_id, tracers, traces_max),
             sender,
             queue: Mutex::new(Some(queue)),
             open: Mutex::default(),
             serving: Semaphore::new(SERVING_MAX),
+            canaries,
+            store,
         }
     }
 

@@ -1,5 +1,5 @@
 //! What a provider may not forget, in a redb file: sealed answers, answers that run, channels, what is
-//! spent of grants, the line of receipts, and the periods they were posted in.
+//! spent of grants, the line of receipts, the periods they were posted in, and canaries.
 //!
 //! One commit costs a flush of the disk, whatever it holds. So changes that come while a commit
 //! runs wait and share the next one, and the disk's latency does not limit how many answers finish.
@@ -15,11 +15,11 @@ use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTran
 use tokio::sync::oneshot;
 
 pub(crate) use posted::{
-    Accounts, Period, accounts, drop_period, last_period, period, receipts, set_period,
+    Accounts, Line, Period, accounts, drop_period, last_period, period, receipts, set_period,
 };
 pub(crate) use tables::{
-    Begun, Kept, Left, Ordered, account, begin, begun, checkpoint, forget, kept, left, mark, meta,
-    seal, set_meta, spent, update,
+    Begun, Kept, Left, Ordered, account, begin, begun, checkpoint, existing, forget, kept, left,
+    mark, meta, parse, put, seal, set_meta, spent, update,
 };
 
 /// Why something could not be kept or found.

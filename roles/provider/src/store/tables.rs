@@ -11,6 +11,7 @@
 //! | `spent` | grant | base units: what receipts under it cost, and what answers that run may cost |
 //! | `line` | channel, position after (16 bytes, big-endian) | [`Line`], JSON: the receipts that moved it |
 //! | `periods` | number on the chain | [`Period`](super::Period), JSON |
+//! | `canaries` | order | a canary, see `canaries/sown`, JSON |
 //! | `meta` | name | a number |
 
 use assay_protocol::wire::{Sealed, TopUp};
@@ -84,6 +85,9 @@ pub(crate) struct Begun {
     /// What was ordered; none of what an earlier release began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ordered: Option<Ordered>,
+    /// What its receipt has as its last state if it is a canary of this provider's own: see `canaries`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mark: Option<B256>,
     /// Unix milliseconds.
     pub(crate) started: u64,
 }
@@ -325,7 +329,7 @@ fn piece(order: OrderHash, place: u32) -> [u8; 36] {
 }
 
 /// A table that may not be there yet.
-pub(super) fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, StoreError> {
+pub(crate) fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, StoreError> {
     match opened {
         Ok(table) => Ok(Some(table)),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -343,7 +347,7 @@ fn word<T: DeserializeOwned>(
     table.get(key)?.map(|bytes| parse(bytes.value(), what)).transpose()
 }
 
-pub(super) fn parse<T: DeserializeOwned>(
+pub(crate) fn parse<T: DeserializeOwned>(
     bytes: &[u8],
     what: &'static str,
 ) -> Result<T, StoreError> {
@@ -351,7 +355,7 @@ pub(super) fn parse<T: DeserializeOwned>(
         .map_err(|error| StoreError::Format { what, reason: error.to_string() })
 }
 
-pub(super) fn put<'k, K: redb::Key + 'static>(
+pub(crate) fn put<'k, K: redb::Key + 'static>(
     table: &mut Table<'_, K, &'static [u8]>,
     key: impl std::borrow::Borrow<K::SelfType<'k>>,
     value: &impl Serialize,

@@ -8,6 +8,7 @@
 
 mod audited;
 mod doubter;
+mod planted;
 mod world;
 
 use std::time::Duration;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use assay_chain::{
     AddressBook, AuditTerms, Beneficiaries, Chain, Client, Contract, DisputeTerms, FirstSeat, Part,
-    Settings, Value, deploy,
+    Seating, Settings, Value, deploy,
 };
 use assay_court::{Retracer, Tracer};
 use assay_engine::import::{Options, import};
 use assay_engine::{Backend, Loaded, Native, NativeConfig};
-use assay_evm::clock::SystemClock;
+use assay_evm::clock::{Clock, SystemClock};
 use assay_evm::producer::{self, Production};
 use assay_evm::rpc::{Development, Impersonated, Limits, Module, Pages, Rpc, serve};
 use assay_evm::{Genesis, Node, NodeConfig};
@@ -24,7 +24,7 @@ use assay_protocol::{
     Signature, Terms, U256, Voucher, token_root,
 };
 use assay_provider::{
-    Collecting, Config, Defence, Open, Payment, RunError, Served, run_with_store,
+    Collecting, Config, Defence, Open, Payment, Planting, RunError, Served, run_with_store,
 };
 use redb::{Database, StorageBackend};
 use tokio::net::TcpListener;
@@ -71,16 +71,24 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(AuditTerms::default().epoch, Duration::ZERO).await
+    }
+
+    /// A chain with epochs of so many seconds, whose clock is so far behind. Blocks made in a hurry run ahead of
+    /// it, a second each.
+    pub(crate) async fn with(epoch: u64, behind: Duration) -> Self {
         let (admin, owner, operator, buyer) = (key(7), key(9), key(5), key(1));
-        let auditor = key(3);
+        let (auditor, sponsors) = (key(3), [key(20), key(21)]);
         let coins = U256::from(1000) * U256::from(ASY);
-        let funded =
-            [&admin, &owner, &operator, &buyer, &auditor].map(|key| (key.address(), coins));
-        let genesis = Genesis::development(CHAIN.0, &funded);
+        let funded = [&admin, &owner, &operator, &buyer, &auditor, &sponsors[0], &sponsors[1]]
+            .map(|key| (key.address(), coins));
+        let mut genesis = Genesis::development(CHAIN.0, &funded);
+        let clock = Arc::new(Behind(behind));
+        genesis.0.timestamp = clock.now().as_secs();
         let drift_max = Duration::from_secs(3_600);
         let producer = producer::Config { drift_max, ..Default::default() };
         let config = NodeConfig { genesis, producer, ..NodeConfig::default() };
-        let node = Node::start(config, Arc::new(SystemClock)).unwrap();
+        let node = Node::start(config, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (chain, mempool) = (Arc::clone(node.chain()), Arc::clone(node.mempool()));
@@ -92,12 +100,12 @@ impl World {
             Impersonated::default(),
         );
         let modules: Vec<Arc<dyn Module>> = vec![Arc::new(development)];
-        let rpc = Rpc::new(chain, mempool, Arc::new(SystemClock), Limits::default(), modules);
+        let rpc = Rpc::new(chain, mempool, clock, Limits::default(), modules);
         let stop = CancellationToken::new();
         tokio::spawn(serve(listener, rpc, Pages::All, stop.clone()));
 
         let client = Client::connect(&url, Some(&admin)).await.unwrap();
-        let settings = settings(admin.address());
+        let settings = settings(admin.address(), epoch);
         let mut book = AddressBook::new(client.chain_id(), client.genesis(), settings);
         deploy(&client, &mut book, |_, _, _| ()).await.unwrap();
         let open = async |key: &Key| Chain::open(&url, book.clone(), Some(key)).await.unwrap();
@@ -105,7 +113,9 @@ impl World {
         admin.release_part(Part::Liquidity).await.unwrap();
         admin.send_asy(owner.address(), Amount(10_000 * ASY)).await.unwrap();
         admin.send_asy(buyer.address(), Amount(1_000 * ASY)).await.unwrap();
-        admin.send_asy(auditor.address(), Amount(100 * ASY)).await.unwrap();
+        for key in [&auditor, &sponsors[0], &sponsors[1]] {
+            admin.send_asy(key.address(), Amount(100 * ASY)).await.unwrap();
+        }
         admin.file_spec(&NANO.manifest).await.unwrap();
         let selling = open(&owner).await;
         selling.register(&operator, "http://127.0.0.1:1").await.unwrap();
@@ -122,6 +132,12 @@ impl World {
             _node: node,
             _stop: stop.drop_guard(),
         }
+    }
+
+    /// Lets the disputes' contract take stakes, and pay prizes.
+    pub(crate) async fn seat_arbiter(&self) {
+        let admin = Chain::open(&self.url, self.book.clone(), Some(&key(7))).await.unwrap();
+        assert_eq!(admin.seat_arbiter().await.unwrap(), Seating::Seated);
     }
 
     /// A connection of an auditor's.
@@ -185,6 +201,33 @@ impl World {
 
     /// As [`Self::provider`], that posts its receipts so often.
     pub(crate) async fn provider_that_posts(&self, disk: &Disk, every: Duration) -> Provider {
+        self.provider_with(disk, every, None).await
+    }
+
+    /// Who plants canaries, and the buyer of them.
+    pub(crate) async fn planting(&self) -> Planting {
+        let open = async |key: &Key| Chain::open(&self.url, self.book.clone(), Some(key)).await;
+        Planting {
+            share_bps: 10_000,
+            planter: open(&key(20)).await.unwrap(),
+            buyer: key(21),
+            purse: open(&key(21)).await.unwrap(),
+            prompts: vec![(20..30).collect(), (30..41).collect()],
+            prize: Amount(ASY),
+            deposit: Amount(10_000),
+            sown_max: 2,
+            spread: Duration::from_secs(1),
+            look_every: Duration::from_millis(100),
+        }
+    }
+
+    /// As [`Self::provider_that_posts`], that may plant canaries.
+    pub(crate) async fn provider_with(
+        &self,
+        disk: &Disk,
+        every: Duration,
+        canaries: Option<Planting>,
+    ) -> Provider {
         let at = |contract| self.book.get(contract).unwrap();
         let open = async |key: &Key| Chain::open(&self.url, self.book.clone(), Some(key)).await;
         let owner = key(9).address();
@@ -236,6 +279,7 @@ impl World {
             drain_max: Duration::from_secs(5),
             payment: Some(payment),
             defence: Some(defence),
+            canaries,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -246,7 +290,17 @@ impl World {
     }
 }
 
-fn settings(admin: Address) -> Settings {
+/// A clock that is behind the system's.
+#[derive(Debug)]
+struct Behind(Duration);
+
+impl Clock for Behind {
+    fn now(&self) -> Duration {
+        SystemClock.now().saturating_sub(self.0)
+    }
+}
+
+fn settings(admin: Address, epoch: u64) -> Settings {
     Settings {
         admin,
         delay: 0,
@@ -264,6 +318,7 @@ fn settings(admin: Address) -> Settings {
         audits: AuditTerms {
             bond: Amount(ASY),
             rate: 10_000,
+            epoch,
             production_bond: Amount(ASY),
             ..AuditTerms::default()
         },
@@ -287,16 +342,31 @@ impl Provider {
 
     /// As [`Self::buy`], an answer that these may check.
     pub(crate) async fn buy_for(&self, world: &World, nonce: u64, audit: Audit) -> Answer {
-        let buyer = key(1);
-        let channel = Channel {
-            payer: buyer.address(),
-            payer_authorizer: buyer.address(),
+        self.buy_until(world, (nonce, audit), u64::from(u32::MAX)).await
+    }
+
+    /// The channel of a buyer, by its salt.
+    pub(crate) fn channel(&self, buyer: Address, salt: B256) -> Channel {
+        Channel {
+            payer: buyer,
+            payer_authorizer: buyer,
             receiver: self.accepts.receiver,
             receiver_authorizer: self.accepts.receiver_authorizer,
             token: self.accepts.token,
             withdraw_delay: 900,
-            salt: B256::ZERO,
-        };
+            salt,
+        }
+    }
+
+    /// As [`Self::buy_for`], to be started before a deadline, Unix seconds.
+    pub(crate) async fn buy_until(
+        &self,
+        world: &World,
+        (nonce, audit): (u64, Audit),
+        deadline: u64,
+    ) -> Answer {
+        let buyer = key(1);
+        let channel = self.channel(buyer.address(), B256::ZERO);
         let channels = world.challenger.channels().unwrap();
         let word = Voucher {
             channel: channel.id(&channels),
@@ -326,7 +396,7 @@ impl Provider {
             audit,
             asset: Address::ZERO,
             max_price: Amount(1_000),
-            deadline: u64::from(u32::MAX),
+            deadline,
             nonce: U256::from(nonce),
             grant: B256::ZERO,
         };

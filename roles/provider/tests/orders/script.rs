@@ -207,6 +207,7 @@ impl Stage {
             drain_max,
             payment,
             defence: None,
+            canaries: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -146,7 +146,11 @@ impl Desk {
                 let reason = format!("the dispute was lost, and its bond of {bond} base units");
                 self.tell(Happening::NotConvicted { at, reason });
             }
-            Ok(_) => {
+            Ok(Ending::Canary) => {
+                let reason = "it is a canary, whose prize has who disputed it first".to_owned();
+                self.tell(Happening::NotConvicted { at, reason });
+            }
+            Ok(Ending::True) => {
                 let reason = "it is not disputable any more".to_owned();
                 self.tell(Happening::NotConvicted { at, reason });
             }
