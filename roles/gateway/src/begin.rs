@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use assay_protocol::{Amount, B256, U256};
+use assay_protocol::{Amount, Answer, B256, OrderHash, U256};
 use assay_text::Message;
 use axum::extract::Request;
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::body::Read;
@@ -14,12 +15,13 @@ use crate::draft::draft;
 use crate::http::{Gateway, now_s};
 use crate::jsonrpc;
 use crate::keys::Caller;
-use crate::openai::{Api, Problem, Prompt, Question, Sampling};
+use crate::openai::{Api, Form, Problem, Prompt, Question, Sampling};
 use crate::prompt::tokens;
 use crate::relay::{Passing, passing};
 use crate::route::choose;
 use crate::shelf::Owner;
 use crate::stored;
+use crate::tell::retell;
 
 /// A request that was read and has leave to run.
 pub(crate) enum Taken {
@@ -85,7 +87,25 @@ pub(crate) enum Choices {
     Counted(Vec<u32>),
 }
 
+impl Choices {
+    /// The first order, which the reply is called by.
+    pub(crate) fn first(&self) -> Option<OrderHash> {
+        match self {
+            Self::Bought(orders) => orders.first().map(|order| order.hash),
+            Self::Counted(_) => None,
+        }
+    }
+}
+
 impl Prepared {
+    /// The orders that are about to be bought.
+    pub(crate) fn orders(&self) -> Vec<OrderHash> {
+        match &self.choices {
+            Choices::Bought(orders) => orders.iter().map(|order| order.hash).collect(),
+            Choices::Counted(_) => Vec::new(),
+        }
+    }
+
     /// The most that its answers may cost, in base units.
     pub(crate) fn price_max(&self) -> Amount {
         match &self.choices {
@@ -231,6 +251,51 @@ pub(crate) fn input_tokens(
 ) -> Result<u32, Problem> {
     let (question, model) = asked(gateway, Api::Responses, history, body)?;
     Ok(counted(&model, &question)?.into_iter().sum())
+}
+
+/// Makes orders of a request for whoever is not there to hear the answer as it comes.
+pub(crate) async fn for_batch(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    api: Api,
+    body: Vec<u8>,
+) -> Result<Prepared, Problem> {
+    let prepared = prepared(gateway, caller, api, body.into()).await?;
+    let question = &prepared.question;
+    let param = match &question.form {
+        _ if question.stream => "stream",
+        Form::Response(wish) if wish.background => "background",
+        _ => return Ok(prepared),
+    };
+    let message = format!("{param} is not for a line of a batch");
+    Err(Problem::invalid_value(param, message))
+}
+
+/// The reply to a request whose orders were bought before, if all their answers are kept.
+pub(crate) async fn again(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    api: Api,
+    body: &[u8],
+    orders: &[OrderHash],
+) -> Result<Option<Value>, Problem> {
+    let mut answers: Vec<Answer> = Vec::with_capacity(orders.len());
+    for order in orders {
+        let kept = gateway.store.find(*order).await;
+        let kept = kept.map_err(|error| Problem::internal(error.to_string()))?;
+        let Some(kept) = kept else { return Ok(None) };
+        let read = serde_json::from_slice(&kept);
+        answers.push(read.map_err(|error| Problem::internal(error.to_string()))?);
+    }
+    let history = match api {
+        Api::Responses => stored::history(gateway, caller, body).await?,
+        Api::Chat | Api::Completions => Vec::new(),
+    };
+    let (question, model) = asked(gateway, api, &history, body)?;
+    if answers.is_empty() || answers.len() != question.choices() {
+        return Ok(None);
+    }
+    retell(&question, &model, answers)
 }
 
 /// What one answer is asked for: its prompt, how its tokens are chosen, by which model.

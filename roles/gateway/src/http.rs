@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::batches::{self, Batches};
 use crate::begin::{Taken, taken};
 use crate::body::{BODIES_BYTES_MAX, read};
 use crate::budget::Budgets;
 use crate::catalogue::{Catalogue, Model};
 use crate::directory::{Directory, Market};
+use crate::files;
 use crate::jsonrpc;
 use crate::keys::{self, Keys};
 use crate::lies;
@@ -74,6 +76,8 @@ pub(crate) struct Gateway {
     pub(crate) shelf: Arc<Shelf>,
     /// Responses that are made while nobody waits.
     pub(crate) unattended: Unattended,
+    /// Batches under way.
+    pub(crate) batches: Batches,
     /// The models that the operator's own servers answer for.
     pub(crate) relay: Relay,
     requests: Arc<Semaphore>,
@@ -150,6 +154,7 @@ impl Gateway {
             catalogue: Catalogue::new(config.models, config.aliases),
             shelf,
             unattended: Unattended::default(),
+            batches: Batches::default(),
             relay: Relay::new(config.relayed)?,
             requests: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
             room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
@@ -198,6 +203,8 @@ pub(crate) fn router(gateway: Arc<Gateway>, door: Option<&Arc<Door>>) -> Router 
         .route(Api::Completions.path(), post(completions))
         .route(Api::Responses.path(), post(responses))
         .merge(stored::routes())
+        .merge(files::routes())
+        .merge(batches::routes())
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model).delete(keep_model))

@@ -19,12 +19,14 @@
 //! as they are. A client that holds its own key has an order made for it, and signs it: `signed` decides
 //! whether that is bought, and under whose grants.
 //!
-//! What clients have kept lies on the `shelf`: `stored` are their replies, listed as a `query` asks.
+//! What clients have kept lies on the `shelf`: `stored` are their replies, `files`
+//! what they upload, `batches` what is answered from files while nobody waits; a `query` asks for lists.
 //!
 //! Where clients need a key, `keys` knows what each may do, and `budget` counts what was spent with it.
 //! Where providers are paid, `pay` holds the money: an order takes a lane, a channel to its provider,
 //! for itself, and a voucher goes with it. What its answer costs is kept together with the answer.
 
+mod batches;
 mod begin;
 mod body;
 mod budget;
@@ -35,6 +37,7 @@ mod delivery;
 mod directory;
 mod disk;
 mod draft;
+mod files;
 mod http;
 mod jsonrpc;
 mod keys;
@@ -266,6 +269,7 @@ pub async fn run(
         Some(config) => Some(opened(config, &gateway).await?),
         None => None,
     };
+    batches::resume(&gateway).await;
     let router = http::router(Arc::clone(&gateway), door.as_ref());
     let stop = CancellationToken::new();
     // Each request has a connection, and as many more may wait for their next one.

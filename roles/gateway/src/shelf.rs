@@ -6,10 +6,10 @@
 //! until the client takes it away.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use assay_protocol::B256;
+use assay_protocol::{B256, hex};
 use redb::{ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,6 +25,9 @@ pub(crate) const THINGS_MAX: usize = 20_000;
 
 /// How long a stored reply stays, in seconds.
 const REPLIES_STAY_S: u64 = 30 * 24 * 3600;
+
+/// What the name of a file begins with while it is uploaded.
+pub(crate) const UPLOAD: &str = "upload-";
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,17 +93,22 @@ type Index = HashMap<Kind, BTreeMap<(u64, String), Owner>>;
 #[derive(Debug)]
 pub(crate) struct Shelf {
     disk: Disk,
+    folder: PathBuf,
     index: Mutex<Index>,
 }
 
 impl Shelf {
     /// Opens the shelf beside the file at `store`, or makes it.
     pub(crate) async fn open(store: &Path) -> Result<Arc<Self>, StoreError> {
+        let folder = store.with_file_name("shelf");
+        let made = tokio::fs::create_dir_all(&folder).await;
+        made.map_err(|error| StoreError::from(redb::StorageError::from(error)))?;
         let disk = Disk::open(store.with_file_name("shelf.redb"), |transaction| {
             transaction.open_table(THINGS)?;
             Ok(())
         });
         let disk = disk.await?;
+        sweep(&folder).await;
         let index = disk.read(|transaction| {
             let table = transaction.open_table(THINGS)?;
             let mut index = Index::new();
@@ -113,7 +121,12 @@ impl Shelf {
             }
             Ok(index)
         });
-        Ok(Arc::new(Self { index: Mutex::new(index.await?), disk }))
+        Ok(Arc::new(Self { index: Mutex::new(index.await?), disk, folder }))
+    }
+
+    /// Where the bytes of a file are.
+    pub(crate) fn file(&self, id: &str) -> PathBuf {
+        self.folder.join(id)
     }
 
     /// Keeps a thing, instead of one of the same id. On return it is on disk.
@@ -190,6 +203,28 @@ impl Shelf {
         Ok((listed, false))
     }
 
+    /// Bytes of all files on the shelf, those that are on their way included.
+    pub(crate) async fn files_bytes(&self) -> u64 {
+        let folder = self.folder.clone();
+        let counted = tokio::task::spawn_blocking(move || {
+            let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+        });
+        counted.await.unwrap_or_default()
+    }
+
+    /// How many things of a kind there are.
+    pub(crate) fn count(&self, kind: Kind) -> usize {
+        self.lock().get(&kind).map_or(0, BTreeMap::len)
+    }
+
+    /// All things of a kind, with whom they belong to.
+    pub(crate) fn all(&self, kind: Kind) -> Vec<(String, Owner)> {
+        let index = self.lock();
+        let things = index.get(&kind).into_iter().flatten();
+        things.map(|((_, id), owner)| (id.clone(), *owner)).collect()
+    }
+
     fn ids(&self, kind: Kind, owner: Owner, page: &Page) -> Vec<String> {
         let index = self.lock();
         let things = index.get(&kind).into_iter().flatten();
@@ -235,6 +270,19 @@ impl Shelf {
     }
 }
 
+/// Takes away uploads that broke off with the gateway.
+async fn sweep(folder: &Path) {
+    let folder = folder.to_owned();
+    let swept = tokio::task::spawn_blocking(move || {
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        for file in files.filter(|file| file.file_name().to_string_lossy().starts_with(UPLOAD)) {
+            // What cannot be removed is in nobody's way.
+            let _ = std::fs::remove_file(file.path());
+        }
+    });
+    let _ = swept.await;
+}
+
 /// What the index needs of a thing.
 #[derive(Deserialize)]
 struct Stamp {
@@ -244,6 +292,11 @@ struct Stamp {
 
 fn key(kind: Kind, id: &str) -> String {
     format!("{}/{id}", kind.name())
+}
+
+/// A new id that cannot be guessed.
+pub(crate) fn new_id(prefix: &str, random: B256) -> String {
+    format!("{prefix}{}", hex::encode(&random[..16]))
 }
 
 #[cfg(test)]
@@ -290,6 +343,8 @@ mod tests {
         assert!(shelf.get(Kind::File, "mine", None).await.unwrap().is_none());
         assert!(!shelf.remove(Kind::File, "mine", None).await.unwrap());
         assert!(shelf.remove(Kind::File, "mine", ada).await.unwrap());
+        assert_eq!(shelf.count(Kind::File), 4);
+        assert_eq!(shelf.count(Kind::Batch), 0);
     }
 
     #[tokio::test]

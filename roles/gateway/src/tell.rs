@@ -8,18 +8,18 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_protocol::{Amount, OrderHash};
+use assay_protocol::{Amount, Answer, Ending, Finish as Ended, OrderHash};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, BoxStream, SelectAll, StreamExt};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::begin::{Choices, Prepared, random, start};
-use crate::buy::{Bought, News};
+use crate::buy::{Bought, Buying, News};
 use crate::catalogue::Model;
 use crate::http::{Gateway, json, now_s};
 use crate::openai::{
@@ -27,6 +27,7 @@ use crate::openai::{
     ResponseReply, Told, Usage, failure,
 };
 use crate::stored::Keeping;
+use crate::text::retold;
 use crate::x402::Cost;
 
 /// How often a stream with nothing to say shows that it lives.
@@ -38,7 +39,7 @@ type Words = Box<dyn Reply + Sync>;
 /// Begins to buy the answers that were prepared, and tells them.
 pub(crate) async fn tell(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<Response, Problem> {
     let Prepared { question, model, choices, owner, permit } = prepared;
-    let head = head(&question, &model, &choices)?;
+    let head = head(&question, &model, choices.first())?;
     let keeping = Keeping::new(&question, &head.id, owner);
     let unattended = unattended(&question, &head, keeping.as_ref())?;
     let reply = reply(&question, &model, head);
@@ -46,11 +47,7 @@ pub(crate) async fn tell(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<R
         Choices::Counted(prompts) => {
             return Ok(counted(gateway, reply, question.stream, keeping, &prompts).await);
         }
-        Choices::Bought(orders) => {
-            let permit = Arc::new(permit);
-            let begun = orders.into_iter().map(|order| start(gateway, order, Arc::clone(&permit)));
-            side_by_side(begun.collect::<Result<_, _>>()?)
-        }
+        Choices::Bought(orders) => begun(gateway, orders, permit)?,
     };
     let gateway = Arc::clone(gateway);
     let mut telling = Telling::new(gateway, reply, news, question.choices(), keeping);
@@ -63,12 +60,74 @@ pub(crate) async fn tell(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<R
     }
 }
 
-/// What all parts of the reply to a question repeat.
-fn head(question: &Question, model: &Model, choices: &Choices) -> Result<Head, Problem> {
-    let first = match choices {
-        Choices::Bought(orders) => orders.first().map(|order| order.hash),
-        Choices::Counted(_) => None,
+/// Begins to buy answers side by side; gives what is heard of them.
+fn begun(
+    gateway: &Arc<Gateway>,
+    orders: Vec<Buying>,
+    permit: OwnedSemaphorePermit,
+) -> Result<SelectAll<BoxStream<'static, Heard>>, Problem> {
+    let permit = Arc::new(permit);
+    let begun = orders.into_iter().map(|order| start(gateway, order, Arc::clone(&permit)));
+    Ok(side_by_side(begun.collect::<Result<_, _>>()?))
+}
+
+/// Buys the answers that were prepared, and gives the whole reply.
+pub(crate) async fn whole(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<Value, Problem> {
+    let Prepared { question, model, choices, owner, permit } = prepared;
+    let head = head(&question, &model, choices.first())?;
+    let keeping = Keeping::new(&question, &head.id, owner);
+    let mut reply = reply(&question, &model, head);
+    let said = match choices {
+        Choices::Counted(prompts) => {
+            let told = of_none(&prompts);
+            keep(gateway, keeping.as_ref(), reply.as_mut(), &told).await;
+            reply.whole(&told)
+        }
+        Choices::Bought(orders) => {
+            let news = begun(gateway, orders, permit)?;
+            let shop = Arc::clone(gateway);
+            let mut telling = Telling::new(shop, reply, news, question.choices(), keeping);
+            let told = telling.finish().await?;
+            telling.reply.whole(&told)
+        }
     };
+    serde_json::from_str(&said).map_err(|error| Problem::internal(error.to_string()))
+}
+
+/// The whole reply of answers that were bought before; none if one of them was given up.
+pub(crate) fn retell(
+    question: &Question,
+    model: &Model,
+    answers: Vec<Answer>,
+) -> Result<Option<Value>, Problem> {
+    let listed = &model.listed;
+    let mut told = Vec::with_capacity(answers.len());
+    let first = answers.first().map(|answer| answer.receipt.order);
+    for answer in answers {
+        let ended = answer.receipt.finish;
+        let ending = Ending {
+            eos: listed.eos.clone(),
+            stops: answer.terms.stops.clone(),
+            tokens_max: answer.order.max_tokens,
+        };
+        let (tokenizer, stops) = (Arc::clone(&listed.tokenizer), question.sampling.stop.clone());
+        let (text, cut) = retold(tokenizer, ending, stops, &answer.output, ended);
+        let finish = match ended {
+            _ if cut => Finish::Stop,
+            Ended::Eos | Ended::Stop => Finish::Stop,
+            Ended::Length => Finish::Length,
+            Ended::Cancelled => return Ok(None),
+        };
+        let usage = Usage::new(answer.order.prompt_tokens, answer.receipt.output_tokens);
+        let answer = Some(Box::new(Answer { states: Vec::new(), ..answer }));
+        told.push(Told { text, finish, usage, answer });
+    }
+    let said = reply(question, model, head(question, model, first)?).whole(&told);
+    serde_json::from_str(&said).map_err(|error| Problem::internal(error.to_string()))
+}
+
+/// What all parts of the reply to a question repeat.
+fn head(question: &Question, model: &Model, first: Option<OrderHash>) -> Result<Head, Problem> {
     // What has no order has no receipt, and needs a name all the same.
     let order = first.map_or_else(|| random().map(OrderHash), Ok)?;
     let listed = &model.listed;
@@ -165,13 +224,7 @@ async fn counted(
     keeping: Option<Keeping>,
     prompts: &[u32],
 ) -> Response {
-    let told = |prompt: &u32| Told {
-        text: String::new(),
-        finish: Finish::Length,
-        usage: Usage::new(*prompt, 0),
-        answer: None,
-    };
-    let told: Vec<Told> = prompts.iter().map(told).collect();
+    let told = of_none(prompts);
     keep(gateway, keeping.as_ref(), reply.as_mut(), &told).await;
     let mut response = if stream {
         let mut events = reply.opened();
@@ -183,6 +236,17 @@ async fn counted(
     };
     response.extensions_mut().insert(Cost::known(Amount(0)));
     response
+}
+
+/// Answers of no tokens to prompts of so many.
+fn of_none(prompts: &[u32]) -> Vec<Told> {
+    let told = |prompt: &u32| Told {
+        text: String::new(),
+        finish: Finish::Length,
+        usage: Usage::new(*prompt, 0),
+        answer: None,
+    };
+    prompts.iter().map(told).collect()
 }
 
 /// Keeps a complete reply, if it is to be kept.

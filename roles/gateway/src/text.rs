@@ -84,6 +84,21 @@ impl Text {
     }
 }
 
+/// The text of a complete answer as its client was shown it, and whether a stop string ended it.
+pub(crate) fn retold(
+    tokenizer: Arc<Tokenizer>,
+    ending: Ending,
+    stops: Vec<String>,
+    output: &[u32],
+    finish: Finish,
+) -> (String, bool) {
+    let mut text = Text::new(tokenizer, ending, stops);
+    // An answer of no tokens was cancelled, and has no text.
+    let mut shown = text.take(output).unwrap_or_default();
+    shown += &text.finish(finish);
+    (shown, text.is_cut())
+}
+
 /// Ends a text before the first stop string that is complete; of several complete at once, before
 /// the longest.
 #[derive(Debug)]

@@ -224,6 +224,14 @@ impl Keys {
         self.rules.demanded
     }
 
+    /// The caller to whom `owner`'s things belong: whoever has work done while nobody is connected.
+    pub(crate) fn of_owner(self: &Arc<Self>, owner: Owner) -> Caller {
+        match owner {
+            None => Caller::Anyone,
+            Some(id) => Caller::Holder(Arc::clone(self), id),
+        }
+    }
+
     /// Makes a key. It is given out here, and nowhere else.
     pub(crate) async fn create(&self, terms: KeyTerms) -> Result<(String, KeyStatus), KeyError> {
         if terms.name.len() > NAME_BYTES_MAX {

@@ -6,8 +6,9 @@
 //!
 //! `fields` reads objects, `messages` and `sampling` what requests of all APIs share; `chat`,
 //! `completions` and `responses` make a `question` of a request, and their replies tell its answers, by
-//! what `reply` says of all replies. `embeddings` looks at requests for vectors, `models` lists models, `problem` says what went wrong.
+//! what `reply` says of all replies. `batches` reads requests for many answers, `embeddings` looks at requests for vectors, `models` lists models, `problem` says what went wrong.
 
+mod batches;
 mod chat;
 mod chat_reply;
 mod completions;
@@ -23,6 +24,7 @@ pub(crate) mod responses;
 mod responses_reply;
 mod sampling;
 
+pub(crate) use batches::BatchRequest;
 pub(crate) use chat_reply::ChatReply;
 pub(crate) use completions_reply::CompletionReply;
 pub(crate) use embeddings::embedded;

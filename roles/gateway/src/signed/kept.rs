@@ -10,7 +10,7 @@ use crate::begin::{Single, single};
 use crate::buy::{Bought, News};
 use crate::http::Gateway;
 use crate::openai::{Finish, Problem, Usage};
-use crate::text::Text;
+use crate::text::retold;
 
 /// The news of an order's purchase as they were, all at once.
 ///
@@ -54,13 +54,11 @@ fn told(
         stops: answer.terms.stops.clone(),
         tokens_max: answer.order.max_tokens,
     };
-    let mut text = Text::new(Arc::clone(&model.listed.tokenizer), ending, sampling.stop);
     let ended = answer.receipt.finish;
-    // An answer of no tokens was cancelled, and is refused below.
-    let mut shown = text.take(&answer.output).unwrap_or_default();
-    shown += &text.finish(ended);
+    let tokenizer = Arc::clone(&model.listed.tokenizer);
+    let (shown, cut) = retold(tokenizer, ending, sampling.stop, &answer.output, ended);
     let finish = match ended {
-        _ if text.is_cut() => Finish::Stop,
+        _ if cut => Finish::Stop,
         Ended::Eos | Ended::Stop => Finish::Stop,
         Ended::Length => Finish::Length,
         Ended::Cancelled => {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bank;
+mod batches;
 mod choices;
 mod hostile;
 mod keys;

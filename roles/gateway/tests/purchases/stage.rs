@@ -231,8 +231,23 @@ impl Stage {
 
     /// Stops the gateway and starts another in its place, with the file `store`.
     pub(crate) async fn restart(&mut self, store: &str) {
+        self.stop().await;
+        self.start(store).await;
+    }
+
+    /// Stops the gateway.
+    pub(crate) async fn stop(&mut self) {
         self.shutdown.cancel();
         (&mut self.running).await.unwrap().unwrap();
+    }
+
+    /// Where the gateway's files are.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.config.store.parent().unwrap()
+    }
+
+    /// Starts a gateway in the place of one that was stopped.
+    pub(crate) async fn start(&mut self, store: &str) {
         self.config.store.set_file_name(store);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.url = format!("http://{}", listener.local_addr().unwrap());
