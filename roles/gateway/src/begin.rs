@@ -45,6 +45,11 @@ impl Taken {
         request.extensions_mut().insert(Rider(Arc::new(Mutex::new(Some(self)))));
     }
 
+    /// Whether one rides in a request.
+    pub(crate) fn rides(request: &Request) -> bool {
+        request.extensions().get::<Rider>().is_some()
+    }
+
     pub(crate) fn take(request: &mut Request) -> Option<Self> {
         let rider = request.extensions_mut().remove::<Rider>()?;
         rider.0.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -31,6 +31,7 @@ use crate::openai::{Api, ModelCard, Models, Problem, embedded};
 use crate::origin::Origin;
 use crate::pay::{Jobs, Purse};
 use crate::relay::{Relay, pass};
+use crate::repeat::{self, Repeats};
 use crate::shelf::Shelf;
 use crate::signed::Desk;
 use crate::store::Store;
@@ -78,6 +79,8 @@ pub(crate) struct Gateway {
     pub(crate) unattended: Unattended,
     /// Batches under way.
     pub(crate) batches: Batches,
+    /// Requests that may be sent again.
+    pub(crate) repeats: Repeats,
     /// The models that the operator's own servers answer for.
     pub(crate) relay: Relay,
     requests: Arc<Semaphore>,
@@ -155,6 +158,7 @@ impl Gateway {
             shelf,
             unattended: Unattended::default(),
             batches: Batches::default(),
+            repeats: Repeats::default(),
             relay: Relay::new(config.relayed)?,
             requests: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
             room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
@@ -199,12 +203,9 @@ type Shared = State<Arc<Gateway>>;
 /// All routes; answers are behind `door`, if there is one.
 pub(crate) fn router(gateway: Arc<Gateway>, door: Option<&Arc<Door>>) -> Router {
     let routes = Router::new()
-        .route(Api::Chat.path(), post(chat).get(stored::completions))
-        .route(Api::Completions.path(), post(completions))
-        .route(Api::Responses.path(), post(responses))
+        .merge(answers(&gateway))
         .merge(stored::routes())
         .merge(files::routes())
-        .merge(batches::routes())
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model).delete(keep_model))
@@ -225,6 +226,16 @@ pub(crate) fn router(gateway: Arc<Gateway>, door: Option<&Arc<Door>>) -> Router 
         None => routes,
     };
     routes.layer(from_fn_with_state(Arc::clone(&gateway), dress)).with_state(gateway)
+}
+
+/// The routes at which answers are bought.
+fn answers(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
+    Router::new()
+        .route(Api::Chat.path(), post(chat).get(stored::completions))
+        .route(Api::Completions.path(), post(completions))
+        .route(Api::Responses.path(), post(responses))
+        .merge(batches::routes())
+        .route_layer(from_fn_with_state(Arc::clone(gateway), repeat::once))
 }
 
 impl IntoResponse for Problem {
@@ -273,7 +284,7 @@ async fn dress(State(gateway): Shared, request: Request, next: Next) -> Response
     let Some(origin) = origin.filter(|origin| gateway.trusts(origin)) else { return response };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     let exposed = HeaderValue::from_static(
-        "x-request-id, x-should-retry, retry-after, payment-required, payment-response",
+        "x-request-id, x-should-retry, retry-after, payment-required, payment-response, idempotent-replayed",
     );
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     if method == Method::OPTIONS {

@@ -21,6 +21,7 @@
 //!
 //! What clients have kept lies on the `shelf`: `stored` are their replies, `files`
 //! what they upload, `batches` what is answered from files while nobody waits; a `query` asks for lists.
+//! What is sent again under one name is answered once: `repeat`.
 //!
 //! Where clients need a key, `keys` knows what each may do, and `budget` counts what was spent with it.
 //! Where providers are paid, `pay` holds the money: an order takes a lane, a channel to its provider,
@@ -50,6 +51,7 @@ mod pay;
 mod prompt;
 mod query;
 mod relay;
+mod repeat;
 mod route;
 mod shelf;
 mod signed;

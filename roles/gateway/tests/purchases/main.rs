@@ -10,6 +10,7 @@ mod killed;
 mod paid;
 mod provider;
 mod relay;
+mod repeats;
 mod rpc;
 mod signed;
 mod stage;
