@@ -62,17 +62,17 @@ fn random_model(shape: &str, quant: &str) -> Result<PathBuf> {
 }
 
 /// One figure, as it stands in `docs/benchmarks.json`.
-struct Row {
+pub(crate) struct Row {
     value: Value,
 }
 
 impl Row {
-    fn new(name: &str, value: &Value, unit: &str) -> Self {
+    pub(crate) fn new(name: &str, value: &Value, unit: &str) -> Self {
         Self { value: json!({ "name": name, "value": value, "unit": unit }) }
     }
 
     /// The same figure of somebody else, measured in the same run.
-    fn beside(mut self, peer: &str, value: &Value) -> Self {
+    pub(crate) fn beside(mut self, peer: &str, value: &Value) -> Self {
         self.value["peer"] = json!(peer);
         self.value["peer_value"] = value.clone();
         self
@@ -80,7 +80,7 @@ impl Row {
 }
 
 /// Keeps rows, with the machine, the load at the start, the day and the command they come from.
-fn keep_measured(rows: Vec<Row>, load: &str, command: &str) -> Result<()> {
+pub(crate) fn keep_measured(rows: Vec<Row>, load: &str, command: &str) -> Result<()> {
     let (machine, date) = (machine(), today()?);
     let rows = rows.into_iter().map(|Row { value: mut row }| {
         for field in ["peer", "peer_value"] {
@@ -178,7 +178,7 @@ fn machine() -> String {
 }
 
 /// Processes that wanted a core in the last minute.
-fn load() -> String {
+pub(crate) fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown").to_owned()
 }

@@ -7,7 +7,8 @@
 //!
 //! `cargo xtask bench` measures this machine, `bench chain` the chain on it; with the folder `GeneralStateTests` of ethereum/tests it counts those cases too. `bench settle` keeps what an
 //! answer costs on the chain, `bench dispute` what judging one of its numbers costs, `bench gateway`
-//! what a request costs in a gateway beside other people's, `bench engine` how fast a model is computed
+//! what a request costs in a gateway beside other people's, `bench openai` how many of OpenAI's own
+//! tests of its API pass, `bench engine` how fast a model is computed
 //! beside llama.cpp.
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does")]
 
@@ -15,6 +16,7 @@ mod bench;
 mod contracts;
 mod machines;
 mod sdk;
+mod suite;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -22,7 +24,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | machines | sdk | bench [dispute | engine | gateway | settle | chain [GeneralStateTests]]";
+const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | machines | sdk | bench [dispute | engine | gateway | openai | settle | chain [GeneralStateTests]]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ["bench", "dispute"] => bench::dispute::run(),
         ["bench", "engine"] => bench::engine::run(),
         ["bench", "gateway"] => bench::gateway::run(),
+        ["bench", "openai"] => sdk::build().and_then(|()| suite::bench()),
         ["bench", "settle"] => bench::settle::run(),
         ["bench", "chain", tests] => bench::chain::run(Some(tests)),
         _ => {

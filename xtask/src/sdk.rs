@@ -14,11 +14,16 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{cargo, line, root, step};
+use crate::{cargo, line, root, step, suite};
 
 pub(crate) fn run() -> Result<()> {
-    step("binary", cargo().args(["build", "--package", "assay", "--locked", "--quiet"]))?;
+    build()?;
     clients()
+}
+
+/// Builds the binary.
+pub(crate) fn build() -> Result<()> {
+    step("binary", cargo().args(["build", "--package", "assay", "--locked", "--quiet"]))
 }
 
 /// As [`run`], with the binary that the workspace's tests have built: by itself it would be built with
@@ -45,6 +50,8 @@ pub(crate) fn clients() -> Result<()> {
     step("signed orders", network.told_to_gateway(tests("chain").arg("signed.test.mjs"))?)?;
     drop(network);
 
+    suite::run()?;
+
     let network = Running::paid_network()?;
     eprintln!("    a network that is paid by x402 answers at {}", network.gateway()?);
     step("x402's Python client", network.told_all(&mut pytest(&python, "x402"))?)?;
@@ -66,7 +73,7 @@ fn tests(folder: &str) -> Command {
     tests
 }
 
-fn sdk() -> PathBuf {
+pub(crate) fn sdk() -> PathBuf {
     root().join("tests/sdk")
 }
 
@@ -101,7 +108,7 @@ pub(crate) fn node_packages(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn need(tool: &str, fix: &str) -> Result<()> {
+pub(crate) fn need(tool: &str, fix: &str) -> Result<()> {
     let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status();
     match found {
         Ok(status) if status.success() => Ok(()),
@@ -110,18 +117,18 @@ fn need(tool: &str, fix: &str) -> Result<()> {
 }
 
 /// A copy of the pinned versions lies in a folder once they are installed there.
-fn is_installed(folder: &Path, pinned: &Path) -> Result<bool> {
+pub(crate) fn is_installed(folder: &Path, pinned: &Path) -> Result<bool> {
     let wanted = fs::read(pinned).with_context(|| format!("{} is missing", pinned.display()))?;
     Ok(fs::read(folder.join("assay-installed")).is_ok_and(|found| found == wanted))
 }
 
-fn mark_installed(folder: &Path, pinned: &Path) -> Result<()> {
+pub(crate) fn mark_installed(folder: &Path, pinned: &Path) -> Result<()> {
     fs::copy(pinned, folder.join("assay-installed"))?;
     Ok(())
 }
 
 /// A process of the binary that has said where it answers; ended with this value.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     binary: PathBuf,
     data: PathBuf,
@@ -133,6 +140,12 @@ impl Running {
     /// A network of this machine alone, with its chain.
     fn network() -> Result<Self> {
         Self::start(&["up", "--json", "--port", "0", "--rpc-port", "0", "--data-dir"])
+    }
+
+    /// The same, which answers whatever model is asked for.
+    pub(crate) fn aliased_network() -> Result<Self> {
+        let flags = ["up", "--model-alias", "*=nano", "--json", "--port", "0", "--rpc-port", "0"];
+        Self::start(&[&flags[..], &["--data-dir"]].concat())
     }
 
     /// The same, whose gateway takes payments at its door.
@@ -163,7 +176,7 @@ impl Running {
         Ok(running)
     }
 
-    fn gateway(&self) -> Result<&str> {
+    pub(crate) fn gateway(&self) -> Result<&str> {
         self.ready["gateway"].as_str().context("no gateway in the ready line")
     }
 
