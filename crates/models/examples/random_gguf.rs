@@ -3,6 +3,11 @@
 //! tokens have names and no use, as llama.cpp wants one for each row of the embedding.
 //!
 //! `cargo run --release --example random_gguf -- model.gguf --shape q05 --quant q8_0`
+//!
+//! With `--counts yes` the model says after each token the one whose id follows, whatever came before:
+//! every matrix is as large and is multiplied all the same, but what attention and feed-forward add is
+//! zero, and the output matrix is the embedding, one row on. Such a model copies any run of ids that a
+//! prompt holds, and never repeats itself where a prompt does not.
 
 #[path = "../tests/support/gguf_writer.rs"]
 mod gguf_writer;
@@ -13,13 +18,13 @@ use std::io::{BufWriter, Write};
 
 use assay_kernels::Pairing;
 use assay_models::load::Kind;
-use assay_models::{Family, Rope, Shape};
+use assay_models::{Family, LayerRole, Role, Rope, Shape};
 use gguf_writer::GgufWriter;
 
-const USAGE: &str = "usage: random_gguf PATH [--shape q05|llama1b|tiny] [--quant q8_0|q4_0|f16|f32], default q05 q8_0";
+const USAGE: &str = "usage: random_gguf PATH [--shape q05|llama1b|tiny] [--quant q8_0|q4_0|f16|f32] [--counts yes|no], default q05 q8_0 no";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (path, shape, kind) = arguments()?;
+    let (path, shape, kind, counts) = arguments()?;
     let roles = shape.roles();
     let mut file = GgufWriter::default();
     hyperparameters(&mut file, &shape);
@@ -35,12 +40,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = BufWriter::new(File::create(path)?);
     out.write_all(&file.header())?;
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    let mut embedding = Vec::new();
     for role in roles {
         let (rows, columns) = shape.extent(role);
         let bytes = match role.is_vector() {
             true => 1.0f32.to_le_bytes().repeat(columns),
+            false if counts && role == Role::Output => std::mem::take(&mut embedding),
+            false if counts && adds(role) => zeros(kind, rows, columns),
             false => noise.matrix(kind, rows, columns),
         };
+        if counts && role == Role::Embedding {
+            embedding.clone_from(&bytes);
+            embedding.rotate_right(bytes.len() / rows);
+        }
         out.write_all(&bytes)?;
         let padding = bytes.len().next_multiple_of(file.alignment) - bytes.len();
         out.write_all(&vec![0; padding])?;
@@ -49,15 +61,17 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Path, shape and format from the command line.
-fn arguments() -> Result<(String, Shape, Kind), Box<dyn Error>> {
+fn arguments() -> Result<(String, Shape, Kind, bool), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().ok_or(USAGE)?;
     let (mut shape, mut kind) = ("q05".to_owned(), "q8_0".to_owned());
+    let mut counts = false;
     while let Some(option) = arguments.next() {
         let value = arguments.next().ok_or(USAGE)?;
         match option.as_str() {
             "--shape" => shape = value,
             "--quant" => kind = value,
+            "--counts" => counts = value == "yes",
             _ => return Err(USAGE.into()),
         }
     }
@@ -68,7 +82,19 @@ fn arguments() -> Result<(String, Shape, Kind), Box<dyn Error>> {
         "f32" => Kind::F32,
         _ => return Err(USAGE.into()),
     };
-    Ok((path, shape_of(&shape).ok_or(USAGE)?, kind))
+    let mut shape = shape_of(&shape).ok_or(USAGE)?;
+    shape.tied = !counts;
+    Ok((path, shape, kind, counts))
+}
+
+/// Whether the residual stream is what this matrix adds to.
+fn adds(role: Role) -> bool {
+    matches!(role, Role::Layer(_, LayerRole::AttentionOutput | LayerRole::Down))
+}
+
+fn zeros(kind: Kind, rows: usize, columns: usize) -> Vec<u8> {
+    let (block, bytes) = kind.block();
+    vec![0; rows * columns / block * bytes]
 }
 
 fn shape_of(name: &str) -> Option<Shape> {

@@ -86,24 +86,8 @@ pub(crate) fn generate(
         stops: Vec::new(),
         bias: Vec::new(),
     };
-    let key = Key::from_bytes([1; 32]).expect("a valid key");
-    let order = Order {
-        buyer: key.address(),
-        market: Address::ZERO,
-        model: loaded.id,
-        request: B256::ZERO,
-        prompt: token_root(&prompt),
-        prompt_tokens: prompt.len() as u32,
-        max_tokens: tokens_max,
-        sampler: terms.sampler.hash(),
-        assurance: Assurance::Replayable,
-        audit: Audit::None,
-        asset: Address::ZERO,
-        max_price: Amount(0),
-        deadline: u64::MAX,
-        nonce: U256::ZERO,
-        grant: B256::ZERO,
-    };
+    let key = key();
+    let order = order(loaded, &terms, tokens_max);
     let hash = order.hash(LOCAL_CHAIN);
     let job = Job::new(hash, &order, &terms, &loaded.manifest.eos, loaded.context());
 
@@ -157,4 +141,29 @@ pub(crate) fn generate(
         states,
     };
     (took, answer)
+}
+
+fn key() -> Key {
+    Key::from_bytes([1; 32]).expect("a valid key")
+}
+
+/// An order of these terms for at most so many tokens.
+pub(crate) fn order(loaded: &Loaded, terms: &Terms, tokens_max: u32) -> Order {
+    Order {
+        buyer: key().address(),
+        market: Address::ZERO,
+        model: loaded.id,
+        request: B256::ZERO,
+        prompt: token_root(&terms.prompt),
+        prompt_tokens: terms.prompt.len() as u32,
+        max_tokens: tokens_max,
+        sampler: terms.sampler.hash(),
+        assurance: Assurance::Replayable,
+        audit: Audit::None,
+        asset: Address::ZERO,
+        max_price: Amount(0),
+        deadline: u64::MAX,
+        nonce: U256::ZERO,
+        grant: B256::ZERO,
+    }
 }
