@@ -8,6 +8,8 @@ use assay_protocol::{
 };
 use tokio::sync::mpsc;
 
+use crate::residents::Lease;
+
 /// An admitted order as the engine sees it.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -116,6 +118,8 @@ pub struct Deltas {
 pub struct DeltasSender {
     sender: mpsc::Sender<Delta>,
     cached: Arc<OnceLock<u32>>,
+    /// Dropped with the last sender: the job is over.
+    lease: Option<Arc<Lease>>,
 }
 
 impl Deltas {
@@ -124,7 +128,8 @@ impl Deltas {
     pub fn channel(tokens_max: u32) -> (DeltasSender, Self) {
         let (sender, receiver) = mpsc::channel(tokens_max as usize + 1);
         let cached = Arc::default();
-        (DeltasSender { sender, cached: Arc::clone(&cached) }, Self { receiver, cached })
+        let sender = DeltasSender { sender, cached: Arc::clone(&cached), lease: None };
+        (sender, Self { receiver, cached })
     }
 
     /// Prompt tokens that did not have to be computed, since an earlier job of the same tenant began
@@ -157,6 +162,11 @@ impl DeltasSender {
                 unreachable!("a stream has room for every delta of its job")
             }
         }
+    }
+
+    /// Lets somebody know when the job is over.
+    pub(crate) fn lease(&mut self, lease: Lease) {
+        self.lease = Some(Arc::new(lease));
     }
 
     /// Says that the job was started, and how many of its prompt tokens need not be computed. The

@@ -14,6 +14,7 @@ mod job;
 mod native;
 mod package;
 mod replay;
+mod residents;
 mod trace;
 mod trees;
 
@@ -24,5 +25,6 @@ pub use job::{Backend, Busy, Delta, Deltas, DeltasSender, Job, Priority};
 pub use native::{Figures, Native, NativeConfig};
 pub use package::{Loaded, Package, PackageError, Summary};
 pub use replay::{ReplayError, logprobs_of, replay};
+pub use residents::{Residents, ResidentsConfig, ResidentsError};
 pub use trace::{Leaves, Trace, TraceError};
 pub use trees::{Trees, WeightProof};

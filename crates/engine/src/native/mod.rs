@@ -32,7 +32,7 @@ use crate::job::{Backend, Busy, Deltas, DeltasSender, Job};
 use crate::package::Loaded;
 use figures::Counters;
 pub use figures::Figures;
-use place::{Place, Places};
+pub(crate) use place::{Place, Places};
 use scheduler::Scheduler;
 
 /// How much a native backend takes on at once.
@@ -117,6 +117,18 @@ impl Native {
         }
     }
 
+    /// A place for one more job, if there is one.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.places.take()
+    }
+
+    /// Answers a job that has a place.
+    pub(crate) fn hand(&self, job: Job, deltas: DeltasSender, place: Place) {
+        let queue = self.queue.as_ref().expect("the queue is open until drop");
+        // If the thread is gone, the closed stream says so.
+        let _ = queue.send(Admitted { job, deltas, place });
+    }
+
     /// What it did so far.
     pub fn figures(&self) -> Figures {
         self.counters.figures()
@@ -129,11 +141,9 @@ impl Backend for Native {
     }
 
     fn run(&self, job: Job) -> Result<Deltas, Busy> {
-        let place = self.places.take().ok_or(Busy { queue_max: self.queue_max })?;
+        let place = self.place().ok_or(Busy { queue_max: self.queue_max })?;
         let (sender, deltas) = Deltas::channel(job.ending.tokens_max);
-        let queue = self.queue.as_ref().expect("the queue is open until drop");
-        // If the thread is gone, the closed stream says so.
-        let _ = queue.send(Admitted { job, deltas: sender, place });
+        self.hand(job, sender, place);
         Ok(deltas)
     }
 }

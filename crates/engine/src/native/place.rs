@@ -5,24 +5,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The places there are.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     taken: Arc<AtomicUsize>,
     max: usize,
 }
 
 /// A place taken.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     taken: Arc<AtomicUsize>,
 }
 
 impl Places {
-    pub(super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { taken: Arc::default(), max }
     }
 
     /// Takes a place, if one is free.
-    pub(super) fn take(&self) -> Option<Place> {
+    pub(crate) fn take(&self) -> Option<Place> {
         let more = |taken: usize| (taken < self.max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Place { taken: Arc::clone(&self.taken) })
