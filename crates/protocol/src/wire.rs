@@ -156,6 +156,10 @@ pub struct Position {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Frame {
+    /// How many of the prompt's tokens did not have to be computed, since an earlier order of the same
+    /// buyer began alike; at most once, before the first tokens. It changes neither answer nor price, and
+    /// nobody can check it.
+    Cached(u32),
     /// The next output tokens.
     Tokens(Vec<u32>),
     /// The answer is paused until a voucher allows this much of the channel in all. A [`TopUp`] on the

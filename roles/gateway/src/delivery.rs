@@ -47,6 +47,8 @@ pub(crate) struct Delivery<'a> {
     lease: Option<Lease>,
     top_ups: TopUps,
     text: Text,
+    /// Tokens of the prompt that the provider says it did not have to compute.
+    cached: u32,
     stop: Option<Stop>,
     /// When the provider accepted it.
     begun: Instant,
@@ -74,8 +76,19 @@ impl<'a> Delivery<'a> {
         let text = Text::new(tokenizer, buying.draft.ending.clone(), buying.draft.stops.clone());
         let begun = Instant::now();
         let deadline = begun + gateway.patience.answer_wait_max(buying.tokens_max());
-        let stop = None;
-        Self { gateway, buying, candidate, client, lease, top_ups, text, stop, begun, deadline }
+        Self {
+            gateway,
+            buying,
+            candidate,
+            client,
+            lease,
+            top_ups,
+            text,
+            cached: 0,
+            stop: None,
+            begun,
+            deadline,
+        }
     }
 
     pub(crate) async fn run(mut self, lines: Lines) -> Turn {
@@ -107,6 +120,7 @@ impl<'a> Delivery<'a> {
                         self.cancel(Stop::Cut).await;
                     }
                 }
+                Event::Frame(Ok(Frame::Cached(tokens))) => self.cached = tokens,
                 Event::Frame(Ok(Frame::Sealed(sealed))) => return self.conclude(*sealed).await,
                 // An order that is cancelled ends with what is paid.
                 Event::Frame(Ok(Frame::Due(_))) if self.stop.is_some() => {}
@@ -286,6 +300,7 @@ impl<'a> Delivery<'a> {
             self.gateway.directory.answered(self.candidate.place, took, tokens);
         }
         let usage = Usage::new(order.prompt_tokens, answer.receipt.output_tokens);
+        let usage = usage.with_cached(self.cached);
         let answer = Answer { states: Vec::new(), ..answer };
         self.client.tell(News::Done(Box::new(Bought { answer, finish, usage })));
         Turn::Over

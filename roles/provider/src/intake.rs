@@ -136,6 +136,7 @@ async fn start(
         before,
         paid,
         wait_max,
+        deadline: order.deadline,
         store: seller.store.clone(),
     };
     let deltas = served.backend.run(job).map_err(|busy| Refusal::Busy {

@@ -5,6 +5,7 @@
 //! provider signs two receipts that contradict each other. A paid answer does not grow: what was
 //! sealed is charged.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +23,9 @@ use crate::store::{self, Begun, Kept, Store, StoreError};
 use crate::tab::{Event, Moved, Next, Paid};
 
 /// Frames an answer of `tokens_max` tokens can have: one per token, one before each that had to be
-/// paid for first, those that were sealed before, and the last one.
+/// paid for first, what was cached, those that were sealed before, and the last one.
 pub(crate) fn frames_max(tokens_max: u32) -> usize {
-    2 * tokens_max as usize + 3
+    2 * tokens_max as usize + 4
 }
 
 /// An order that is being answered.
@@ -39,6 +40,8 @@ pub(crate) struct Answering {
     pub(crate) paid: Option<Paid>,
     /// Longest wait for a top-up.
     pub(crate) wait_max: Duration,
+    /// Unix time in seconds from which on an answer that the engine has not started is not wanted.
+    pub(crate) deadline: u64,
     pub(crate) store: Store,
 }
 
@@ -48,6 +51,8 @@ enum End {
     Finished,
     /// The buyer left or stopped paying, or the provider is closing.
     Left,
+    /// The order's deadline passed before the engine had a place for it.
+    Late,
     /// The engine failed, in these words.
     Broken(Broken),
     /// The disk failed.
@@ -74,9 +79,15 @@ pub(crate) async fn serve(
     // The engine computes for others while the disk is waited for.
     drop(deltas);
     let last = match end {
-        End::Broken(reason) => Err(abandon(&answering, reason).await),
+        End::Broken(reason) => {
+            Err(abandon(&answering, Refusal::Internal { reason: reason.into() }).await)
+        }
+        End::Late if answering.before.is_none() => {
+            let (deadline, now) = (answering.deadline, now_ms() / 1000);
+            Err(abandon(&answering, Refusal::Expired { deadline, now }).await)
+        }
         End::Unstored(error) => Err(Refusal::Storage { reason: error.to_string() }),
-        End::Finished | End::Left => conclude(&answering, &progress, &frames).await,
+        End::Finished | End::Left | End::Late => conclude(&answering, &progress, &frames).await,
     };
     drop((slot, answering));
     let tokens = progress.output.len();
@@ -102,7 +113,10 @@ async fn deliver(
     slot: &Slot,
     frames: &mpsc::Sender<Frame>,
 ) -> End {
-    let Answering { begun, ending, paid, store, wait_max, .. } = answering;
+    let Answering { begun, ending, paid, store, wait_max, deadline, .. } = answering;
+    let left = Duration::from_millis(deadline.saturating_mul(1000).saturating_sub(now_ms()));
+    let mut late = pin!(tokio::time::sleep(left));
+    let mut waits = true;
     if let Some(paid) = paid
         && let Err(error) = paid.begin(begun, store).await
     {
@@ -122,6 +136,13 @@ async fn deliver(
             biased;
             () = slot.stopped.cancelled() => return End::Left,
             () = frames.closed() => return End::Left,
+            () = &mut late, if waits => {
+                if progress.output.is_empty() && deltas.cached_tokens().is_none() {
+                    return End::Late;
+                }
+                waits = false;
+                continue;
+            }
             event = moved(paid) => {
                 let Some(paid) = paid else { continue };
                 match paid.act(event, begun, store).await {
@@ -142,6 +163,9 @@ async fn deliver(
                 && let Err(error) = paid.checkpoint(begun, progress, store).await
             {
                 return error.into();
+            }
+            if let (0, Some(cached @ 1..)) = (sent, deltas.cached_tokens()) {
+                hand(frames, Frame::Cached(cached));
             }
             hand(frames, Frame::Tokens(progress.output[sent..].to_vec()));
         }
@@ -199,8 +223,8 @@ fn pull(
     Ok(ended)
 }
 
-/// Lets an answer go that the engine broke off: nothing is charged for it.
-async fn abandon(answering: &Answering, reason: Broken) -> Refusal {
+/// Lets an answer go that the engine broke off or did not begin: nothing is charged for it.
+async fn abandon(answering: &Answering, refusal: Refusal) -> Refusal {
     let Begun { order, channel, .. } = answering.begun;
     if answering.paid.is_some() {
         let forgotten =
@@ -209,7 +233,7 @@ async fn abandon(answering: &Answering, reason: Broken) -> Refusal {
             return Refusal::Storage { reason: error.to_string() };
         }
     }
-    Refusal::Internal { reason: reason.into() }
+    refusal
 }
 
 /// Seals what was delivered and stores it, or finds that the earlier sealed answer is longer, and

@@ -55,14 +55,21 @@ impl Usage {
         (self.prompt_tokens, self.completion_tokens)
     }
 
+    /// The same, of which so many tokens of the prompt did not have to be computed.
+    pub(crate) fn with_cached(mut self, tokens: u32) -> Self {
+        self.prompt_tokens_details.cached_tokens = tokens.min(self.prompt_tokens);
+        self
+    }
+
     /// What several answers took together. Each read its prompt, and was paid for that.
     pub(crate) fn sum(answers: impl IntoIterator<Item = Self>) -> Self {
-        let (mut prompt, mut completion) = (0u32, 0u32);
+        let (mut prompt, mut completion, mut cached) = (0u32, 0u32, 0u32);
         for usage in answers {
             prompt = prompt.saturating_add(usage.prompt_tokens);
             completion = completion.saturating_add(usage.completion_tokens);
+            cached = cached.saturating_add(usage.prompt_tokens_details.cached_tokens);
         }
-        Self::new(prompt, completion)
+        Self::new(prompt, completion).with_cached(cached)
     }
 }
 

@@ -77,6 +77,7 @@ async fn buy(stage: &Stage, whom: For) -> Had {
                     tokens += more.len() as u128;
                     stage.script.pace.add_permits(more.len());
                 }
+                Some(Frame::Cached(_)) => {}
                 Some(Frame::Due(_)) => {
                     had.signed += 7;
                     let next: TopUp = top_up(&whom.channel(), had.signed, 1);

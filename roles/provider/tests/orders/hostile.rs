@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use assay_protocol::wire::{Refusal, Submission};
+use assay_protocol::wire::{Frame, Refusal, Submission};
 use assay_protocol::{Finish, Key};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,6 +51,16 @@ fn until(deadline: u64, nonce: u64) -> Submission {
     let key = Key::from_bytes([1; 32]).unwrap();
     submission.signature = submission.order.sign(CHAIN, &key);
     submission
+}
+
+#[tokio::test]
+async fn an_order_that_is_not_started_by_its_deadline_is_let_go() {
+    let stage = Stage::new(Script::new(3, 0)).await;
+    let deadline = UNIX_EPOCH.elapsed().unwrap().as_secs() + 2;
+    let (tokens, last) = stage.answer(&until(deadline, 1)).await;
+    assert_eq!(tokens, Vec::<u32>::new());
+    let Frame::Failed(Refusal::Expired { deadline: named, now }) = last else { panic!("{last:?}") };
+    assert!(named == deadline && now >= deadline);
 }
 
 #[tokio::test]
