@@ -62,7 +62,7 @@ impl Default for NativeConfig {
             queue_max: some(256),
             rows_max: some(256),
             kv_bytes_max: 4 << 30,
-            guess_rows_max: 0,
+            guess_rows_max: 8,
         }
     }
 }
