@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use assay_engine::import::Options;
 use assay_engine::{Package, Summary};
+use assay_models::Family;
 use assay_protocol::{B256, Manifest};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -298,7 +299,7 @@ fn describe(model: &Summary) -> Value {
 }
 
 fn family(code: u8) -> String {
-    if code == 0 { "llama".into() } else { format!("family {code}") }
+    Family::from_code(code).map_or_else(|| format!("family {code}"), |family| family.to_string())
 }
 
 /// Numbers in all tensors; padding is not in a manifest's counts.

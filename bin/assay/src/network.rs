@@ -418,6 +418,7 @@ fn listed(loaded: &Loaded, created: u64) -> Outcome<assay_gateway::Listed> {
         chat: loaded.chat.clone().ok_or_else(|| without("chat template"))?,
         eos: loaded.manifest.eos.clone(),
         context: loaded.context(),
+        assurance: loaded.assurance(),
         created,
     })
 }

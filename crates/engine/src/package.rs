@@ -140,6 +140,12 @@ pub enum PackageError {
         /// Its value.
         found: u64,
     },
+    /// An encoder gives texts vectors and cannot go on with them.
+    #[error("a model of family {family} answers no prompts: it makes vectors of texts")]
+    Encoder {
+        /// The family.
+        family: Family,
+    },
     /// A tensor's numbers are out of range.
     #[error("tensor {tensor}: {source}")]
     Weights {
@@ -225,8 +231,14 @@ impl Package {
 
     /// Makes the model ready to answer. Checks tokenizer and template against the manifest; the
     /// weights only [`Package::verify`] checks.
+    ///
+    /// # Errors
+    /// If either was altered or is damaged, and for an encoder, which gives no answers.
     pub fn load(self) -> Result<Loaded, PackageError> {
         let id = self.id();
+        if !self.model.shape().graph().causal {
+            return Err(PackageError::Encoder { family: self.model.shape().family });
+        }
         if part_hash(self.tokenizer.as_deref()) != self.manifest().parts.tokenizer {
             return Err(PackageError::Altered { what: "tokenizer", id });
         }

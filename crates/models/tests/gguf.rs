@@ -135,6 +135,8 @@ fn the_header_is_understood() {
         tokens: ["a", "b", "ab", "<end>"].map(String::from).into(),
         kinds: vec![1, 1, 1, 3],
         merges: vec!["a b".into()],
+        score_bits: Vec::new(),
+        space_first: None,
         bos: None,
         eos: vec![3],
         add_bos: Some(false),

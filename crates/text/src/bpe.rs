@@ -24,7 +24,7 @@ pub(crate) struct Merge {
 pub(crate) struct Merges {
     /// Earliest first; the index is the rank.
     list: Vec<Merge>,
-    /// (right, rank) of every merge, those with equal left pieces together and sorted.
+    /// (right, rank) of every merge, those with equal left pieces together, sorted by the right.
     ranks: Vec<(u32, u32)>,
     /// Where in `ranks` the merges of each left piece begin; one more entry than pieces.
     starts: Vec<u32>,
@@ -40,13 +40,25 @@ struct Piece {
 
 impl Merges {
     /// Indexes `list`. Pairs are distinct, and the list has fewer than 2^32: both were checked.
-    pub(crate) fn new(list: Vec<Merge>) -> Self {
+    /// Where merges are `shared`, those that make the same token one after another have one rank:
+    /// the first of them.
+    pub(crate) fn new(list: Vec<Merge>, shared: bool) -> Self {
         let mut order: Vec<u32> = (0..list.len() as u32).collect();
         order.sort_unstable_by_key(|&rank| {
             let merge = list[rank as usize];
             (merge.left, merge.right)
         });
-        let ranks = order.iter().map(|&rank| (list[rank as usize].right, rank)).collect();
+        let mut first = 0;
+        let shared_ranks: Vec<u32> = (0..list.len())
+            .map(|rank| {
+                if !shared || list[rank].into != list[first].into {
+                    first = rank;
+                }
+                first as u32
+            })
+            .collect();
+        let ranked = |rank: u32| (list[rank as usize].right, shared_ranks[rank as usize]);
+        let ranks = order.iter().map(|&rank| ranked(rank)).collect();
         let mut starts = Vec::new();
         for (place, &rank) in (0u32..).zip(&order) {
             let pieces = list[rank as usize].left as usize + 1;
@@ -177,7 +189,7 @@ mod tests {
                 list.push(Merge { left, right, into });
             }
         }
-        Merges::new(list)
+        Merges::new(list, false)
     }
 
     fn apply(merges: &Merges, word: &[u32]) -> Vec<u32> {

@@ -114,13 +114,8 @@ impl<'b> Reader<'b> {
     }
 
     fn pre(&mut self) -> Result<PreTokenizer, TokenizerError> {
-        Ok(match self.byte()? {
-            1 => PreTokenizer::Gpt2,
-            2 => PreTokenizer::Smollm,
-            3 => PreTokenizer::Llama3,
-            4 => PreTokenizer::Qwen2,
-            _ => return Err(self.problem("unknown pre-tokenizer")),
-        })
+        let code = self.byte()?;
+        PreTokenizer::from_code(code).ok_or_else(|| self.problem("unknown pre-tokenizer"))
     }
 
     fn spelling(&mut self) -> Result<String, TokenizerError> {

@@ -30,6 +30,14 @@ pub enum TokenizerError {
         /// Tokens given.
         expected: usize,
     },
+    /// Not one score for each token.
+    #[error("vocabulary has {found} scores for {expected} tokens")]
+    Scores {
+        /// Scores given.
+        found: usize,
+        /// Tokens given.
+        expected: usize,
+    },
     /// A spelling too long to be one.
     #[error("token is spelled with {found} bytes, at most {max} are read: token {id}")]
     LongToken {

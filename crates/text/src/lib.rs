@@ -19,6 +19,7 @@ mod alphabet;
 mod bpe;
 mod canonical;
 mod json;
+mod pieces;
 mod pretokenize;
 mod spelled;
 
@@ -30,6 +31,7 @@ mod tags;
 
 pub use chat::{Chat, ChatError, Conversation, Message};
 pub use error::TokenizerError;
+pub use pieces::merges_of_scores;
 pub use pretokenize::PreTokenizer;
 pub use stream::Stream;
 pub use tokenizer::Tokenizer;

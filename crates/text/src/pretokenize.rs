@@ -22,20 +22,53 @@ pub enum PreTokenizer {
     Llama3 = 3,
     /// Qwen 2 and 3: every digit alone, text brought to Unicode form NFC first.
     Qwen2 = 4,
+    /// SentencePiece: a text is one word, with a space before it.
+    SentencePiece = 5,
+    /// SentencePiece without that space.
+    SentencePieceBare = 6,
+}
+
+impl PreTokenizer {
+    /// The one with this code in a canonical tokenizer.
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            1 => Self::Gpt2,
+            2 => Self::Smollm,
+            3 => Self::Llama3,
+            4 => Self::Qwen2,
+            5 => Self::SentencePiece,
+            6 => Self::SentencePieceBare,
+            _ => return None,
+        })
+    }
+
+    /// Whether the vocabulary is one of SentencePiece.
+    pub(crate) fn is_sentence_piece(self) -> bool {
+        matches!(self, Self::SentencePiece | Self::SentencePieceBare)
+    }
 }
 
 /// Names that GGUF files give in `tokenizer.ggml.pre`.
-const NAMES: [(&str, PreTokenizer); 10] = [
+const NAMES: [(&str, PreTokenizer); 19] = [
     ("gpt-2", PreTokenizer::Gpt2),
     ("phi-2", PreTokenizer::Gpt2),
+    ("mpt", PreTokenizer::Gpt2),
+    ("olmo", PreTokenizer::Gpt2),
+    ("jais", PreTokenizer::Gpt2),
     ("smollm", PreTokenizer::Smollm),
     ("starcoder", PreTokenizer::Smollm),
     ("refact", PreTokenizer::Smollm),
     ("codeshell", PreTokenizer::Smollm),
+    ("command-r", PreTokenizer::Smollm),
+    ("exaone", PreTokenizer::Smollm),
     ("llama-bpe", PreTokenizer::Llama3),
     ("llama3", PreTokenizer::Llama3),
     ("llama-v3", PreTokenizer::Llama3),
+    ("dbrx", PreTokenizer::Llama3),
+    ("smaug-bpe", PreTokenizer::Llama3),
     ("qwen2", PreTokenizer::Qwen2),
+    ("deepseek-r1-qwen", PreTokenizer::Qwen2),
+    ("megrez", PreTokenizer::Qwen2),
 ];
 
 impl TryFrom<&str> for PreTokenizer {
@@ -72,6 +105,7 @@ impl PreTokenizer {
             Self::Smollm => gpt2(text, Digits::Alone),
             Self::Llama3 => llama3(text, 3),
             Self::Qwen2 => llama3(text, 1),
+            Self::SentencePiece | Self::SentencePieceBare => text.len(),
         }
     }
 }

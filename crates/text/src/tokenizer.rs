@@ -1,4 +1,5 @@
-//! Byte-level BPE: the tokenizer of GPT-2, Llama 3, Qwen and most open models since.
+//! Byte-level BPE: the tokenizer of GPT-2, Llama 3, Qwen and most open models since. Vocabularies of
+//! SentencePiece are brought to the same form: see [`crate::merges_of_scores`].
 //!
 //! Text is cut into words ([`PreTokenizer`]), each word into one token per byte, and those
 //! are merged in the order the vocabulary states. Any text has an encoding, and the tokens
@@ -13,7 +14,7 @@ use crate::bpe::{Merge, Merges};
 use crate::pretokenize::PreTokenizer;
 use crate::spelled::{Part, SPELLED_BYTES_MAX, Spelled};
 use crate::vocabulary::{MERGES_MAX, SPELLING_BYTES_MAX, TOKENS_MAX, TokenKind, Vocabulary};
-use crate::{TokenizerError, alphabet, canonical, json};
+use crate::{TokenizerError, alphabet, canonical, json, pieces};
 
 /// Cuts text into token ids and joins ids to text, for one model.
 #[derive(Debug)]
@@ -48,16 +49,24 @@ impl Tokenizer {
         let Vocabulary { tokens, kinds, merges, pre, bos, eos, add_bos } = vocabulary;
         check_sizes(&tokens, &kinds, &merges)?;
         let ids = index(&tokens)?;
-        let merges = Merges::new(read_merges(&merges, &ids, &kinds)?);
+        let scored = pre.is_sentence_piece();
+        let merges = Merges::new(read_merges(&merges, &ids, &kinds)?, scored);
 
         let mut text = Vec::new();
         let mut ends = Vec::with_capacity(tokens.len());
         for (spelling, &kind) in tokens.iter().zip(&kinds) {
-            text.extend(meaning(spelling, kind));
+            text.extend(if scored {
+                piece_meaning(spelling, kind)
+            } else {
+                meaning(spelling, kind)
+            });
             ends.push(text.len());
         }
         let letters = std::array::from_fn(|byte| {
-            let id = *ids.get(alphabet::letter(byte as u8).to_string().as_str())?;
+            let byte = byte as u8;
+            let letter =
+                if scored { pieces::spell_byte(byte) } else { alphabet::letter(byte).to_string() };
+            let id = *ids.get(letter.as_str())?;
             is_word(kinds[id as usize]).then_some(id)
         });
         let spelled = spelled_tokens(&tokens, &kinds, |kind| {
@@ -140,7 +149,8 @@ impl Tokenizer {
     ///
     /// ```text
     /// "tokenizer", 1                      ten bytes: format and version
-    /// pre: u8                             1 gpt2, 2 smollm, 3 llama3, 4 qwen2
+    /// pre: u8                             1 gpt2, 2 smollm, 3 llama3, 4 qwen2,
+    ///                                     5 sentencepiece, 6 without the first space
     /// add_bos: u8                         0 or 1
     /// bos: u32                            2^32 - 1 for none
     /// count: u32, then eos: u32 each      ascending, each once
@@ -201,9 +211,12 @@ impl Tokenizer {
     }
 
     fn encode_text(&self, text: &str, ids: &mut Vec<u32>) {
+        if self.pre.is_sentence_piece() {
+            return self.encode_pieces(text, ids);
+        }
         let text = match self.pre {
             PreTokenizer::Qwen2 => compose(text),
-            PreTokenizer::Gpt2 | PreTokenizer::Smollm | PreTokenizer::Llama3 => text.into(),
+            _ => text.into(),
         };
         let mut bytes = Vec::new();
         for word in self.pre.words(&text) {
@@ -215,6 +228,23 @@ impl Tokenizer {
             bytes.extend(word.bytes().filter_map(|byte| self.letters[usize::from(byte)]));
             self.merges.apply(&bytes, ids);
         }
+    }
+
+    /// One token per character, or its bytes where it has none, merged all together.
+    fn encode_pieces(&self, text: &str, ids: &mut Vec<u32>) {
+        let first = (self.pre == PreTokenizer::SentencePiece).then_some(pieces::SPACE);
+        let mut characters = Vec::with_capacity(text.len());
+        let mut buffer = [0; 4];
+        let spelled = text.chars().map(|letter| if letter == ' ' { pieces::SPACE } else { letter });
+        for letter in first.into_iter().chain(spelled) {
+            let letter: &str = letter.encode_utf8(&mut buffer);
+            match self.id_of(letter).filter(|&id| is_word(self.kinds[id as usize])) {
+                Some(id) => characters.push(id),
+                None => characters
+                    .extend(letter.bytes().filter_map(|byte| self.letters[usize::from(byte)])),
+            }
+        }
+        self.merges.apply(&characters, ids);
     }
 
     /// The token of a whole word, for models that look there before merging.
@@ -383,6 +413,15 @@ fn meaning(spelling: &str, kind: TokenKind) -> Vec<u8> {
         TokenKind::Normal | TokenKind::Byte | TokenKind::Unused => alphabet::read(spelling),
         TokenKind::User => spelling.as_bytes().to_vec(),
         TokenKind::Control | TokenKind::Unknown => Vec::new(),
+    }
+}
+
+/// What a token of SentencePiece adds to text.
+fn piece_meaning(spelling: &str, kind: TokenKind) -> Vec<u8> {
+    match (kind, pieces::byte(spelling)) {
+        (TokenKind::Byte, Some(byte)) => vec![byte],
+        (TokenKind::Control | TokenKind::Unknown, _) => Vec::new(),
+        _ => spelling.replace(pieces::SPACE, " ").into_bytes(),
     }
 }
 

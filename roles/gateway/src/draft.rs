@@ -84,7 +84,7 @@ impl Draft {
     pub(crate) fn wanted(&self, model: &Model, max_price: Amount) -> Wanted {
         Wanted {
             model: model.listed.id,
-            assurance: Assurance::Replayable,
+            assurance: model.listed.assurance,
             prompt_tokens: self.prompt_tokens,
             max_tokens: self.max_tokens,
             max_price,
@@ -223,6 +223,7 @@ pub(crate) mod tests {
             chat: Arc::new(Chat::new(TEMPLATE).unwrap()),
             eos: vec![eos],
             context: 64,
+            assurance: Assurance::Replayable,
             created: 5,
         };
         Catalogue::new(vec![listed], Default::default()).models.remove(0)

@@ -215,6 +215,8 @@ pub struct Listed {
     pub eos: Vec<u32>,
     /// Most tokens of prompt and answer together.
     pub context: u32,
+    /// What can be checked about its answers: what is asked of offers.
+    pub assurance: Assurance,
     /// When it was listed, Unix seconds.
     pub created: u64,
 }

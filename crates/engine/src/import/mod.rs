@@ -19,7 +19,10 @@ use assay_models::load::{self, LoadError, Source, SourceTokenizer};
 use assay_models::rope::{self, RopeError};
 use assay_models::{FloatError, FloatModel, ForwardError, Model, ModelError, Shape, Tensors};
 use assay_protocol::{B256, ModelId, token_root};
-use assay_text::{Chat, ChatError, PreTokenizer, TokenKind, Tokenizer, TokenizerError, Vocabulary};
+use assay_text::{
+    Chat, ChatError, PreTokenizer, TokenKind, Tokenizer, TokenizerError, Vocabulary,
+    merges_of_scores,
+};
 use sha2::{Digest, Sha256};
 
 use crate::commit::{self, Particulars};
@@ -275,26 +278,47 @@ fn file_hash(path: &Path, progress: &mut dyn FnMut(Progress)) -> io::Result<B256
 
 fn tokenizer(parts: &SourceTokenizer) -> Result<Tokenizer, ImportError> {
     match parts {
-        SourceTokenizer::Gguf { model, pre, tokens, kinds, merges, bos, eos, add_bos } => {
-            if model != "gpt2" {
-                return Err(LoadError::Value {
-                    what: "tokenizer.ggml.model".into(),
-                    found: model.clone(),
-                    expected: "gpt2 (byte-level BPE)".into(),
+        SourceTokenizer::Gguf {
+            model,
+            pre,
+            tokens,
+            kinds,
+            merges,
+            score_bits,
+            space_first,
+            bos,
+            eos,
+            add_bos,
+        } => {
+            let kinds = kinds.iter().map(|&code| TokenKind::try_from(code));
+            let kinds = kinds.collect::<Result<Vec<TokenKind>, _>>()?;
+            let (pre, merges, bos_default) = match model.as_str() {
+                "gpt2" => {
+                    let pre = PreTokenizer::try_from(pre.as_deref().unwrap_or("gpt-2"))?;
+                    (pre, merges.clone(), false)
                 }
-                .into());
-            }
-            let kinds: Result<Vec<TokenKind>, _> =
-                kinds.iter().map(|&code| TokenKind::try_from(code)).collect();
-            Ok(Tokenizer::new(Vocabulary {
-                tokens: tokens.clone(),
-                kinds: kinds?,
-                merges: merges.clone(),
-                pre: PreTokenizer::try_from(pre.as_deref().unwrap_or("gpt-2"))?,
-                bos: *bos,
-                eos: eos.clone(),
-                add_bos: add_bos.unwrap_or(false),
-            })?)
+                "llama" => {
+                    let scores: Vec<f32> =
+                        score_bits.iter().map(|bits| f32::from_bits(*bits)).collect();
+                    let pre = match space_first {
+                        Some(false) => PreTokenizer::SentencePieceBare,
+                        _ => PreTokenizer::SentencePiece,
+                    };
+                    (pre, merges_of_scores(tokens, &kinds, &scores)?, true)
+                }
+                other => {
+                    return Err(LoadError::Value {
+                        what: "tokenizer.ggml.model".into(),
+                        found: other.to_owned(),
+                        expected: "gpt2 (byte-level BPE) or llama (SentencePiece)".into(),
+                    }
+                    .into());
+                }
+            };
+            // SentencePiece begins a text where it is not told otherwise, if it can.
+            let add_bos = add_bos.unwrap_or(bos_default && bos.is_some());
+            let (tokens, bos, eos) = (tokens.clone(), *bos, eos.clone());
+            Ok(Tokenizer::new(Vocabulary { tokens, kinds, merges, pre, bos, eos, add_bos })?)
         }
         SourceTokenizer::HuggingFace { json, bos, eos, add_bos } => Ok(Tokenizer::from_json(json)?
             .with_eos(eos.clone())?

@@ -1,8 +1,8 @@
 //! Why there is no trace.
 
 use assay_evidence::op::RuleError;
-use assay_models::ForwardError;
-use assay_protocol::{ModelId, OrderError};
+use assay_models::{Family, ForwardError};
+use assay_protocol::{Assurance, ModelId, OrderError};
 
 /// Why the trace of an answer cannot be computed.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,16 @@ pub enum TraceError {
         found: ModelId,
         /// Model that the order names.
         expected: ModelId,
+    },
+    /// No judge knows the arithmetic of the model's family, so nothing can be shown to one.
+    #[error(
+        "no judge knows models of family {family}: their answers are {offered}, not replayable"
+    )]
+    Unjudged {
+        /// The family.
+        family: Family,
+        /// What its answers are sold as.
+        offered: Assurance,
     },
     /// The model at hand does not compute what its manifest says.
     #[error("the model's {what} is not the one that the manifest of {id} commits to")]

@@ -110,6 +110,10 @@ impl Trace {
         model: ModelId,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, TraceError> {
+        if !loaded.model.is_judged() {
+            let (family, offered) = (loaded.model.shape().family, loaded.assurance());
+            return Err(TraceError::Unjudged { family, offered });
+        }
         let claimed = Claimed::new(&loaded, model, answer)?;
         let mut run = Run::new(&loaded, &claimed);
         run.forward(&cpu, progress)?;

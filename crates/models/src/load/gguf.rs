@@ -51,6 +51,8 @@ pub(super) enum Value {
     Texts(Vec<String>),
     /// An array of signed or unsigned integers of at most 32 bits.
     Integers(Vec<i64>),
+    /// An array of binary32, by their bits.
+    Floats(Vec<u32>),
     /// A type that no reader asks for: its name, the value skipped.
     Other(&'static str),
 }
@@ -291,6 +293,15 @@ impl Metadata {
         }
     }
 
+    /// An array of binary32, by their bits.
+    pub(super) fn floats(&self, key: &str) -> Result<Option<&[u32]>, LoadError> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Floats(bits)) => Ok(Some(bits)),
+            Some(other) => Err(other.is_not(key, "array of f32")),
+        }
+    }
+
     /// An array of integers.
     pub(super) fn integers(&self, key: &str) -> Result<Option<&[i64]>, LoadError> {
         match self.0.get(key) {
@@ -310,6 +321,7 @@ impl Value {
             Value::Text(_) => "string",
             Value::Texts(_) => "array of strings",
             Value::Integers(_) => "array of integers",
+            Value::Floats(_) => "array of f32",
             Value::Other(name) => name,
         };
         LoadError::Type { what: key.to_owned(), found: found.to_owned(), expected }
@@ -324,7 +336,7 @@ impl std::fmt::Display for Value {
             Value::Float(number) => write!(f, "{number}"),
             Value::Bool(flag) => write!(f, "{flag}"),
             Value::Text(text) => write!(f, "{text:?}"),
-            Value::Texts(_) | Value::Integers(_) => f.write_str("an array"),
+            Value::Texts(_) | Value::Integers(_) | Value::Floats(_) => f.write_str("an array"),
             Value::Other(name) => f.write_str(name),
         }
     }
@@ -455,6 +467,7 @@ impl<R: Read> Cursor<R> {
             5 => self
                 .collect(count, |it| it.array(key).map(|b| i32::from_le_bytes(b).into()))
                 .map(Value::Integers),
+            6 => self.collect(count, |it| it.u32(key)).map(Value::Floats),
             7 => {
                 self.collect(count, |it| it.flag(key))?;
                 Ok(Value::Other("array of bools"))

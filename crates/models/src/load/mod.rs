@@ -67,6 +67,10 @@ pub enum SourceTokenizer {
         kinds: Vec<i32>,
         /// Merges, each "left right", best first.
         merges: Vec<String>,
+        /// Scores of SentencePiece, as the bits of binary32; empty where there are none.
+        score_bits: Vec<u32>,
+        /// Whether SentencePiece puts a space before a text; `None` when the file does not say.
+        space_first: Option<bool>,
         /// Token that begins a text.
         bos: Option<u32>,
         /// Tokens that end an answer: end of text, of turn, of message.

@@ -353,6 +353,8 @@ fn vocabulary(metadata: &Metadata, vocab: usize) -> Result<Option<SourceTokenize
         pre: owned(metadata.text("tokenizer.ggml.pre")?),
         kinds: kinds(metadata, tokens.len())?,
         merges: metadata.texts("tokenizer.ggml.merges")?.unwrap_or_default().to_vec(),
+        score_bits: metadata.floats("tokenizer.ggml.scores")?.unwrap_or_default().to_vec(),
+        space_first: metadata.flag("tokenizer.ggml.add_space_prefix")?,
         bos: metadata.token("tokenizer.ggml.bos_token_id", tokens.len())?,
         eos,
         add_bos: metadata.flag("tokenizer.ggml.add_bos_token")?,

@@ -67,7 +67,9 @@ fn hyperparameters(file: &mut GgufWriter, family: Family, name: &str) {
         }
     }
     if family == Family::Bert {
-        file.bool(&key("attention.causal"), false).u32(&key("pooling_type"), 1);
+        file.bool(&key("attention.causal"), false)
+            .u32(&key("pooling_type"), 1)
+            .u32("tokenizer.ggml.token_type_count", 2);
     }
     if family == Family::Gemma3 {
         file.u32(&key("attention.sliding_window"), WINDOW)

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_gateway::{Config, KeyRules, Listed, Origin, Patience, Payments, Relayed, RunError, run};
-use assay_protocol::{Address, Amount, Answer, Audit, B256, ChainId, Ending, Key, ModelId};
+use assay_protocol::{
+    Address, Amount, Answer, Assurance, Audit, B256, ChainId, Ending, Key, ModelId,
+};
 use assay_text::{Chat, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -171,6 +173,7 @@ impl Stage {
                 chat: Arc::new(Chat::new(TEMPLATE).unwrap()),
                 eos: vec![EOS],
                 context: CONTEXT,
+                assurance: Assurance::Replayable,
                 created: 5,
             }],
             aliases: [("gpt".to_owned(), NAME.to_owned())].into(),
