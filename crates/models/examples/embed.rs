@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --example embed -- MODEL 101,1996,102 101,2002,102`
 
+#![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
+
 use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::Path;

@@ -4,6 +4,12 @@
 //!
 //! `cargo run --release --example random_family -- qwen3 model.gguf`
 
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "printing and writing are what it is for"
+)]
+
 #[path = "../tests/support/gguf_writer.rs"]
 mod gguf_writer;
 #[path = "../tests/support/random_family.rs"]

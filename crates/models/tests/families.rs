@@ -97,7 +97,6 @@ fn the_integers_are_near_the_float_twin() {
             false => (f64::from(1 << 30), float.embedding(&tokens())),
         };
         let distance = distance(&found, unit, &expected);
-        println!("{family}: {distance:.4}");
         // Eight bits in six layers, where others have two.
         let allowed = if family == Family::Gemma3 { 0.05 } else { 0.03 };
         assert!(distance < allowed, "{family} is {distance} away");
