@@ -65,7 +65,8 @@ impl Gateway {
         Self::with(url, None)
     }
 
-    fn with(url: &str, token: Option<&str>) -> Outcome<Self> {
+    /// One that is asked with this token.
+    pub(crate) fn with(url: &str, token: Option<&str>) -> Outcome<Self> {
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
             let value = format!("Bearer {token}").parse();
@@ -155,24 +156,35 @@ impl Gateway {
     ) -> Outcome<Completion> {
         request["stream"] = json!(true);
         request["stream_options"] = json!({ "include_usage": true });
-        let sent =
-            self.http.post(format!("{}/v1/chat/completions", self.url)).json(&request).send();
-        let mut events = Events::of(self.checked(sent.await).await?);
         let mut answer = Completion::default();
-        while let Some(data) = events.next().await.map_err(|error| self.failed(&error))? {
-            let chunk: Value = serde_json::from_str(&data).map_err(|error| {
-                Failure::new(Exit::Failed, "the gateway sent something that is not JSON").why(error)
-            })?;
-            if chunk["error"].is_object() {
-                return Err(refused(StatusCode::BAD_GATEWAY, &chunk));
-            }
-            on_text(answer.take(&chunk));
-        }
+        let take = |chunk: &Value| on_text(answer.take(chunk));
+        self.stream("/v1/chat/completions", &request, take).await?;
         if answer.finish.is_empty() {
             return Err(Failure::new(Exit::Unreachable, "the answer broke off")
                 .why(format_args!("{} closed the stream early", self.url)));
         }
         Ok(answer)
+    }
+
+    /// Hands a document in at `path`; `on_event` is given each document of the stream that comes back.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        request: &Value,
+        mut on_event: impl FnMut(&Value),
+    ) -> Outcome {
+        let sent = self.http.post(format!("{}{path}", self.url)).json(request).send();
+        let mut events = Events::of(self.checked(sent.await).await?);
+        while let Some(data) = events.next().await.map_err(|error| self.failed(&error))? {
+            let event: Value = serde_json::from_str(&data).map_err(|error| {
+                Failure::new(Exit::Failed, "the gateway sent something that is not JSON").why(error)
+            })?;
+            if event["error"].is_object() {
+                return Err(refused(StatusCode::BAD_GATEWAY, &event));
+            }
+            on_event(&event);
+        }
+        Ok(())
     }
 
     async fn checked(&self, sent: Result<Response, reqwest::Error>) -> Outcome<Response> {

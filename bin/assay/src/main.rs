@@ -23,6 +23,7 @@ mod signals;
 
 mod api_key;
 mod auditors;
+mod bench;
 mod canaries;
 mod chain;
 mod channel;
@@ -79,6 +80,7 @@ enum Command {
     Model(model::Model),
     Status(status::Status),
     Doctor(doctor::Doctor),
+    Bench(bench::Bench),
     Wallet(wallet::Wallet),
     Channel(channel::Channels),
     Earnings(earnings::Earnings),
@@ -110,6 +112,7 @@ fn main() -> ExitCode {
         Command::Model(model) => model.run().map(|()| ExitCode::SUCCESS),
         Command::Status(status) => wait(status.run()).map(|()| ExitCode::SUCCESS),
         Command::Doctor(doctor) => wait(doctor.run()),
+        Command::Bench(bench) => wait(bench.run()).map(|()| ExitCode::SUCCESS),
         Command::Wallet(wallet) => wait(wallet.run()).map(|()| ExitCode::SUCCESS),
         Command::Channel(channel) => wait(channel.run()).map(|()| ExitCode::SUCCESS),
         Command::Earnings(earnings) => wait(earnings.run()).map(|()| ExitCode::SUCCESS),
