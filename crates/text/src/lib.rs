@@ -1,6 +1,6 @@
 //! Turns messages into tokens, and tokens into text.
 //!
-//! A line belongs here if it is about tokenizers or chat templates. The crate touches
+//! A line belongs here if it is about tokenizers, chat templates or grammars of text. The crate touches
 //! nothing: no disk, no clock, no network. Vocabularies and templates come from model
 //! files that strangers wrote, so both are read with bounds and refused with typed errors.
 //!
@@ -8,7 +8,10 @@
 //!
 //! 1. [`Chat`] renders a [`Conversation`] into the text its model was trained on;
 //! 2. [`Tokenizer::encode`] cuts that text into token ids;
-//! 3. [`Stream`] turns the ids that come back into text, one complete character at a time.
+//! 3. [`Stream`] turns the ids that come back into text, one complete character at a time;
+//! 4. [`CallReader`] tells calls of tools from that text.
+//!
+//! On the way, a [`Grammar`] says which ids may come back at all.
 
 mod vocabulary;
 
@@ -29,8 +32,16 @@ mod chat;
 mod pyjson;
 mod tags;
 
+mod calls;
+mod grammar;
+
+pub use calls::{Call, CallFormat, CallReader, Said, Tool};
 pub use chat::{Chat, ChatError, Conversation, Message};
 pub use error::TokenizerError;
+pub use grammar::{
+    Grammar, GrammarError, Grammars, any_json_object_grammar, check_grammar, choice_grammar,
+    json_schema_grammar, regex_grammar, tool_calls_grammar,
+};
 pub use pieces::merges_of_scores;
 pub use pretokenize::PreTokenizer;
 pub use stream::Stream;
