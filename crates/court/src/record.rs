@@ -204,7 +204,7 @@ mod tests {
             chain_id: ChainId(7777),
             order,
             order_signature: Signature([0; 65]),
-            terms: Terms { prompt: vec![1], sampler, stops: vec![], bias: vec![] },
+            terms: Terms { prompt: vec![1], sampler, stops: vec![], bias: vec![], grammar: None },
             request: None,
             output,
             text: String::new(),

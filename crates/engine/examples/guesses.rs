@@ -99,7 +99,13 @@ fn answer(loaded: &Loaded, backend: &Native, prompts: &[Vec<u32>]) -> (f64, Vec<
 
 fn job(loaded: &Loaded, prompt: &[u32]) -> Job {
     let sampler = Sampler::greedy();
-    let terms = Terms { prompt: prompt.to_vec(), sampler, stops: Vec::new(), bias: Vec::new() };
+    let terms = Terms {
+        prompt: prompt.to_vec(),
+        sampler,
+        stops: Vec::new(),
+        bias: Vec::new(),
+        grammar: None,
+    };
     let order = answers::order(loaded, &terms, TOKENS);
     Job::new(order.hash(LOCAL_CHAIN), &order, &terms, &[], loaded.context())
 }

@@ -3,7 +3,9 @@
 
 use assay_models::{Sampler, Seen, logprobs};
 use assay_protocol::{Draws, Logprobs};
+use assay_text::GrammarError;
 
+use crate::constrain::Constraint;
 use crate::job::Job;
 
 /// What one answer's next token depends on beside its logits: all that was drawn before.
@@ -13,6 +15,7 @@ pub(crate) struct Drawing {
     seen: Seen,
     /// Alternatives to give with each token.
     logprobs: Option<u8>,
+    constraint: Option<Result<Constraint, GrammarError>>,
     /// Tokens drawn so far.
     drawn: u32,
 }
@@ -26,7 +29,11 @@ pub(crate) struct Drawn {
 
 /// Why an answer cannot go on, though nothing ended it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Stuck {}
+pub(crate) enum Stuck {
+    /// What the grammar allows takes more to find out than it may.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
+}
 
 impl Drawing {
     /// Before the first token of `job`.
@@ -36,6 +43,7 @@ impl Drawing {
             draws: job.draws,
             seen: Seen::new(&job.prompt),
             logprobs: job.logprobs,
+            constraint: job.grammar.clone().map(|grammar| Constraint::start(*grammar)),
             drawn: 0,
         }
     }
@@ -45,12 +53,31 @@ impl Drawing {
     pub(crate) fn next(&mut self, logits: &mut [i32]) -> Result<Drawn, Stuck> {
         let raw = self.logprobs.map(|top| (top, logits.to_vec()));
         let uniform = self.draws.uniform(self.drawn, 0);
-        let token = self.sampler.choose(logits, &self.seen, uniform);
+        let token = match &self.constraint {
+            None => self.sampler.choose(logits, &self.seen, uniform),
+            Some(constraint) => {
+                let constraint = constraint.as_ref().map_err(GrammarError::clone)?;
+                let allowed = allowed(constraint, logits.len())?;
+                let token = self.sampler.choose_among(logits, &self.seen, &allowed, uniform);
+                constraint.push(token);
+                token
+            }
+        };
         self.seen.push(token);
         self.drawn += 1;
         let logprobs = raw.map(|(top, raw)| Box::new(rate(&raw, token, top)));
         Ok(Drawn { token, logprobs })
     }
+}
+
+/// The tokens of a vocabulary that may come next, at least one.
+fn allowed(constraint: &Constraint, vocabulary: usize) -> Result<Vec<u32>, GrammarError> {
+    let mut allowed = constraint.allowed()?;
+    allowed.retain(|&token| (token as usize) < vocabulary);
+    if allowed.is_empty() {
+        return Err(GrammarError::Refused { reason: "no token of the model leads on".into() });
+    }
+    Ok(allowed)
 }
 
 /// The logprobs of `token` by the logits that the model gave.

@@ -6,6 +6,7 @@ use assay_models::Sampler;
 use assay_protocol::{
     Address, Assurance, B256, Draws, Ending, Finish, Logprobs, Order, OrderHash, Terms,
 };
+use assay_text::Grammar;
 use tokio::sync::mpsc;
 
 use crate::residents::Lease;
@@ -25,6 +26,8 @@ pub struct Job {
     pub draws: Draws,
     /// How many alternatives to give with each token, and logprobs of all; none: no logprobs.
     pub logprobs: Option<u8>,
+    /// What the answer has to be a sentence of: the order's grammar, compiled for the model's vocabulary.
+    pub grammar: Option<Box<Grammar>>,
     /// Who asks: tenants share a backend fairly, and none finds what it computed for another.
     pub tenant: Address,
     /// How much of the backend it is worth beside other jobs.
@@ -57,7 +60,8 @@ impl Priority {
 
 impl Job {
     /// The job of a checked order, for a model with these end tokens and this context. It is of normal
-    /// priority and gives no logprobs: those are no part of an order.
+    /// priority and gives no logprobs: those are no part of an order. A grammar is for the caller to
+    /// compile.
     pub fn new(hash: OrderHash, order: &Order, terms: &Terms, eos: &[u32], context: u32) -> Self {
         let room = context.saturating_sub(order.prompt_tokens);
         let sampler = &terms.sampler;
@@ -81,6 +85,7 @@ impl Job {
             },
             draws: Draws::new(order, sampler),
             logprobs: None,
+            grammar: None,
             tenant: order.buyer,
             priority: Priority::Normal,
         }

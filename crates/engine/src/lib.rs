@@ -7,6 +7,7 @@
 //! number of the model.
 
 mod commit;
+mod constrain;
 mod draw;
 mod hashing;
 pub mod import;

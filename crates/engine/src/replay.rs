@@ -8,6 +8,7 @@ use assay_evidence::{Fault, Step, Verdict, check, check_without_model};
 use assay_kernels::Cpu;
 use assay_models::{Cache, ForwardError, Output, Row, Scratch};
 use assay_protocol::{Answer, Ending, Finish, Logprobs, ModelId, hidden_hash};
+use assay_text::{Grammar, Grammars};
 
 use crate::draw::{Drawing, Drawn, Stuck};
 use crate::job::Job;
@@ -52,13 +53,14 @@ pub fn replay(
     answer: &Answer,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verdict, ReplayError> {
-    let job = job(loaded, answer)?;
+    let mut job = job(loaded, answer)?;
     let spelled = spell(loaded, &job.ending, &answer.output, answer.receipt.finish);
     if let Err(fault) = check_without_model(answer, &job.ending, spelled.as_deref()) {
         return Ok(Verdict::False(fault));
     }
-    if let Err(reason) = answerable(loaded, &job) {
-        return Ok(Verdict::False(Fault::Unanswerable { reason }));
+    match answerable(loaded, &job).and_then(|()| grammar(loaded, answer)) {
+        Ok(grammar) => job.grammar = grammar,
+        Err(reason) => return Ok(Verdict::False(Fault::Unanswerable { reason })),
     }
     let steps: Vec<Step> = steps(loaded, cpu, &job, &answer.output, progress)?
         .into_iter()
@@ -79,8 +81,9 @@ pub fn logprobs_of(
     top: u8,
 ) -> Result<Vec<Logprobs>, ReplayError> {
     let mut job = job(loaded, answer)?;
-    if answerable(loaded, &job).is_err() {
-        return Ok(Vec::new());
+    match answerable(loaded, &job).and_then(|()| grammar(loaded, answer)) {
+        Ok(grammar) => job.grammar = grammar,
+        Err(_) => return Ok(Vec::new()),
     }
     job.logprobs = Some(top);
     let steps = steps(loaded, cpu, &job, &answer.output, &mut |_, _| ())?;
@@ -111,6 +114,16 @@ fn answerable(loaded: &Loaded, job: &Job) -> Result<(), String> {
         Some(token) => Err(format!("prompt token {token} is not in a vocabulary of {vocab}")),
         None => Ok(()),
     }
+}
+
+/// The grammar of an answer's order, if it has one, for the model's vocabulary.
+fn grammar(loaded: &Loaded, answer: &Answer) -> Result<Option<Box<Grammar>>, String> {
+    let Some(text) = &answer.terms.grammar else { return Ok(None) };
+    let tokenizer = loaded.tokenizer.as_ref().ok_or("the model has no tokenizer")?;
+    let compiled = Grammars::new(tokenizer, &loaded.manifest.eos)
+        .and_then(|grammars| grammars.compile(text))
+        .map_err(|error| error.to_string())?;
+    Ok(Some(Box::new(compiled)))
 }
 
 /// What the output's text tokens spell; `None` without a tokenizer.

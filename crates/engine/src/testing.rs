@@ -47,7 +47,7 @@ pub(crate) fn greedy(loaded: &Loaded, prompt: u32) -> Terms {
     let tokens = loaded.manifest.shape.vocab - 6;
     let token = |index: u32| 6 + index.wrapping_mul(2_654_435_761) / 7 % tokens;
     let prompt = (0..prompt).map(token).collect();
-    Terms { prompt, sampler: Sampler::greedy(), stops: Vec::new(), bias: Vec::new() }
+    Terms { prompt, sampler: Sampler::greedy(), stops: Vec::new(), bias: Vec::new(), grammar: None }
 }
 
 /// Temperature alone.

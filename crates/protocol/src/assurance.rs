@@ -26,6 +26,11 @@ impl Assurance {
             .copied()
     }
 
+    /// Whether who offers this may be asked for `asked`: what can be replayed can be scored as well.
+    pub fn covers(self, asked: Self) -> bool {
+        asked == self || (self == Self::Replayable && asked == Self::Scored)
+    }
+
     /// The code used in signed words.
     pub fn code(self) -> u8 {
         self as u8

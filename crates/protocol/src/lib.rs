@@ -48,10 +48,12 @@ pub use logprobs::{LOGPROBS_MAX, Logprobs, LogprobsError};
 pub use manifest::{Arithmetic, Manifest, ManifestError, Parts, Shape, Tensor, part_hash};
 pub use merkle::{Tree, depth, leaf_hash, root};
 pub use offer::Offer;
-pub use order::{Audit, Order, OrderError, STOP_TOKENS_MAX, STOPS_MAX, Terms, token_root};
+pub use order::{
+    Audit, GRAMMAR_BYTES_MAX, Order, OrderError, STOP_TOKENS_MAX, STOPS_MAX, Terms, token_root,
+};
 pub use receipt::{Receipt, ReceiptError};
 pub use rng::Draws;
-pub use sampler::{NEUTRAL_Q16, Sampler, SamplerError, bias_hash, stops_hash};
+pub use sampler::{NEUTRAL_Q16, Sampler, SamplerError, bias_hash, grammar_hash, stops_hash};
 pub use serve::Serve;
 pub use state::{State, hidden_hash};
 pub use voucher::{Channel, Channels, Voucher};

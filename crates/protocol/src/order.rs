@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::eip712::{self, sol};
 use crate::{
     Amount, Assurance, ChainId, Key, ModelId, OrderHash, Sampler, SamplerError, Signature,
-    SignatureError, bias_hash, leaf_hash, root, stops_hash,
+    SignatureError, bias_hash, grammar_hash, leaf_hash, root, stops_hash,
 };
 
 /// Who may check an answer besides its buyer.
@@ -65,6 +65,9 @@ pub const STOPS_MAX: usize = 16;
 /// Most tokens of one stop sequence.
 pub const STOP_TOKENS_MAX: usize = 256;
 
+/// Longest grammar of an order, in bytes.
+pub const GRAMMAR_BYTES_MAX: usize = 64 << 10;
+
 /// What an order's hashes stand for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -79,6 +82,9 @@ pub struct Terms {
     /// Logit biases (`Fx<16>`) by token id, ascending.
     #[serde(default)]
     pub bias: Vec<(u32, i32)>,
+    /// What the answer's text has to be a sentence of; see `docs/protocol/grammar.md`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grammar: Option<String>,
 }
 
 /// Why an order is not one.
@@ -125,6 +131,18 @@ pub enum OrderError {
     /// Biases are not in strictly ascending order of token id.
     #[error("logit biases are not in ascending order of token id")]
     BiasOrder,
+    /// The grammar is too long.
+    #[error("a grammar of {found} bytes, at most {GRAMMAR_BYTES_MAX}")]
+    GrammarLength {
+        /// Its bytes.
+        found: usize,
+    },
+    /// A grammar is named under an assurance that no rule of judgement gives it.
+    #[error("an order with a grammar is {expected}, this one is {found}", expected = Assurance::Scored)]
+    GrammarAssurance {
+        /// The order's assurance.
+        found: Assurance,
+    },
     /// The sampler breaks a bound.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
@@ -218,12 +236,20 @@ impl Order {
             return Err(OrderError::BiasOrder);
         }
         terms.sampler.check()?;
+        let grammar = terms.grammar.as_deref();
+        if let Some(found) = grammar.map(str::len).filter(|&bytes| bytes > GRAMMAR_BYTES_MAX) {
+            return Err(OrderError::GrammarLength { found });
+        }
+        if terms.sampler.grammar != B256::ZERO && self.assurance != Assurance::Scored {
+            return Err(OrderError::GrammarAssurance { found: self.assurance });
+        }
         let matches = [
             ("prompt length", self.prompt_tokens as usize == terms.prompt.len()),
             ("prompt", self.prompt == token_root(&terms.prompt)),
             ("sampler", self.sampler == terms.sampler.hash()),
             ("stop sequences", terms.sampler.stops == stops_hash(&terms.stops)),
             ("logit biases", terms.sampler.bias == bias_hash(&terms.bias)),
+            ("grammar", terms.sampler.grammar == grammar_hash(grammar)),
         ];
         match matches.into_iter().find(|(_, holds)| !holds) {
             Some((what, _)) => Err(OrderError::Mismatch { what: what.into() }),

@@ -19,8 +19,8 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Amount, Answer, ChainId, Channel, ChannelId, GrantError, Offer, Order, OrderError, OrderHash,
-    Receipt, Signature, SignedGrant, Terms, depth, leaf_hash,
+    Amount, Answer, ChainId, Channel, ChannelId, GrantError, Logprobs, Offer, Order, OrderError,
+    OrderHash, Receipt, Signature, SignedGrant, Terms, depth, leaf_hash,
 };
 
 /// A provider's offers and how busy it is.
@@ -109,6 +109,11 @@ pub struct Submission {
     pub signature: Signature,
     /// What the order's hashes stand for.
     pub terms: Terms,
+    /// How many alternatives to give with each token, and logprobs of all, at most
+    /// [`LOGPROBS_MAX`](crate::LOGPROBS_MAX); none: no logprobs. They change no token, so the order does
+    /// not name them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<u8>,
     /// The grants that its buyer acts under, the payer's first; none where it acts for itself. The order
     /// names the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -162,6 +167,9 @@ pub enum Frame {
     Cached(u32),
     /// The next output tokens.
     Tokens(Vec<u32>),
+    /// The next output tokens, instead of [`Self::Tokens`] where the submission asks for logprobs. The
+    /// answer to an order that was sealed before comes without.
+    Logprobs(Vec<Logprobs>),
     /// The answer is paused until a voucher allows this much of the channel in all. A [`TopUp`] on the
     /// body of the same request lets it go on.
     Due(Amount),

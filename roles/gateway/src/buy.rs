@@ -34,6 +34,7 @@ use crate::keys::Caller;
 use crate::lines::{Lines, short_body};
 use crate::openai::{Finish, Problem, Usage};
 use crate::pay::{Bill, Claim, Lease, PositionError, Seller, Unsettled};
+use crate::rated::Piece;
 use crate::route::{Candidate, NoRoute, Wanted, allowed_price, choose};
 use crate::signed;
 use crate::store::Row;
@@ -73,6 +74,8 @@ struct Unpaid<'a> {
     order: &'a Order,
     signature: &'a Signature,
     terms: &'a Terms,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<u8>,
     #[serde(skip_serializing_if = "<[SignedGrant]>::is_empty")]
     grants: &'a [SignedGrant],
 }
@@ -91,7 +94,7 @@ pub(crate) enum News {
     /// A provider has taken the order. Said once.
     Accepted,
     /// More text.
-    Text(String),
+    Text(Piece),
     /// The answer is complete, checked and kept. Nothing follows.
     Done(Box<Bought>),
     /// There will be no complete answer. Nothing follows.
@@ -166,6 +169,7 @@ impl Buying {
             order: &order,
             signature: &signature,
             terms: &draft.terms,
+            logprobs: draft.logprobs,
             grants: &grants,
         };
         let submission = serde_json::to_vec(&unpaid)
@@ -326,7 +330,7 @@ async fn hand_in(
             };
         if reply.status() == StatusCode::OK {
             client.accept();
-            let lines = Lines::new(reply, buying.tokens_max());
+            let lines = Lines::new(reply, buying.tokens_max(), buying.draft.logprobs);
             return Delivery::new(gateway, buying, candidate, client, lease, top_ups)
                 .run(lines)
                 .await;

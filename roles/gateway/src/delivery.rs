@@ -20,6 +20,7 @@ use crate::http::{Gateway, now_s};
 use crate::lines::{Lines, LinesError};
 use crate::openai::{Finish, Problem, Usage};
 use crate::pay::{DueError, Lease};
+use crate::rated::Rates;
 use crate::route::Candidate;
 use crate::signed;
 use crate::store::{Row, StoreError};
@@ -49,6 +50,7 @@ pub(crate) struct Delivery<'a> {
     text: Text,
     /// Tokens of the prompt that the provider says it did not have to compute.
     cached: u32,
+    rates: Rates,
     stop: Option<Stop>,
     /// When the provider accepted it.
     begun: Instant,
@@ -73,6 +75,7 @@ impl<'a> Delivery<'a> {
         top_ups: TopUps,
     ) -> Self {
         let tokenizer = Arc::clone(&buying.model.listed.tokenizer);
+        let rates = Rates::new(buying.draft.logprobs, Arc::clone(&tokenizer));
         let text = Text::new(tokenizer, buying.draft.ending.clone(), buying.draft.stops.clone());
         let begun = Instant::now();
         let deadline = begun + gateway.patience.answer_wait_max(buying.tokens_max());
@@ -85,6 +88,7 @@ impl<'a> Delivery<'a> {
             top_ups,
             text,
             cached: 0,
+            rates,
             stop: None,
             begun,
             deadline,
@@ -112,8 +116,8 @@ impl<'a> Delivery<'a> {
             };
             match event {
                 Event::Stop(stop) => self.cancel(stop).await,
-                Event::Frame(Ok(Frame::Tokens(tokens))) => {
-                    if let Err(lie) = self.pass_on(&tokens) {
+                Event::Frame(Ok(frame @ (Frame::Tokens(_) | Frame::Logprobs(_)))) => {
+                    if let Err(lie) = self.pass_on(&frame) {
                         return self.lied(&lie, None).await;
                     }
                     if self.text.is_cut() && self.stop.is_none() {
@@ -177,15 +181,34 @@ impl<'a> Delivery<'a> {
     }
 
     /// Shows what can be shown of the next tokens.
-    fn pass_on(&mut self, tokens: &[u32]) -> Result<(), NotTokens> {
-        let shown = self.text.take(tokens)?;
+    fn pass_on(&mut self, frame: &Frame) -> Result<(), NotTokens> {
+        let shown = match frame {
+            Frame::Logprobs(_) if !self.rates.are_asked() => return Err(NotTokens::Unasked),
+            Frame::Logprobs(said) => {
+                let tokens: Vec<u32> = said.iter().map(|said| said.token).collect();
+                let shown = self.text.take(&tokens)?;
+                self.rates.take(said)?;
+                shown
+            }
+            // What was sealed before comes without, and what is cancelled is not shown.
+            Frame::Tokens(_) if self.rates.are_asked() && !self.may_be_unrated() => {
+                return Err(NotTokens::Unrated);
+            }
+            Frame::Tokens(tokens) => self.text.take(tokens)?,
+            _ => return Ok(()),
+        };
         self.show(shown);
         Ok(())
     }
 
-    fn show(&self, text: String) {
-        if !text.is_empty() {
-            self.client.tell(News::Text(text));
+    fn may_be_unrated(&self) -> bool {
+        self.stop.is_some() || self.buying.spending.is_clients_own()
+    }
+
+    fn show(&mut self, text: String) {
+        let piece = self.rates.piece(text, self.text.settled());
+        if !piece.is_empty() {
+            self.client.tell(News::Text(piece));
         }
     }
 

@@ -4,7 +4,7 @@ use std::f64::consts::LOG2_E;
 
 use assay_protocol::{
     Address, Amount, Assurance, Audit, B256, Ending, NEUTRAL_Q16, Order, Sampler, Terms, U256,
-    bias_hash, keccak256, stops_hash, token_root,
+    bias_hash, grammar_hash, keccak256, stops_hash, token_root,
 };
 
 use crate::catalogue::Model;
@@ -24,6 +24,8 @@ pub(crate) struct Draft {
     pub(crate) ending: Ending,
     /// The stop strings, for what the stop sequences of tokens miss.
     pub(crate) stops: Vec<String>,
+    /// Alternatives to give with each token, and logprobs of all; none: no logprobs.
+    pub(crate) logprobs: Option<u8>,
 }
 
 /// What the gateway adds to a draft.
@@ -65,11 +67,12 @@ pub(crate) fn draft(
     let eos = model.listed.eos.clone();
     Ok(Draft {
         ending: Ending { eos, stops: stops.clone(), tokens_max: max_tokens },
-        terms: Terms { prompt, sampler, stops, bias },
+        terms: Terms { prompt, sampler, stops, bias, grammar: sampling.grammar.clone() },
         request: asked.canonical(),
         prompt_tokens,
         max_tokens,
         stops: sampling.stop.clone(),
+        logprobs: sampling.logprobs,
     })
 }
 
@@ -80,11 +83,20 @@ impl Draft {
         self
     }
 
+    /// The highest assurance that there is for such an order: the model's, but what a grammar allows no
+    /// contract can judge.
+    pub(crate) fn assurance(&self, model: &Model) -> Assurance {
+        match self.terms.grammar {
+            Some(_) => Assurance::Scored,
+            None => model.listed.assurance,
+        }
+    }
+
     /// What an offer has to meet for the answer to come to at most `max_price`.
     pub(crate) fn wanted(&self, model: &Model, max_price: Amount) -> Wanted {
         Wanted {
             model: model.listed.id,
-            assurance: model.listed.assurance,
+            assurance: self.assurance(model),
             prompt_tokens: self.prompt_tokens,
             max_tokens: self.max_tokens,
             max_price,
@@ -169,7 +181,7 @@ fn sampler(asked: &Sampling, stops: &[Vec<u32>], bias: &[(u32, i32)], seed: B256
         pres_q16: q16(asked.presence_penalty),
         stops: stops_hash(stops),
         bias: bias_hash(bias),
-        grammar: B256::ZERO,
+        grammar: grammar_hash(asked.grammar.as_deref()),
         seed,
         choice: 0,
     }

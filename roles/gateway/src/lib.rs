@@ -50,6 +50,7 @@ mod origin;
 mod pay;
 mod prompt;
 mod query;
+mod rated;
 mod relay;
 mod repeat;
 mod route;

@@ -34,9 +34,13 @@ pub(crate) enum LinesError {
 }
 
 impl Lines {
-    /// The frames in `reply`, for an answer of at most `tokens_max` tokens.
-    pub(crate) fn new(reply: Response, tokens_max: u32) -> Self {
-        let line_bytes_max = line_bytes_max(tokens_max);
+    /// The frames in `reply`, for an answer of at most `tokens_max` tokens with so many alternatives to
+    /// each.
+    pub(crate) fn new(reply: Response, tokens_max: u32, logprobs: Option<u8>) -> Self {
+        // A token and its logprob, as JSON, for the drawn one and each alternative.
+        let rated = logprobs.map_or(0, |top| 64 * (usize::from(top) + 1));
+        let rated = rated.saturating_mul(tokens_max as usize);
+        let line_bytes_max = line_bytes_max(tokens_max).saturating_add(rated);
         Self { reply, bytes: Vec::new(), searched: 0, line_bytes_max }
     }
 

@@ -51,7 +51,7 @@ impl Candidate {
     fn answers(&self, wanted: &Wanted, now: u64) -> bool {
         let tokens = u64::from(wanted.prompt_tokens) + u64::from(wanted.max_tokens);
         self.offer.model == wanted.model
-            && self.offer.assurance == wanted.assurance
+            && self.offer.assurance.covers(wanted.assurance)
             && self.offer.asset.is_zero()
             && u64::from(self.offer.context) >= tokens
             && now < self.offer.expires

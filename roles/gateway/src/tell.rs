@@ -26,6 +26,7 @@ use crate::openai::{
     ChatReply, CompletionReply, Finish, Form, Head, Problem, Prompt, Question, Reply,
     ResponseReply, Told, Usage, failure,
 };
+use crate::rated::Piece;
 use crate::stored::Keeping;
 use crate::text::retold;
 use crate::x402::Cost;
@@ -120,7 +121,7 @@ pub(crate) fn retell(
         };
         let usage = Usage::new(answer.order.prompt_tokens, answer.receipt.output_tokens);
         let answer = Some(Box::new(Answer { states: Vec::new(), ..answer }));
-        told.push(Told { text, finish, usage, answer });
+        told.push(Told { text, rated: None, finish, usage, answer });
     }
     let said = reply(question, model, head(question, model, first)?).whole(&told);
     serde_json::from_str(&said).map_err(|error| Problem::internal(error.to_string()))
@@ -242,6 +243,7 @@ async fn counted(
 fn of_none(prompts: &[u32]) -> Vec<Told> {
     let told = |prompt: &u32| Told {
         text: String::new(),
+        rated: None,
         finish: Finish::Length,
         usage: Usage::new(*prompt, 0),
         answer: None,
@@ -282,7 +284,8 @@ struct Telling {
     /// How the reply is kept, if it is.
     keeping: Option<Keeping>,
     news: SelectAll<BoxStream<'static, Heard>>,
-    texts: Vec<String>,
+    /// What was told of each choice so far.
+    texts: Vec<Piece>,
     /// Choices that are complete.
     told: Vec<Option<Told>>,
     cost: Cost,
@@ -291,7 +294,7 @@ struct Telling {
 /// What is next in a reply.
 enum Next {
     Accepted,
-    Piece(usize, String),
+    Piece(usize, Piece),
     Ended(usize),
 }
 
@@ -303,7 +306,7 @@ impl Telling {
         choices: usize,
         keeping: Option<Keeping>,
     ) -> Self {
-        let texts = vec![String::new(); choices];
+        let texts = vec![Piece::default(); choices];
         let told = vec![None; choices];
         Self { gateway, reply, keeping, news, texts, told, cost: Cost::default() }
     }
@@ -320,15 +323,19 @@ impl Telling {
         let (choice, news) = self.news.next().await.ok_or_else(silent)?;
         match news {
             Some(News::Accepted) => Ok(Next::Accepted),
-            Some(News::Text(text)) => {
-                self.texts[choice] += &text;
-                Ok(Next::Piece(choice, text))
+            Some(News::Text(piece)) => {
+                let whole = &mut self.texts[choice];
+                whole.text += &piece.text;
+                if let Some(rated) = &piece.rated {
+                    whole.rated.get_or_insert_default().extend(rated.iter().cloned());
+                }
+                Ok(Next::Piece(choice, piece))
             }
             Some(News::Done(bought)) => {
                 let Bought { answer, finish, usage } = *bought;
-                let text = std::mem::take(&mut self.texts[choice]);
-                self.told[choice] =
-                    Some(Told { text, finish, usage, answer: Some(Box::new(answer)) });
+                let Piece { text, rated } = std::mem::take(&mut self.texts[choice]);
+                let answer = Some(Box::new(answer));
+                self.told[choice] = Some(Told { text, rated, finish, usage, answer });
                 Ok(Next::Ended(choice))
             }
             Some(News::Failed(problem)) => Err(self.blamed(choice, problem)),
@@ -389,8 +396,8 @@ impl Telling {
             };
             match next {
                 Ok(Next::Accepted) => Some((String::new(), Some(telling))),
-                Ok(Next::Piece(choice, text)) => {
-                    Some((telling.reply.piece(choice, &text), Some(telling)))
+                Ok(Next::Piece(choice, piece)) => {
+                    Some((telling.reply.piece(choice, &piece), Some(telling)))
                 }
                 Ok(Next::Ended(choice)) => {
                     let told = telling.told[choice].as_ref();

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use assay_protocol::{Ending, Finish};
+use assay_protocol::{Ending, Finish, LogprobsError};
 use assay_text::{Stream, Tokenizer};
 
 /// An answer's tokens and the text they make, while they arrive.
@@ -20,7 +20,7 @@ pub(crate) struct Text {
 }
 
 /// Why tokens are not the next ones of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotTokens {
     /// There are some after the one that ends the answer.
     #[error("the answer goes on after its end")]
@@ -28,6 +28,15 @@ pub(crate) enum NotTokens {
     /// There are none, which would keep a reader waiting for ever.
     #[error("tokens were announced, and there are none")]
     None,
+    /// There are logprobs that were not asked for.
+    #[error("logprobs came that were not asked for")]
+    Unasked,
+    /// There are no logprobs, and they were asked for.
+    #[error("tokens came without their logprobs")]
+    Unrated,
+    /// The logprobs are not such as a model gives.
+    #[error(transparent)]
+    Logprobs(#[from] LogprobsError),
 }
 
 impl Text {
@@ -39,6 +48,11 @@ impl Text {
     /// All tokens so far.
     pub(crate) fn output(&self) -> &[u32] {
         &self.output
+    }
+
+    /// How many of them have become text, held back or not.
+    pub(crate) fn settled(&self) -> usize {
+        self.settled
     }
 
     /// Whether a stop string appeared, after which nothing more is shown.

@@ -6,7 +6,7 @@
 use assay_engine::Job;
 use assay_protocol::wire::{Accepts, Refusal, Submission};
 use assay_protocol::{
-    Address, Amount, B256, ChainId, Offer, OrderHash, SignedGrant, Use, check_grants,
+    Address, Amount, B256, ChainId, LOGPROBS_MAX, Offer, OrderHash, SignedGrant, Use, check_grants,
 };
 
 use crate::Served;
@@ -34,6 +34,11 @@ pub(crate) fn recognise(
 /// Refuses what would harm other orders in the same batch.
 fn within_bounds(submission: &Submission, served: &Served) -> Result<(), Refusal> {
     let terms = &submission.terms;
+    if let Some(found) = submission.logprobs.filter(|&top| top > LOGPROBS_MAX) {
+        let reason =
+            format!("{found} alternatives are asked for with each token, at most {LOGPROBS_MAX}");
+        return Err(Refusal::Invalid { reason });
+    }
     let invalid = |reason: String| Err(Refusal::Invalid { reason });
     let biased = terms.bias.iter().map(|(token, _)| token);
     if let Some(token) = terms.prompt.iter().chain(biased).find(|&&id| id >= served.vocabulary) {
@@ -61,7 +66,7 @@ pub(crate) fn admit(
     let market = accepts.map_or(Address::ZERO, |accepts| accepts.market);
     let delegated = order.grant != B256::ZERO || !submission.grants.is_empty();
     let offered = [
-        ("assurance", order.assurance == offer.assurance),
+        ("assurance", offer.assurance.covers(order.assurance)),
         ("asset", order.asset == offer.asset),
         ("market", order.market == market),
         ("payment", submission.payment.is_none() || accepts.is_some()),
@@ -73,7 +78,8 @@ pub(crate) fn admit(
     if order.deadline <= now {
         return Err(Refusal::Expired { deadline: order.deadline, now });
     }
-    let job = Job::new(hash, order, &submission.terms, &served.eos, served.context);
+    let mut job = Job::new(hash, order, &submission.terms, &served.eos, served.context);
+    job.logprobs = submission.logprobs;
     let asked: Amount = offer.price(order.prompt_tokens, job.ending.tokens_max);
     if asked > order.max_price {
         return Err(Refusal::Price { asked, max: order.max_price });
@@ -183,6 +189,7 @@ mod tests {
             sampler: Sampler::greedy(),
             stops: vec![],
             bias: vec![],
+            grammar: None,
         };
         let mut order = Order {
             buyer: key.address(),
@@ -206,8 +213,15 @@ mod tests {
         terms.sampler.stops = stops_hash(&terms.stops);
         order.sampler = terms.sampler.hash();
         let signature = order.sign(CHAIN, &key);
-        let mut submission =
-            Submission { chain_id: CHAIN, order, signature, terms, grants: vec![], payment: None };
+        let mut submission = Submission {
+            chain_id: CHAIN,
+            order,
+            signature,
+            terms,
+            logprobs: None,
+            grants: vec![],
+            payment: None,
+        };
         after(&mut submission);
         let offer = Offer {
             provider: Address::ZERO,

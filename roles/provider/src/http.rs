@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::audits::{self, Audits};
 use crate::canaries::Canaries;
 use crate::defend::{self, Shared};
+use crate::grammar::Compilers;
 use crate::grants::Grants;
 use crate::intake::{Intake, accept, storage};
 use crate::lanes::Lanes;
@@ -42,6 +43,7 @@ pub(crate) struct Seller {
     offer_ttl: Duration,
     /// The offers as last signed.
     offers: Mutex<Signed>,
+    pub(crate) compilers: Arc<Compilers>,
     pub(crate) intake: Intake,
     /// The channels that pay; `None`: answers are free.
     pub(crate) lanes: Option<Lanes>,
@@ -90,6 +92,7 @@ impl Seller {
             price_out: config.price_out,
             offer_ttl: config.offer_ttl,
             offers: Mutex::default(),
+            compilers: Arc::default(),
             intake: Intake::new(context_max),
             store,
             slots: Slots::new(config.orders_max),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_protocol::wire::{Frame, Payment as Offered, Refusal, Sealed, Submission, TopUp};
-use assay_protocol::{Amount, Channel, ChannelId, Finish, OrderHash};
+use assay_protocol::{Amount, Channel, ChannelId, Finish, Offer, OrderHash};
 use axum::body::Body;
 use redb::ReadTransaction;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -91,7 +91,9 @@ async fn start(
     let now = now_ms();
     let offer = seller.offer(served, now / 1000);
     let accepts = seller.lanes.as_ref().map(|lanes| &lanes.payment().accepts);
-    let job = admit(submission, hash, served, &offer, accepts, now / 1000)?;
+    let mut job = admit(submission, hash, served, &offer, accepts, now / 1000)?;
+    // An order may ask for less than is offered, at the same price; its receipt says what it asked for.
+    let offer = Offer { assurance: order.assurance, ..offer };
     let under = accepts.map_or(Ok(Vec::new()), |a| delegated(submission, a, now / 1000))?;
     let pays = seller.lanes.as_ref().map(|lanes| pays(lanes, submission)).transpose()?;
     let slot = seller.slots.take(hash, submission.signature)?;
@@ -130,6 +132,7 @@ async fn start(
     let (sender, frames) = mpsc::channel(frames_max(job.ending.tokens_max));
     let answering = Answering {
         begun,
+        rated: job.logprobs.is_some(),
         ending: job.ending.clone(),
         signer: seller.signer.clone(),
         tokenizer: served.tokenizer.clone(),
@@ -139,6 +142,10 @@ async fn start(
         deadline: order.deadline,
         store: seller.store.clone(),
     };
+    // Late, because it costs most: whoever has it done has a slot, and pays where answers are paid.
+    if let Some(text) = &submission.terms.grammar {
+        job.grammar = Some(Box::new(seller.compilers.compile(served, text).await?));
+    }
     let deltas = served.backend.run(job).map_err(|busy| Refusal::Busy {
         running_max: u32::try_from(busy.queue_max).unwrap_or(u32::MAX),
     })?;

@@ -6,7 +6,7 @@
 //!
 //! The way of an order, in reading order: `http` hears it, `intake` reads it from its `body`, `admit`
 //! decides, `slots` makes sure that each order runs once and not too many run at once, `serve` turns
-//! the engine's deltas into frames, `seal` makes the receipt, `store` keeps that.
+//! the engine's deltas into frames (`grammar` compiles what these must keep to), `seal` makes the receipt, `store` keeps that.
 //!
 //! The way of the money: `account` holds the rules, `lanes` says which channel pays for which order, and
 //! `grants` what a buyer that acts for another may still spend (at which `pace`); `tab` is one order's payment
@@ -24,6 +24,7 @@ mod body;
 mod canaries;
 mod collect;
 mod defend;
+mod grammar;
 mod grants;
 mod http;
 mod intake;

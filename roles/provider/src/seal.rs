@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use assay_engine::Delta;
-use assay_protocol::wire::Sealed;
+use assay_protocol::wire::{Frame, Sealed};
 use assay_protocol::{
-    Amount, B256, ChainId, ChannelId, Ending, Finish, Key, OrderHash, Receipt, State, keccak256,
-    token_root,
+    Amount, B256, ChainId, ChannelId, Ending, Finish, Key, Logprobs, OrderHash, Receipt, State,
+    keccak256, token_root,
 };
 use assay_text::Tokenizer;
 
@@ -25,14 +25,18 @@ pub(crate) struct Progress {
     pub(crate) output: Vec<u32>,
     pub(crate) states: Vec<B256>,
     state: State,
+    /// The logprobs of the tokens that are not in a frame yet, if the buyer asks for any.
+    rated: Option<Vec<Logprobs>>,
 }
 
 /// Why an answer gets no receipt: the engine, in these words.
 pub(crate) type Broken = &'static str;
 
 impl Progress {
-    pub(crate) fn new(order: OrderHash) -> Self {
-        Self { output: Vec::new(), states: Vec::new(), state: State::start(order) }
+    /// Before the first token; `rated`: whether logprobs go with the tokens.
+    pub(crate) fn new(order: OrderHash, rated: bool) -> Self {
+        let rated = rated.then(Vec::new);
+        Self { output: Vec::new(), states: Vec::new(), state: State::start(order), rated }
     }
 
     /// Takes the next delta; true if it is the last. An engine that does not end where the order's
@@ -40,7 +44,12 @@ impl Progress {
     pub(crate) fn take(&mut self, delta: Option<Delta>, ending: &Ending) -> Result<bool, Broken> {
         let due = ending.at(&self.output);
         match (delta, due) {
-            (Some(Delta::Token { token, hidden, .. }), None) => {
+            (Some(Delta::Token { token, hidden, logprobs }), None) => {
+                match (&mut self.rated, logprobs) {
+                    (None, _) => {}
+                    (Some(rated), Some(logprobs)) => rated.push(*logprobs),
+                    (Some(_), None) => return Err("the engine gave no logprobs"),
+                }
                 self.output.push(token);
                 self.state = self.state.next(token, hidden);
                 self.states.push(self.state.0);
@@ -50,6 +59,14 @@ impl Progress {
             (Some(Delta::Token { .. }), Some(_)) => Err("the engine did not stop"),
             (Some(Delta::Done(_)), _) => Err("the engine stopped for no reason"),
             (None, _) => Err("the engine closed the answer early"),
+        }
+    }
+
+    /// The frame of the tokens from place `sent` on, which are in none yet.
+    pub(crate) fn frame(&mut self, sent: usize) -> Frame {
+        match &mut self.rated {
+            Some(rated) => Frame::Logprobs(std::mem::take(rated)),
+            None => Frame::Tokens(self.output[sent..].to_vec()),
         }
     }
 

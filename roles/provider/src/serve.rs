@@ -31,6 +31,8 @@ pub(crate) fn frames_max(tokens_max: u32) -> usize {
 /// An order that is being answered.
 pub(crate) struct Answering {
     pub(crate) begun: Begun,
+    /// Whether its buyer asks for logprobs.
+    pub(crate) rated: bool,
     pub(crate) ending: Ending,
     pub(crate) signer: Signer,
     pub(crate) tokenizer: Option<Arc<Tokenizer>>,
@@ -74,7 +76,7 @@ pub(crate) async fn serve(
     frames: mpsc::Sender<Frame>,
 ) {
     let order = answering.begun.order;
-    let mut progress = Progress::new(order);
+    let mut progress = Progress::new(order, answering.rated);
     let end = deliver(&mut answering, &mut progress, &mut deltas, &slot, &frames).await;
     // The engine computes for others while the disk is waited for.
     drop(deltas);
@@ -167,7 +169,7 @@ async fn deliver(
             if let (0, Some(cached @ 1..)) = (sent, deltas.cached_tokens()) {
                 hand(frames, Frame::Cached(cached));
             }
-            hand(frames, Frame::Tokens(progress.output[sent..].to_vec()));
+            hand(frames, progress.frame(sent));
         }
         if ended {
             return End::Finished;

@@ -85,6 +85,7 @@ pub(crate) fn generate(
         sampler: sampler.clone(),
         stops: Vec::new(),
         bias: Vec::new(),
+        grammar: None,
     };
     let key = key();
     let order = order(loaded, &terms, tokens_max);

@@ -31,6 +31,9 @@ impl Claimed {
             return Err(TraceError::WrongModel { found: model, expected: order.model });
         }
         order.check_terms(terms)?;
+        if terms.grammar.is_some() {
+            return Err(TraceError::Grammar);
+        }
         let program = program(loaded)?;
         check_tokens(loaded, &terms.prompt, output)?;
         let sampler = &terms.sampler;

@@ -36,6 +36,9 @@ pub enum TraceError {
     /// The order is not about the answer's terms.
     #[error(transparent)]
     Order(#[from] OrderError),
+    /// No rule judges which tokens a grammar allows.
+    #[error("the answer to an order with a grammar has no trace")]
+    Grammar,
     /// There is no output token, so no position answers.
     #[error("an answer without a token has no trace")]
     Empty,

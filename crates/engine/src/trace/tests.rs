@@ -3,7 +3,7 @@
 use assay_evidence::dispute::Trace as _;
 use assay_evidence::op::{self, Check, FixedLeaf, WideLeaf, recompute};
 use assay_models::Model;
-use assay_protocol::Terms;
+use assay_protocol::{Assurance, Terms, keccak256};
 
 use super::*;
 use crate::testing::{AWKWARD, NANO, answer, cpu, filtered, greedy, known, penalised, plain};
@@ -254,11 +254,19 @@ fn what_has_no_trace_is_refused() {
     assert_eq!(empty, "an answer without a token has no trace");
     let other = refused(&|answer| answer.terms.prompt[0] += 1);
     assert_eq!(other, "the order's prompt does not match its commitment");
-    let grammar = refused(&|answer| {
-        answer.terms.sampler.grammar = B256::repeat_byte(1);
-        answer.order.sampler = answer.terms.sampler.hash();
-    });
-    assert_eq!(grammar, "sampler names a grammar, which no provider can follow yet");
+    let grammar = |assurance| {
+        refused(&|answer| {
+            answer.terms.grammar = Some("start: /a*/".into());
+            answer.terms.sampler.grammar = keccak256("start: /a*/");
+            answer.order.sampler = answer.terms.sampler.hash();
+            answer.order.assurance = assurance;
+        })
+    };
+    assert_eq!(grammar(Assurance::Scored), "the answer to an order with a grammar has no trace");
+    assert_eq!(
+        grammar(Assurance::Replayable),
+        "an order with a grammar is scored, this one is replayable"
+    );
     let model = refused(&|answer| answer.order.model = NANO.id);
     assert_eq!(
         model,

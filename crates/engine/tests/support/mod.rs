@@ -51,7 +51,7 @@ pub(crate) fn provider() -> Key {
 
 pub(crate) fn greedy(prompt: Vec<u32>) -> Terms {
     let sampler = assay_protocol::Sampler::greedy();
-    Terms { prompt, sampler, stops: Vec::new(), bias: Vec::new() }
+    Terms { prompt, sampler, stops: Vec::new(), bias: Vec::new(), grammar: None }
 }
 
 /// Temperature 1, whose integer is round(2^16 · log2 e).
@@ -72,7 +72,10 @@ pub(crate) fn order(loaded: &Loaded, terms: &Terms, max_tokens: u32) -> Order {
         prompt_tokens: terms.prompt.len() as u32,
         max_tokens,
         sampler: terms.sampler.hash(),
-        assurance: Assurance::Replayable,
+        assurance: match terms.grammar {
+            Some(_) => Assurance::Scored,
+            None => Assurance::Replayable,
+        },
         audit: Audit::Drawn,
         asset: Address::ZERO,
         max_price: Amount(0),
@@ -131,7 +134,7 @@ pub(crate) fn sign(
         text: keccak256(&text),
         finish,
         state: states.last().copied().unwrap_or(State::start(hash).0),
-        assurance: Assurance::Replayable,
+        assurance: order.assurance,
         asset: Address::ZERO,
         price: Amount(0),
         channel: ChannelId::default(),

@@ -226,7 +226,7 @@ async fn tell(
     while let Some(heard) = news.recv().await {
         let line = match heard {
             News::Accepted => continue,
-            News::Text(text) => notice(json!({ "type": "text", "text": text })),
+            News::Text(piece) => notice(json!({ "type": "text", "text": piece.text })),
             News::Done(bought) => match serde_json::to_value(Inferred::of(&bought)) {
                 Ok(mut done) => {
                     done["type"] = json!("done");

@@ -1,5 +1,6 @@
 //! A chat request as it arrives, in our words.
 
+use assay_protocol::LOGPROBS_MAX;
 use serde_json::value::RawValue;
 
 use super::fields::{Fields, kind};
@@ -62,10 +63,8 @@ const KNOWN: &[&str] = &[
 /// Fields that would change the answer and cannot, with the values that ask for nothing. White
 /// space between tokens is left out.
 const UNSUPPORTED: &[(&str, &[&str])] = &[
-    ("top_logprobs", &["0"]),
     ("tool_choice", &["\"none\"", "\"auto\""]),
     ("function_call", &["\"none\"", "\"auto\""]),
-    ("response_format", &["{\"type\":\"text\"}"]),
     ("modalities", &["[\"text\"]"]),
     ("web_search_options", &[]),
     ("best_of", &["1"]),
@@ -73,13 +72,7 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
     ("min_tokens", &["0"]),
     ("stop_token_ids", &["[]"]),
     ("use_beam_search", &["false"]),
-    ("structured_outputs", &[]),
-    ("guided_json", &[]),
-    ("guided_regex", &[]),
-    ("guided_choice", &[]),
-    ("guided_grammar", &[]),
     ("grammar", &["\"\""]),
-    ("json_schema", &[]),
     ("chat_template", &[]),
     ("chat_template_kwargs", &["{}"]),
     ("add_generation_prompt", &["true"]),
@@ -107,7 +100,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Question, Problem> {
         model,
         prompts: vec![Prompt::Messages(conversation(messages)?)],
         n: choices(&fields)?,
-        sampling: Sampling::read(&fields, max_tokens)?,
+        sampling: Sampling { logprobs: logprobs(&fields)?, ..Sampling::read(&fields, max_tokens)? },
         stream,
         include_usage,
         store: fields.boolean("store")?.unwrap_or(false),
@@ -117,9 +110,6 @@ pub(crate) fn parse(body: &[u8]) -> Result<Question, Problem> {
 }
 
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), Problem> {
-    if fields.boolean("logprobs")? == Some(true) {
-        return Err(Problem::unsupported("logprobs", "logprobs are not supported"));
-    }
     for (list, choice) in [("tools", "tool_choice"), ("functions", "function_call")] {
         // What may not be called cannot change the answer.
         let may_call = fields.get(choice).is_none_or(|raw| compact(raw) != "\"none\"");
@@ -138,6 +128,17 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), Problem> {
         is_object(fields.get(hint), hint)?;
     }
     sampling::refuse(fields, UNSUPPORTED)
+}
+
+/// How many alternatives to tell with each token, if logprobs are wanted.
+fn logprobs(fields: &Fields<'_>) -> Result<Option<u8>, Problem> {
+    let wanted = fields.boolean("logprobs")?.unwrap_or(false);
+    let top = fields.integer("top_logprobs", 0..=i64::from(LOGPROBS_MAX))?;
+    if top.is_some_and(|top| top > 0) && !wanted {
+        let message = "top_logprobs is only for requests with logprobs set to true";
+        return Err(Problem::invalid_value("top_logprobs", message));
+    }
+    Ok(wanted.then(|| top.and_then(|top| u8::try_from(top).ok()).unwrap_or(0)))
 }
 
 fn is_object(raw: Option<&RawValue>, name: &str) -> Result<(), Problem> {
@@ -223,15 +224,24 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_by_name() {
-        check(r#","logprobs":true"#, "unsupported_parameter logprobs: logprobs are not supported");
+        check(
+            r#","top_logprobs":2"#,
+            "invalid_value top_logprobs: top_logprobs is only for requests with logprobs set to true",
+        );
+        check(
+            r#","logprobs":true,"top_logprobs":21"#,
+            "invalid_value top_logprobs: top_logprobs is 21, expected 0 to 20",
+        );
+        check(r#","logprobs":true,"top_logprobs":20"#, "ok");
         check(
             r#","tools":[{"type":"function"}]"#,
             r#"unsupported_parameter tools: tools is not supported, except as [] or with tool_choice "none""#,
         );
         check(
-            r#","response_format":{"type":"json_object"}"#,
-            r#"unsupported_parameter response_format: response_format is not supported, except as {"type":"text"}"#,
+            r#","grammar":"root ::= x""#,
+            r#"unsupported_parameter grammar: grammar is not supported, except as """#,
         );
+        check(r#","response_format":{"type":"json_object"}"#, "ok");
         check(
             r#","modalities":["text","audio"],"audio":{}"#,
             r#"unsupported_parameter modalities: modalities is not supported, except as ["text"]"#,

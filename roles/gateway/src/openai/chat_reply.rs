@@ -4,6 +4,7 @@ use assay_protocol::Answer;
 use serde::Serialize;
 
 use super::reply::{Finish, Head, Reply, Told, Usage, event, json, only};
+use crate::rated::{Piece, Rated, Spelled};
 
 /// A reply of the chat API.
 #[derive(Debug)]
@@ -11,6 +12,9 @@ pub(crate) struct ChatReply {
     head: Head,
     choices: usize,
 }
+
+/// What is told of one choice: what is new, how likely its tokens were, and its end.
+type Part<'a> = (usize, Delta<'a>, Option<&'a [Rated]>, Option<Finish>);
 
 impl ChatReply {
     /// A reply of so many choices.
@@ -20,14 +24,14 @@ impl ChatReply {
 
     fn chunk(
         &self,
-        choice: Option<(usize, Delta<'_>, Option<Finish>)>,
+        choice: Option<Part<'_>>,
         usage: Option<Usage>,
         answer: Option<&Answer>,
     ) -> String {
-        let choices = choice.map(|(index, delta, finish_reason)| ChunkChoice {
+        let choices = choice.map(|(index, delta, rated, finish_reason)| ChunkChoice {
             index,
             delta,
-            logprobs: None,
+            logprobs: rated.map(Logprobs::of),
             finish_reason,
         });
         event(&json(&Chunk {
@@ -49,7 +53,7 @@ impl Reply for ChatReply {
         let choices = told.iter().enumerate().map(|(index, told)| Choice {
             index,
             message: Turn { role: "assistant", content: &told.text, refusal: None },
-            logprobs: None,
+            logprobs: told.rated.as_deref().map(Logprobs::of),
             finish_reason: told.finish,
             assay: told.answer.as_deref().filter(|_| several),
         });
@@ -68,14 +72,14 @@ impl Reply for ChatReply {
     fn opened(&mut self) -> String {
         let role = |index| {
             let delta = Delta { role: Some("assistant"), content: Some("") };
-            self.chunk(Some((index, delta, None)), None, None)
+            self.chunk(Some((index, delta, None, None)), None, None)
         };
         (0..self.choices).map(role).collect()
     }
 
-    fn piece(&mut self, choice: usize, text: &str) -> String {
-        let delta = Delta { role: None, content: Some(text) };
-        self.chunk(Some((choice, delta, None)), None, None)
+    fn piece(&mut self, choice: usize, piece: &Piece) -> String {
+        let delta = Delta { role: None, content: Some(&piece.text) };
+        self.chunk(Some((choice, delta, piece.rated.as_deref(), None)), None, None)
     }
 
     /// Of several choices, each carries its receipt where it ends; of one, the stream's last chunk does.
@@ -83,7 +87,7 @@ impl Reply for ChatReply {
         let last = self.choices > 1 || !self.head.include_usage;
         let answer = told.answer.as_deref().filter(|_| last);
         let delta = Delta { role: None, content: None };
-        self.chunk(Some((choice, delta, Some(told.finish))), None, answer)
+        self.chunk(Some((choice, delta, None, Some(told.finish))), None, answer)
     }
 
     fn closed(&mut self, told: &[Told]) -> String {
@@ -115,7 +119,7 @@ struct Completion<'a> {
 struct Choice<'a> {
     index: usize,
     message: Turn<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<Logprobs<'a>>,
     finish_reason: Finish,
     /// Its receipt, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,9 +152,45 @@ struct Chunk<'a> {
 struct ChunkChoice<'a> {
     index: usize,
     delta: Delta<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<Logprobs<'a>>,
     /// `null` in every chunk but one of each choice.
     finish_reason: Option<Finish>,
+}
+
+/// How likely the tokens of a text were.
+#[derive(Serialize)]
+struct Logprobs<'a> {
+    content: Vec<TokenLogprob<'a>>,
+    refusal: Option<()>,
+}
+
+#[derive(Serialize)]
+struct TokenLogprob<'a> {
+    #[serde(flatten)]
+    token: Logprob<'a>,
+    top_logprobs: Vec<Logprob<'a>>,
+}
+
+#[derive(Serialize)]
+struct Logprob<'a> {
+    token: &'a str,
+    logprob: f64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Logprobs<'a> {
+    fn of(rated: &'a [Rated]) -> Self {
+        let logprob = |token: &'a Spelled| Logprob {
+            token: &token.text,
+            logprob: token.logprob,
+            bytes: &token.bytes,
+        };
+        let content = rated.iter().map(|rated| TokenLogprob {
+            token: logprob(&rated.token),
+            top_logprobs: rated.top.iter().map(logprob).collect(),
+        });
+        Self { content: content.collect(), refusal: None }
+    }
 }
 
 #[derive(Serialize)]
@@ -186,17 +226,32 @@ mod tests {
             "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n",
         );
         check(
-            &plain.piece(0, "a\n"),
+            &plain.piece(0, &"a\n".to_owned().into()),
             "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\\n\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n",
         );
         let mut usage = reply(true);
         check(
-            &usage.piece(0, "a"),
+            &usage.piece(0, &"a".to_owned().into()),
             "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n",
         );
         check(
             &usage.closed(&[told("a")]),
             "\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7,\"prompt_tokens_details\":{\"cached_tokens\":0,\"audio_tokens\":0},\"completion_tokens_details\":{\"reasoning_tokens\":0,\"audio_tokens\":0,\"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}}\n\ndata: [DONE]\n\n",
+        );
+    }
+
+    #[test]
+    fn logprobs_stand_beside_their_text() {
+        let spelled = |text: &str, logprob| Spelled {
+            text: text.into(),
+            bytes: text.as_bytes().to_vec(),
+            logprob,
+        };
+        let rated = Rated { token: spelled("a", -0.5), top: vec![spelled("b", -0.25)] };
+        let piece = Piece { text: "a".into(), rated: Some(vec![rated]) };
+        check(
+            &reply(false).piece(0, &piece),
+            "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"logprobs\":{\"content\":[{\"token\":\"a\",\"logprob\":-0.5,\"bytes\":[97],\"top_logprobs\":[{\"token\":\"b\",\"logprob\":-0.25,\"bytes\":[98]}]}],\"refusal\":null},\"finish_reason\":null}]}\n\n",
         );
     }
 

@@ -10,6 +10,9 @@ use super::{Form, Problem, Prompt, Question};
 /// Output tokens where a request names no number.
 const TOKENS_DEFAULT: u32 = 16;
 
+/// Most alternatives to a token in this API.
+const LOGPROBS_MAX: i64 = 5;
+
 /// Tokens of one prompt that is given as tokens; no context is longer.
 const PROMPT_TOKENS_MAX: usize = 1 << 20;
 
@@ -55,19 +58,11 @@ const KNOWN: &[&str] = &[
 const UNSUPPORTED: &[(&str, &[&str])] = &[
     // A model that goes on from a prompt does not know what is to come after its answer.
     ("suffix", &["\"\""]),
-    ("logprobs", &[]),
     ("ignore_eos", &["false"]),
     ("min_tokens", &["0"]),
     ("stop_token_ids", &["[]"]),
     ("use_beam_search", &["false"]),
-    ("structured_outputs", &[]),
-    ("guided_json", &[]),
-    ("guided_regex", &[]),
-    ("guided_choice", &[]),
-    ("guided_grammar", &[]),
     ("grammar", &["\"\""]),
-    ("json_schema", &[]),
-    ("response_format", &["{\"type\":\"text\"}"]),
     ("prompt_logprobs", &[]),
     ("add_special_tokens", &["true"]),
 ];
@@ -98,16 +93,23 @@ pub(crate) fn parse(body: &[u8]) -> Result<Question, Problem> {
         return Err(Problem::invalid_value("prompt", message));
     }
     let (stream, include_usage) = sampling::stream(&fields)?;
+    let echo = fields.boolean("echo")?.unwrap_or(false);
+    let logprobs = fields.integer("logprobs", 0..=LOGPROBS_MAX)?;
+    let logprobs = logprobs.and_then(|top| u8::try_from(top).ok()).filter(|_| max_tokens != 0);
+    if echo && logprobs.is_some() {
+        let message = "logprobs of the prompt are not supported, so echo is not with logprobs";
+        return Err(Problem::unsupported("logprobs", message));
+    }
     Ok(Question {
         model,
         prompts,
         n,
-        sampling: Sampling::read(&fields, Some(max_tokens))?,
+        sampling: Sampling { logprobs, ..Sampling::read(&fields, Some(max_tokens))? },
         stream,
         include_usage,
         store: false,
         metadata: Map::new(),
-        form: Form::Completion { echo: fields.boolean("echo")?.unwrap_or(false) },
+        form: Form::Completion { echo },
     })
 }
 

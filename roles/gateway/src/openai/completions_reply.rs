@@ -1,9 +1,13 @@
 //! Replies of the older completions API: whole, or in chunks.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use assay_protocol::Answer;
 use serde::Serialize;
 
 use super::reply::{Finish, Head, Reply, Told, Usage, event, json, only};
+use crate::rated::{Piece, Rated, Spelled};
 
 /// A reply of the completions API.
 #[derive(Debug)]
@@ -11,12 +15,15 @@ pub(crate) struct CompletionReply {
     head: Head,
     /// What stands before the text of each choice: its prompt, if that was asked for.
     echoes: Vec<String>,
+    /// Characters of each choice's text that were told of by token.
+    offsets: Vec<usize>,
 }
 
 impl CompletionReply {
     /// A reply with a choice for each of `echoes`, which are empty unless prompts are repeated.
     pub(crate) fn new(head: Head, echoes: Vec<String>) -> Self {
-        Self { head, echoes }
+        let offsets = vec![0; echoes.len()];
+        Self { head, echoes, offsets }
     }
 
     fn said(
@@ -60,7 +67,7 @@ impl Reply for CompletionReply {
         let choices = texts.iter().zip(told).enumerate().map(|(index, (text, told))| Choice {
             text,
             index,
-            logprobs: None,
+            logprobs: told.rated.as_deref().map(|rated| Logprobs::of(rated, &mut 0)),
             finish_reason: Some(told.finish),
             assay: told.answer.as_deref().filter(|_| several),
         });
@@ -75,8 +82,10 @@ impl Reply for CompletionReply {
             .collect()
     }
 
-    fn piece(&mut self, choice: usize, text: &str) -> String {
-        self.chunk(Some(Choice::piece(choice, text)), None, None)
+    fn piece(&mut self, choice: usize, piece: &Piece) -> String {
+        let offset = &mut self.offsets[choice];
+        let logprobs = piece.rated.as_deref().map(|rated| Logprobs::of(rated, offset));
+        self.chunk(Some(Choice { logprobs, ..Choice::piece(choice, &piece.text) }), None, None)
     }
 
     /// Of several choices, each carries its receipt where it ends; of one, the stream's last chunk does.
@@ -119,12 +128,48 @@ struct Completion<'a> {
 struct Choice<'a> {
     text: &'a str,
     index: usize,
-    logprobs: Option<()>,
+    logprobs: Option<Logprobs<'a>>,
     /// `null` in every chunk but one of each choice.
     finish_reason: Option<Finish>,
     /// Its receipt, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     assay: Option<&'a Answer>,
+}
+
+/// How likely the tokens of a text were, in lists beside each other.
+#[derive(Serialize)]
+struct Logprobs<'a> {
+    tokens: Vec<Cow<'a, str>>,
+    token_logprobs: Vec<f64>,
+    top_logprobs: Vec<BTreeMap<Cow<'a, str>, f64>>,
+    /// Where each token begins, in characters.
+    text_offset: Vec<usize>,
+}
+
+impl<'a> Logprobs<'a> {
+    /// Of tokens that begin at `offset`, which then is where they end.
+    fn of(rated: &'a [Rated], offset: &mut usize) -> Self {
+        let begin = |rated: &Rated| {
+            let end = *offset + rated.token.text.chars().count();
+            std::mem::replace(offset, end)
+        };
+        let named = |token: &'a Spelled| (name(token), token.logprob);
+        Self {
+            text_offset: rated.iter().map(begin).collect(),
+            tokens: rated.iter().map(|rated| name(&rated.token)).collect(),
+            token_logprobs: rated.iter().map(|rated| rated.token.logprob).collect(),
+            top_logprobs: rated.iter().map(|r| r.top.iter().map(named).collect()).collect(),
+        }
+    }
+}
+
+/// A token's text, or its bytes where they are a part of a character: keys must differ.
+fn name(token: &Spelled) -> Cow<'_, str> {
+    if token.text.as_bytes() == token.bytes || token.bytes.is_empty() {
+        return token.text.as_str().into();
+    }
+    let bytes: String = token.bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    format!("bytes:{bytes}").into()
 }
 
 impl<'a> Choice<'a> {
@@ -138,6 +183,25 @@ impl<'a> Choice<'a> {
 mod tests {
     use super::*;
     use crate::openai::reply::tests::{head, told};
+
+    #[test]
+    fn logprobs_are_lists_beside_each_other() {
+        let spelled = |bytes: &[u8], logprob| Spelled {
+            text: String::from_utf8_lossy(bytes).into_owned(),
+            bytes: bytes.to_vec(),
+            logprob,
+        };
+        let rated =
+            |bytes: &[u8]| Rated { token: spelled(bytes, -0.5), top: vec![spelled(bytes, -0.5)] };
+        let piece = |bytes: &[u8]| Piece { text: "x".into(), rated: Some(vec![rated(bytes)]) };
+        let mut reply = CompletionReply::new(head("cmpl-", false), vec![String::new()]);
+        let first = reply.piece(0, &piece("h\u{e4}".as_bytes()));
+        let expected = r#""logprobs":{"tokens":["hä"],"token_logprobs":[-0.5],"top_logprobs":[{"hä":-0.5}],"text_offset":[0]}"#;
+        assert!(first.contains(expected), "{first}");
+        let second = reply.piece(0, &piece(b"\xe2\x82"));
+        let expected = r#"{"tokens":["bytes:\\xe2\\x82"],"token_logprobs":[-0.5],"top_logprobs":[{"bytes:\\xe2\\x82":-0.5}],"text_offset":[2]}"#;
+        assert!(second.contains(expected), "{second}");
+    }
 
     #[test]
     fn an_echo_comes_before_the_answer_whole_and_in_pieces() {

@@ -23,6 +23,7 @@ mod reply;
 pub(crate) mod responses;
 mod responses_reply;
 mod sampling;
+mod shape;
 
 pub(crate) use batches::BatchRequest;
 pub(crate) use chat_reply::ChatReply;

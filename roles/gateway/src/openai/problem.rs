@@ -75,6 +75,10 @@ impl Problem {
         Self::bad("string_above_max_length", param, message)
     }
 
+    pub(crate) fn invalid_schema(param: &str, message: impl Into<String>) -> Self {
+        Self::bad("invalid_json_schema", param, message)
+    }
+
     pub(crate) fn context(param: &str, message: impl Into<String>) -> Self {
         Self::bad("context_length_exceeded", param, message)
     }

@@ -4,6 +4,7 @@ use assay_protocol::{Answer, ModelId, OrderHash, hex};
 use serde::Serialize;
 
 use super::Problem;
+use crate::rated::{Piece, Rated};
 
 /// Why an answer ended, in OpenAI's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -77,6 +78,8 @@ impl Usage {
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     pub(crate) text: String,
+    /// The tokens of the text, if they were asked for.
+    pub(crate) rated: Option<Vec<Rated>>,
     pub(crate) finish: Finish,
     pub(crate) usage: Usage,
     /// The answer with its receipt; none where no token was asked for, and nothing bought.
@@ -95,7 +98,7 @@ pub(crate) trait Reply: Send {
     fn opened(&mut self) -> String;
 
     /// More text of one choice.
-    fn piece(&mut self, choice: usize, text: &str) -> String;
+    fn piece(&mut self, choice: usize, piece: &Piece) -> String;
 
     /// The end of one choice; `told` has all of its text.
     fn ended(&mut self, choice: usize, told: &Told) -> String;
@@ -171,6 +174,7 @@ pub(crate) mod tests {
 
     /// An answer of three prompt tokens and four of its own, without a receipt.
     pub(crate) fn told(text: &str) -> Told {
-        Told { text: text.into(), finish: Finish::Stop, usage: Usage::new(3, 4), answer: None }
+        let (finish, usage) = (Finish::Stop, Usage::new(3, 4));
+        Told { text: text.into(), rated: None, finish, usage, answer: None }
     }
 }

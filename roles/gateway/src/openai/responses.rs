@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::fields::{Fields, items, kind, string};
 use super::messages::{MESSAGES_MAX, message};
 use super::sampling::{self, Sampling, compact, metadata, tokens};
-use super::{Form, Problem, Prompt, Question};
+use super::{Form, Problem, Prompt, Question, shape};
 
 /// Fields that have a meaning here.
 const KNOWN: &[&str] = &[
@@ -80,7 +80,6 @@ pub(crate) fn parse(body: &[u8], history: &[Message]) -> Result<Question, Proble
     let fields = Fields::of_body(body, KNOWN)?;
     sampling::refuse(&fields, UNSUPPORTED)?;
     refuse_tools(&fields)?;
-    check_format(&fields)?;
     let max_tokens = tokens(&fields, "max_output_tokens")?;
     let (stream, _) = sampling::stream(&fields)?;
     let wish = Wish {
@@ -103,7 +102,7 @@ pub(crate) fn parse(body: &[u8], history: &[Message]) -> Result<Question, Proble
         model: fields.string("model")?.unwrap_or_default(),
         prompts: vec![Prompt::Messages(messages)],
         n: 1,
-        sampling: Sampling::read(&fields, max_tokens)?,
+        sampling: Sampling { grammar: grammar(&fields)?, ..Sampling::read(&fields, max_tokens)? },
         stream,
         include_usage: true,
         store,
@@ -130,19 +129,11 @@ fn refuse_tools(fields: &Fields<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Refuses a form that an answer cannot be held to.
-fn check_format(fields: &Fields<'_>) -> Result<(), Problem> {
-    let Some(text) = fields.get("text") else { return Ok(()) };
+/// What the answer has to be a sentence of.
+fn grammar(fields: &Fields<'_>) -> Result<Option<String>, Problem> {
+    let Some(text) = fields.get("text") else { return Ok(None) };
     let text = Fields::of(text, "text".into(), &["format"])?;
-    let Some(format) = text.get("format") else { return Ok(()) };
-    let format = Fields::of(format, "text.format".into(), &["type"])?;
-    match format.string("type")?.as_deref() {
-        None | Some("text") => Ok(()),
-        Some(other) => {
-            let message = format!("text.format of type {other:?} is not supported, only text");
-            Err(Problem::unsupported("text.format", message))
-        }
-    }
+    text.get("format").map_or(Ok(None), |format| shape::text_format(format, "text.format"))
 }
 
 /// What was said: a text, or a list of messages.
@@ -235,8 +226,8 @@ mod tests {
             r#"unsupported_parameter: tools is not supported, except as [] or with tool_choice "none""#,
         );
         check(
-            r#""text":{"format":{"type":"json_object"}}"#,
-            r#"unsupported_parameter: text.format of type "json_object" is not supported, only text"#,
+            r#""text":{"format":{"type":"xml"}}"#,
+            r#"invalid_value: text.format.type is "xml", expected text, json_object or json_schema"#,
         );
         check(r#""conversation":"c""#, "unsupported_parameter: conversation is not supported");
         check(

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::reply::{Finish, Head, Reply, Told, Usage, only};
 use super::responses::Wish;
 use super::{Problem, Question};
+use crate::rated::Piece;
 
 /// A reply of the Responses API. It has one choice.
 #[derive(Debug)]
@@ -104,9 +105,9 @@ impl Reply for ResponseReply {
         self.events.opened(&begun, &item)
     }
 
-    fn piece(&mut self, _: usize, text: &str) -> String {
+    fn piece(&mut self, _: usize, piece: &Piece) -> String {
         let item = message(&self.head.id, None);
-        self.events.piece(&item, text)
+        self.events.piece(&item, &piece.text)
     }
 
     fn ended(&mut self, _: usize, told: &Told) -> String {
@@ -259,8 +260,8 @@ mod tests {
         let told = told("ab");
         let stream = [
             reply.opened(),
-            reply.piece(0, "a"),
-            reply.piece(0, "b"),
+            reply.piece(0, &"a".to_owned().into()),
+            reply.piece(0, &"b".to_owned().into()),
             reply.ended(0, &told),
             reply.closed(std::slice::from_ref(&told)),
         ]

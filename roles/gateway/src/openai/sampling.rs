@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::Problem;
 use super::fields::{Fields, entries, items, kind, number, string};
+use super::{Problem, shape};
 
 /// Stop strings of one request.
 const STOPS_MAX: usize = 4;
@@ -44,10 +44,14 @@ pub(crate) struct Sampling {
     pub(crate) presence_penalty: f64,
     pub(crate) repetition_penalty: f64,
     pub(crate) logit_bias: BTreeMap<u32, f64>,
+    /// Alternatives to tell with each token, and logprobs of all; none: no logprobs.
+    pub(crate) logprobs: Option<u8>,
+    /// What the answer has to be a sentence of.
+    pub(crate) grammar: Option<String>,
 }
 
 impl Sampling {
-    /// Reads the fields; `max_tokens` is called differently from API to API.
+    /// Reads the fields; `max_tokens` and logprobs are called differently from API to API.
     ///
     /// # Errors
     /// What is of the wrong type or out of range, by name.
@@ -64,6 +68,9 @@ impl Sampling {
             presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0),
             repetition_penalty: fields.number("repetition_penalty", 0.0625..=16.0)?.unwrap_or(1.0),
             logit_bias: logit_bias(fields)?,
+            logprobs: None,
+            // Of no tokens, nothing can be held to anything.
+            grammar: if max_tokens == Some(0) { None } else { shape::grammar(fields)? },
         })
     }
 }

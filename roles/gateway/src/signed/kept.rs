@@ -69,8 +69,11 @@ fn told(
     let usage = Usage::new(answer.order.prompt_tokens, answer.receipt.output_tokens);
     let answer = Answer { states: Vec::new(), ..answer };
     let (sender, news) = mpsc::channel(3);
-    let told =
-        [News::Accepted, News::Text(shown), News::Done(Box::new(Bought { answer, finish, usage }))];
+    let told = [
+        News::Accepted,
+        News::Text(shown.into()),
+        News::Done(Box::new(Bought { answer, finish, usage })),
+    ];
     for said in told {
         // There is room for all three.
         let _ = sender.try_send(said);

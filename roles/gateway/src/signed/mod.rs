@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use assay_protocol::wire::Refusal;
 use assay_protocol::{
-    Address, Amount, Assurance, ChainId, Order, OrderHash, Signature, SignedGrant, Terms, U256,
+    Address, Amount, ChainId, Order, OrderHash, Signature, SignedGrant, Terms, U256,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -238,7 +238,7 @@ fn checked(
     let conditions = Conditions {
         buyer: order.buyer,
         market: order.market,
-        assurance: order.assurance,
+        assurance: draft.assurance(&model),
         audit: order.audit,
         max_price: order.max_price,
         deadline: order.deadline,
@@ -266,8 +266,6 @@ fn on_offer(gateway: &Gateway, order: &Order, line: &Line, now: u64) -> Result<(
     if order.max_price > gateway.price_max {
         return Err(Fault::Price { found: order.max_price, max: gateway.price_max });
     }
-    let assurance = |assurance: Assurance| format!("{assurance:?}").to_lowercase();
-    mismatch("assurance", assurance(order.assurance), assurance(Assurance::Replayable))?;
     mismatch("asset", order.asset.to_string(), Address::ZERO.to_string())?;
     mismatch("grant", order.grant.to_string(), grant.to_string())
 }
@@ -282,6 +280,7 @@ fn same(drafted: &Order, order: &Order) -> Result<(), Fault> {
             ("promptTokens", order.prompt_tokens.to_string()),
             ("maxTokens", order.max_tokens.to_string()),
             ("sampler", order.sampler.to_string()),
+            ("assurance", order.assurance.to_string()),
         ]
     };
     let pairs = fields(drafted).into_iter().zip(fields(order));

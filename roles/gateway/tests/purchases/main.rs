@@ -9,6 +9,7 @@ mod keys;
 mod killed;
 mod paid;
 mod provider;
+mod rated;
 mod relay;
 mod repeats;
 mod rpc;

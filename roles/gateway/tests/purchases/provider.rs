@@ -8,8 +8,8 @@ use assay_protocol::wire::{
     Accepts, Frame, Offers, Payment, Position, Refusal, Sealed, SignedOffer, Submission, TopUp,
 };
 use assay_protocol::{
-    Address, Amount, Assurance, B256, ChannelId, Ending, Finish, Key, Offer, OrderHash, Receipt,
-    Signature, State, Use, Voucher, check_grants, keccak256, token_root,
+    Address, Amount, Assurance, B256, ChannelId, Ending, Finish, Key, Logprobs, Offer, OrderHash,
+    Receipt, Signature, State, Use, Voucher, check_grants, keccak256, token_root,
 };
 use assay_text::Tokenizer;
 use axum::body::{Body, BodyDataStream};
@@ -64,6 +64,31 @@ pub(crate) enum Lie {
     Unproven,
     /// It charges for an answer that broke off, and shows another.
     OtherAnswer,
+    /// Logprobs are left out.
+    Unrated,
+    /// A token is likelier than certain.
+    TooLikely,
+    /// Logprobs come that nobody asked for.
+    Unasked,
+}
+
+/// Tokens with the logprobs that their buyer asks for, or as the lie has it. Every token is as likely as
+/// its id is low.
+fn frame(submission: &Submission, lie: Option<Lie>, tokens: Vec<u32>) -> Frame {
+    let asked = match lie {
+        Some(Lie::Unrated) => None,
+        Some(Lie::Unasked) => Some(0),
+        _ => submission.logprobs,
+    };
+    let Some(top) = asked else { return Frame::Tokens(tokens) };
+    let logprob = |token: u32| -i32::try_from(token).unwrap() << 16;
+    let is_lie = lie == Some(Lie::TooLikely);
+    let said = |token| Logprobs {
+        token,
+        logprob: if is_lie { 1 } else { logprob(token) },
+        top: (0..u32::from(top)).map(|token| (token, logprob(token))).collect(),
+    };
+    Frame::Logprobs(tokens.into_iter().map(said).collect())
 }
 
 /// How the next orders are answered.
@@ -283,7 +308,7 @@ impl Scripted {
                     sent.push(token);
                 }
             }
-            if frames.send(Frame::Tokens(sent)).await.is_err() {
+            if frames.send(frame(submission, act.lie, sent)).await.is_err() {
                 break;
             }
         }
@@ -469,7 +494,7 @@ impl Scripted {
             text: keccak256(text),
             finish,
             state: state.0,
-            assurance: Assurance::Replayable,
+            assurance: submission.order.assurance,
             asset: Address::ZERO,
             price,
             channel,

@@ -84,7 +84,7 @@ impl Fashion {
             seed: chance.seed,
             ..self.sampler.clone()
         };
-        let terms = Terms { prompt, sampler, stops: Vec::new(), bias: Vec::new() };
+        let terms = Terms { prompt, sampler, stops: Vec::new(), bias: Vec::new(), grammar: None };
         let max_price: Amount = place.offer.price(prompt_tokens, max_tokens);
         let order = Order {
             buyer: place.buyer.address(),
@@ -115,7 +115,8 @@ mod tests {
 
     fn real(change: fn(&mut Order, &mut Terms)) -> Option<Fashion> {
         let sampler = Sampler { top_k: 40, ..Sampler::greedy() };
-        let mut terms = Terms { prompt: vec![1, 2], sampler, stops: vec![], bias: vec![] };
+        let mut terms =
+            Terms { prompt: vec![1, 2], sampler, stops: vec![], bias: vec![], grammar: None };
         let mut order = Order {
             buyer: Address::repeat_byte(1),
             market: Address::repeat_byte(2),

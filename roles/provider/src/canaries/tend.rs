@@ -185,6 +185,7 @@ impl Canaries {
             order: sown.ordered.order.clone(),
             signature: sown.signature,
             terms: sown.ordered.terms.clone(),
+            logprobs: None,
             grants: Vec::new(),
             payment: Some(payment),
         };

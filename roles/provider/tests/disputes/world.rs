@@ -382,7 +382,7 @@ impl Provider {
             ..Sampler::greedy()
         };
         let prompt = (0..6).map(|index| 10 + index * 7 + nonce as u32).collect();
-        let terms = Terms { prompt, sampler, stops: vec![], bias: vec![] };
+        let terms = Terms { prompt, sampler, stops: vec![], bias: vec![], grammar: None };
         let order = Order {
             buyer: buyer.address(),
             market: self.accepts.market,
@@ -405,6 +405,7 @@ impl Provider {
             signature: order.sign(CHAIN, &buyer),
             order,
             terms,
+            logprobs: None,
             grants: vec![],
             payment: Some(Offered { channel, voucher }),
         };

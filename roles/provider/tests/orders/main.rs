@@ -1,6 +1,7 @@
 //! A provider over real sockets, with a scripted engine behind it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod asked;
 mod bank;
 mod collected;
 mod crash;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use assay_engine::{Backend, Busy, Delta, Deltas, Job};
 use assay_protocol::wire::{Frame, Offers, Refusal, Sealed, Submission, TopUp};
 use assay_protocol::{
-    Address, Amount, Assurance, Audit, B256, ChainId, Ending, Key, ModelId, Order, OrderHash,
-    Sampler, Terms, U256, keccak256, token_root,
+    Address, Amount, Assurance, Audit, B256, ChainId, Ending, Key, Logprobs, ModelId, Order,
+    OrderHash, Sampler, Terms, U256, keccak256, token_root,
 };
 use assay_provider::{Config, Open, Payment, RunError, Served, run_with_store};
 use futures_util::StreamExt;
@@ -73,7 +73,10 @@ impl Backend for Script {
                 let token = if index + 1 == length { EOS } else { 10 + index };
                 let hidden = keccak256([u8::from(other_bits), u8::try_from(index % 256).unwrap()]);
                 output.push(token);
-                if !sender.send(Delta::Token { token, hidden, logprobs: None }) || breaks {
+                let top = |n: u8| (0..n).map(|below| (token + u32::from(below), -i32::from(below)));
+                let said = |n| Logprobs { token, logprob: 0, top: top(n).collect() };
+                let logprobs = job.logprobs.map(|n| Box::new(said(n)));
+                if !sender.send(Delta::Token { token, hidden, logprobs }) || breaks {
                     return;
                 }
                 if let Some(finish) = job.ending.at(&output) {
@@ -346,7 +349,8 @@ pub(crate) fn provider_key() -> Key {
 pub(crate) fn order(nonce: u64) -> Submission {
     let key = Key::from_bytes([1; 32]).unwrap();
     let sampler = Sampler::greedy();
-    let terms = Terms { prompt: vec![5, 6, 7], sampler, stops: vec![], bias: vec![] };
+    let terms =
+        Terms { prompt: vec![5, 6, 7], sampler, stops: vec![], bias: vec![], grammar: None };
     let order = Order {
         buyer: key.address(),
         market: Address::ZERO,
@@ -369,6 +373,7 @@ pub(crate) fn order(nonce: u64) -> Submission {
         signature: order.sign(CHAIN, &key),
         order,
         terms,
+        logprobs: None,
         grants: vec![],
         payment: None,
     }

@@ -100,6 +100,7 @@ impl Bench {
                 sampler: filing.sampler,
                 stops: Vec::new(),
                 bias: Vec::new(),
+                grammar: None,
             },
             order: filing.order,
             order_signature: filing.order_signature,

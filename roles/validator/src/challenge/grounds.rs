@@ -4,7 +4,7 @@ use assay_engine::{Job, Loaded, ReplayError};
 use assay_evidence::dispute::{Equivocation, contradicts, equivocate, misfinish};
 use assay_evidence::{Fault, Verdict};
 use assay_kernels::Cpu;
-use assay_protocol::{Answer, Blame, Tail};
+use assay_protocol::{Answer, Assurance, Blame, Tail};
 
 /// What a receipt can be held against.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,10 @@ pub(crate) fn find(
     }
     Ok(match assay_engine::replay(loaded, cpu, answer, progress)? {
         Verdict::True => Finding::True,
+        // Games are about what every bit can be asked of.
+        Verdict::False(fault) if answer.order.assurance != Assurance::Replayable => {
+            Finding::Undisputable { fault }
+        }
         Verdict::False(fault) => judged(fault),
     })
 }
