@@ -129,7 +129,7 @@ def test_a_limit_that_does_not_fit_is_refused(client, model):
         ({"n": 0}, "n"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
-        ({"logprobs": True}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ],
 )
 def test_a_wrong_parameter_is_named(client, model, wrong, param):
