@@ -82,13 +82,12 @@ pub(crate) fn run() -> Result<()> {
     let models: Vec<(PathBuf, Model)> = MODELS.into_iter().map(found).collect::<Result<_>>()?;
 
     let load = load();
-    let mut rows = Vec::new();
     for (path, model) in &models {
         for peer in &peers {
-            rows.extend(beside(model, path, peer)?);
+            keep_measured(beside(model, path, peer)?, &load, COMMAND)?;
         }
     }
-    keep_measured(rows, &load, COMMAND)
+    Ok(())
 }
 
 /// All rounds of one model with one instruction set.
