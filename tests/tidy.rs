@@ -84,7 +84,8 @@ fn roles_never_depend_on_each_other() {
 #[test]
 fn the_gateway_builds_without_a_tensor() {
     let allowed = ["assay-chain", "assay-net", "assay-protocol", "assay-text"];
-    assert_eq!(uses("roles/gateway"), allowed);
+    // The last is of its tests.
+    assert_eq!(uses("roles/gateway"), [&allowed[..], &["assay-fuzz"]].concat());
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub(crate) mod dispute;
 pub(crate) mod engine;
 pub(crate) mod gateway;
 mod running;
+pub(crate) mod serving;
 pub(crate) mod settle;
 
 use std::fs;
@@ -161,6 +162,12 @@ fn rounded(value: f64) -> String {
         2
     };
     if value < 0.1 { format!("{value:.5}") } else { format!("{value:.digits$}") }
+}
+
+/// The one in the middle, of at least one.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Processor and number of cores, as Linux tells them.

@@ -6,12 +6,13 @@
 //! fails, the machine is left out and the run says so, as not everyone has these tools.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::sdk;
+use crate::sdk::{python, works};
 use crate::{cargo, line, root, step};
 
 const MODEL: &str = "assets/nano/nano-q8_0.gguf";
@@ -80,7 +81,7 @@ impl Machine {
         let Self { target, zig, .. } = self;
         step("Rust's library", Command::new("rustup").args(["target", "add", target]))?;
         let runner = (self.runner)()?;
-        let python = sdk::python()?;
+        let python = python()?;
         let [compiler, archiver] =
             [format!("cc -fno-sanitize=undefined -target {zig}"), "ar".into()]
                 .map(|tool| script(&python, target, &tool));
@@ -125,7 +126,7 @@ fn script(python: &Path, target: &str, tool: &str) -> Result<PathBuf> {
     let name = tool.split(' ').next().unwrap_or(tool);
     let path = folder()?.join(format!("{target}-{name}"));
     fs::write(&path, format!("#!/bin/sh\nexec '{}' -m ziglang {tool} \"$@\"\n", python.display()))?;
-    step("compiler", Command::new("chmod").arg("+x").arg(&path))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     Ok(path)
 }
 
@@ -155,12 +156,6 @@ fn qemu() -> Result<String> {
 fn node() -> Result<String> {
     ensure!(works("node"), "node is missing: install Node.js 20 or later");
     Ok("node --no-warnings tests/machines/wasi.mjs".into())
-}
-
-fn works(program: &str) -> bool {
-    let mut asked = Command::new(program);
-    asked.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    asked.status().is_ok_and(|status| status.success())
 }
 
 /// Where fetched tools stay.

@@ -3,20 +3,28 @@
 //! `cargo xtask test` runs everything that must hold before a change is good: the contracts' checks,
 //! format, lints, the workspace's tests, and foreign clients against the binary. `--no-sdk` leaves
 //! out what needs npm or Python: contracts, other machines and clients. `cargo xtask contracts`, `cargo
-//! xtask machines` and `cargo xtask sdk` run only those.
+//! xtask machines` and `cargo xtask sdk` run only those. `cargo xtask text` compares tokenizers and chat
+//! templates with other people's, which are fetched for it. `cargo xtask fuzz` throws changed
+//! bytes at every reader of foreign bytes, for a minute each or as long as it is told.
+//! `cargo xtask clients` runs more foreign clients: LangChain's tests, the AI SDK and servebench, which take
+//! long to install.
 //!
 //! `cargo xtask bench` measures this machine, `bench chain` the chain on it; with the folder `GeneralStateTests` of ethereum/tests it counts those cases too. `bench settle` keeps what an
 //! answer costs on the chain, `bench dispute` what judging one of its numbers costs, `bench gateway`
 //! what a request costs in a gateway beside other people's, `bench openai` how many of OpenAI's own
 //! tests of its API pass, `bench engine` how fast a model is computed
-//! beside llama.cpp.
+//! beside llama.cpp, `bench serving` how fast and how soon many are answered beside its server.
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does")]
 
 mod bench;
+mod clients;
 mod contracts;
+mod embeddings;
+mod fuzz;
 mod machines;
 mod sdk;
 mod suite;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -24,7 +32,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | machines | sdk | bench [dispute | engine | gateway | openai | settle | chain [GeneralStateTests]]";
+const USAGE: &str = "usage: cargo xtask test [--no-sdk] | contracts | machines | sdk | clients | text | fuzz [TARGET] [--seconds N] | bench [dispute | engine | gateway | openai | serving | settle | chain [GeneralStateTests]]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,12 +46,16 @@ fn main() -> ExitCode {
         ["contracts"] => contracts::run(),
         ["machines"] => machines::run(),
         ["sdk"] => sdk::run(),
+        ["text"] => text::run(),
+        ["fuzz", ref rest @ ..] => fuzz::run(rest),
+        ["clients"] => sdk::build().and_then(|()| clients::run()),
         ["bench"] => bench::run(),
         ["bench", "chain"] => bench::chain::run(None),
         ["bench", "dispute"] => bench::dispute::run(),
         ["bench", "engine"] => bench::engine::run(),
         ["bench", "gateway"] => bench::gateway::run(),
         ["bench", "openai"] => sdk::build().and_then(|()| suite::bench()),
+        ["bench", "serving"] => bench::serving::run(),
         ["bench", "settle"] => bench::settle::run(),
         ["bench", "chain", tests] => bench::chain::run(Some(tests)),
         _ => {

@@ -1,6 +1,6 @@
 //! Other people's clients against what the binary starts: OpenAI's against a network, viem, ethers,
-//! web3.py and cast against a chain and against the contracts in a network's chain, and x402's against
-//! a network that they pay.
+//! web3.py and cast against a chain and against the contracts in a network's chain, x402's against
+//! a network that they pay, and OpenAI's against one that makes vectors.
 //!
 //! Python's tools live in `.venv`, Node's in a `node_modules` beside each `package.json`; all are
 //! installed from pinned versions on the first run and kept. A missing tool fails the run: a check
@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{cargo, line, root, step, suite};
+use crate::{cargo, embeddings, line, root, step, suite};
 
 pub(crate) fn run() -> Result<()> {
     build()?;
@@ -50,6 +50,7 @@ pub(crate) fn clients() -> Result<()> {
     step("signed orders", network.told_to_gateway(tests("chain").arg("signed.test.mjs"))?)?;
     drop(network);
 
+    embeddings::run()?;
     suite::run()?;
 
     let network = Running::paid_network()?;
@@ -59,7 +60,7 @@ pub(crate) fn clients() -> Result<()> {
 }
 
 /// Python's tests in one folder.
-fn pytest(python: &Path, folder: &str) -> Command {
+pub(crate) fn pytest(python: &Path, folder: &str) -> Command {
     let mut tests = Command::new(python);
     tests.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).arg(sdk().join(folder));
     tests.env("PYTHONDONTWRITEBYTECODE", "1");
@@ -67,7 +68,7 @@ fn pytest(python: &Path, folder: &str) -> Command {
 }
 
 /// Node's tests in one folder; all of them unless files are added.
-fn tests(folder: &str) -> Command {
+pub(crate) fn tests(folder: &str) -> Command {
     let mut tests = Command::new("node");
     tests.current_dir(sdk().join(folder)).args(["--test", "--test-reporter=spec"]);
     tests
@@ -79,18 +80,25 @@ pub(crate) fn sdk() -> PathBuf {
 
 /// Python with the pinned packages.
 pub(crate) fn python() -> Result<PathBuf> {
-    let (venv, pinned) = (root().join(".venv"), sdk().join("requirements.txt"));
+    environment(&root().join(".venv"), &sdk().join("requirements.txt"))
+}
+
+/// Python with the packages that a file pins, in a folder of its own.
+pub(crate) fn environment(venv: &Path, pinned: &Path) -> Result<PathBuf> {
     let python = venv.join("bin/python");
-    if is_installed(&venv, &pinned)? {
+    if is_installed(venv, pinned)? {
         return Ok(python);
     }
     need("python3", "install Python 3.9 or later")?;
-    step("Python environment", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))
+    if let Some(folder) = venv.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    step("Python environment", Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv))
         .context("python3 cannot create environments; on Debian: apt install python3-venv")?;
     let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&pinned);
+    install.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(pinned);
     step("Python packages", &mut install)?;
-    mark_installed(&venv, &pinned)?;
+    mark_installed(venv, pinned)?;
     Ok(python)
 }
 
@@ -109,11 +117,17 @@ pub(crate) fn node_packages(folder: &Path) -> Result<()> {
 }
 
 pub(crate) fn need(tool: &str, fix: &str) -> Result<()> {
-    let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status();
-    match found {
-        Ok(status) if status.success() => Ok(()),
-        _ => bail!("{tool} is missing, and these tests need it: {fix}, or pass --no-sdk"),
+    if works(tool) {
+        return Ok(());
     }
+    bail!("{tool} is missing, and these tests need it: {fix}, or pass --no-sdk")
+}
+
+/// Whether a program runs here.
+pub(crate) fn works(program: &str) -> bool {
+    let mut asked = Command::new(program);
+    asked.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    asked.status().is_ok_and(|status| status.success())
 }
 
 /// A copy of the pinned versions lies in a folder once they are installed there.
@@ -138,7 +152,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// A network of this machine alone, with its chain.
-    fn network() -> Result<Self> {
+    pub(crate) fn network() -> Result<Self> {
         Self::start(&["up", "--json", "--port", "0", "--rpc-port", "0", "--data-dir"])
     }
 
@@ -159,7 +173,7 @@ impl Running {
     }
 
     /// Starts the binary; the last argument takes a directory.
-    fn start(arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
         let here = std::env::current_exe()?;
         let binary = here.with_file_name("assay");
         let data = here.with_file_name("sdk-data");
@@ -186,7 +200,7 @@ impl Running {
         found.context("no chain in the ready line")
     }
 
-    fn told_to_gateway<'a>(&self, tests: &'a mut Command) -> Result<&'a mut Command> {
+    pub(crate) fn told_to_gateway<'a>(&self, tests: &'a mut Command) -> Result<&'a mut Command> {
         Ok(tests
             .env("ASSAY_URL", self.gateway()?)
             .env("ASSAY_BIN", &self.binary)

@@ -2,7 +2,8 @@
 //!
 //! The tests come with the client's source package, and are run as they are: `assay_suite` beside the
 //! pinned versions puts ids of real things in the place of those that they make up, and counts. Tests that
-//! ask for what the gateway refuses by name count as failed; any other failure fails the run.
+//! ask for what the gateway refuses by name count as failed, and so do those that no server passes which
+//! does as it is asked; any other failure fails the run.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::bench::{Row, keep_measured, load};
-use crate::sdk::{Running, is_installed, mark_installed, need, sdk};
-use crate::{root, step};
+use crate::sdk::{Running, environment, sdk};
+use crate::{embeddings, root, step};
 
 /// The client whose tests are run.
 const CLIENT: &str = "openai==3.52.0";
@@ -38,16 +39,29 @@ pub(crate) struct Counts {
     total: u64,
 }
 
+/// Those that need a model that makes vectors.
+const VECTOR_TESTS: [&str; 1] = ["test_embeddings.py"];
+
 /// Runs the tests; fails if one fails that does not ask for what is refused.
 pub(crate) fn run() -> Result<Counts> {
+    let mut counts = counted(&Running::aliased_network()?, &TESTS)?;
+    if let Some(network) = embeddings::network()? {
+        let more = counted(&network, &VECTOR_TESTS)?;
+        counts = Counts { passed: counts.passed + more.passed, total: counts.total + more.total };
+    }
+    eprintln!("    {} of {} of OpenAI's own tests pass", counts.passed, counts.total);
+    Ok(counts)
+}
+
+/// Runs some of the tests against a network.
+fn counted(network: &Running, names: &[&str]) -> Result<Counts> {
     let (python, tests) = (python()?, source()?);
-    let network = Running::aliased_network()?;
     let counts = root().join("target/suite/counts.json");
     let _ = fs::remove_file(&counts);
     let mut run = Command::new(python);
     run.current_dir(&tests).args(["-m", "pytest", "-q", "-n", "2", "--tb=line", "--no-header"]);
     run.args(["-p", "no:cacheprovider", "-p", "assay_suite"]);
-    run.args(TESTS.map(|name| format!("tests/api_resources/{name}")));
+    run.args(names.iter().map(|name| format!("tests/api_resources/{name}")));
     run.env("PYTHONPATH", sdk().join("suite")).env("PYTHONDONTWRITEBYTECODE", "1");
     run.env("TEST_API_BASE_URL", format!("{}/v1", network.gateway()?));
     run.env("ASSAY_SUITE_COUNTS", &counts);
@@ -61,9 +75,7 @@ pub(crate) fn run() -> Result<Counts> {
         bail!("{}\nbroken: {broken:#?}", String::from_utf8_lossy(&output.stdout));
     }
     let number = |field: &str| said[field].as_u64().with_context(|| format!("no {field}"));
-    let counts = Counts { passed: number("passed")?, total: number("total")? };
-    eprintln!("    {} of {} of OpenAI's own tests pass", counts.passed, counts.total);
-    Ok(counts)
+    Ok(Counts { passed: number("passed")?, total: number("total")? })
 }
 
 /// Runs the tests, and keeps how many pass.
@@ -81,19 +93,7 @@ fn folder() -> PathBuf {
 
 /// Python with the pinned packages, apart from the other clients': they need another version of this one.
 fn python() -> Result<PathBuf> {
-    let (venv, pinned) = (folder().join("venv"), sdk().join("suite/requirements.txt"));
-    let python = venv.join("bin/python");
-    if is_installed(&venv, &pinned)? {
-        return Ok(python);
-    }
-    need("python3", "install Python 3.9 or later")?;
-    fs::create_dir_all(folder())?;
-    step("Python environment", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&pinned);
-    step("Python packages", &mut install)?;
-    mark_installed(&venv, &pinned)?;
-    Ok(python)
+    environment(&folder().join("venv"), &sdk().join("suite/requirements.txt"))
 }
 
 /// The client's source package, which has the tests.

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use assay_engine::Loaded;
+use assay_engine::Outline;
 use assay_protocol::{Address, Amount};
 use assay_provider::Planting;
 use assay_text::{Conversation, Message};
@@ -28,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SPREAD: Duration = Duration::from_secs(8);
 /// Sums asked where nobody says what to ask.
 const SUMS: u32 = 512;
+/// Seconds in a day, which templates are told as in a gateway's order.
+const DAY_S: u64 = 24 * 60 * 60;
 /// Longest file of questions, in bytes.
 const FILE_MAX: u64 = 16 << 20;
 
@@ -118,16 +120,18 @@ pub(crate) async fn plants(
     chain: &Embedded,
     n: usize,
     canaries: &Canaries,
-    loaded: &Loaded,
+    model: &Outline,
 ) -> Outcome<Planting> {
     let [planter, buyer] = folders(data, n);
     let (planter, buyer) = (keys::load_or_create(&planter)?, keys::load_or_create(&buyer)?);
+    // A network of one's own seldom runs into another day.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(Planting {
         share_bps: canaries.share_bps,
         planter: chain.open(&planter).await?,
         purse: chain.open(&buyer).await?,
         buyer,
-        prompts: canaries.questions.iter().filter_map(|text| tokens(loaded, text)).collect(),
+        prompts: canaries.questions.iter().filter_map(|text| tokens(model, text, now)).collect(),
         prize: PRIZE,
         deposit: DEPOSIT,
         sown_max: SOWN_MAX,
@@ -136,13 +140,20 @@ pub(crate) async fn plants(
     })
 }
 
-/// A question as a gateway hands it in; nothing if the model cannot be asked that.
-fn tokens(loaded: &Loaded, question: &str) -> Option<Vec<u32>> {
-    let (tokenizer, chat) = (loaded.tokenizer.as_ref()?, loaded.chat.as_ref()?);
+/// A question as a gateway hands it in at `now`, in Unix seconds; nothing if the model cannot be asked that.
+fn tokens(model: &Outline, question: &str, now: u64) -> Option<Vec<u32>> {
+    let (tokenizer, chat) = (model.tokenizer.as_ref()?, model.chat.as_ref()?);
     let spelling = |id: Option<u32>| id.and_then(|id| tokenizer.spelling(id)).unwrap_or("");
-    let (bos, eos) = (spelling(tokenizer.bos()), spelling(loaded.manifest.eos.first().copied()));
-    let messages = [Message { role: "user".to_owned(), content: question.to_owned() }];
-    let conversation = Conversation { messages: &messages, add_generation_prompt: true, bos, eos };
+    let (bos, eos) = (spelling(tokenizer.bos()), spelling(model.manifest.eos.first().copied()));
+    let messages = [Message::new("user", question)];
+    let conversation = Conversation {
+        messages: &messages,
+        tools: &[],
+        add_generation_prompt: true,
+        bos,
+        eos,
+        unix_seconds: Some(now - now % DAY_S),
+    };
     let text = chat.render(&conversation).ok()?;
     Some(tokenizer.encode(&text))
 }

@@ -53,22 +53,21 @@ impl Liar {
         cpu: Arc<Cpu>,
         config: NativeConfig,
     ) -> Outcome<Self> {
+        if honest.vector_width().is_some() {
+            return Err(Failure::new(Exit::Usage, "cheats are known of models that write only")
+                .why(format_args!("{} makes vectors of texts", honest.name)));
+        }
         let computes = how.model(honest).map_err(|error| {
             Failure::new(Exit::Malformed, "this model cannot be altered").why(error)
         })?;
         let engine = Native::start(Arc::clone(&computes), cpu, config);
         Ok(Self { how, engine, computes })
     }
-
-    /// Whether it says anything in disputes.
-    pub(crate) fn defends(&self) -> bool {
-        self.how != Cheat::Silent
-    }
 }
 
 impl Backend for Liar {
     fn assurance(&self) -> Assurance {
-        Assurance::Replayable
+        self.engine.assurance()
     }
 
     fn run(&self, mut job: Job) -> Result<Deltas, Busy> {
@@ -111,6 +110,11 @@ impl Backend for Liar {
 }
 
 impl Cheat {
+    /// Whether who cheats so says anything in disputes.
+    pub(crate) fn defends(self) -> bool {
+        self != Self::Silent
+    }
+
     /// The model that it computes with.
     fn model(self, honest: &Arc<Loaded>) -> Result<Arc<Loaded>, String> {
         let layers = honest.model.shape().layers;
@@ -150,7 +154,8 @@ fn altered(honest: &Loaded, alter: impl Fn(Role, &mut [u8])) -> Result<Arc<Loade
             exponents[..weights.rows()].fill(EXPONENT_OF_ZERO);
             scales.fill(1);
         }
-        Weights::from_parts(weights.rows(), weights.columns(), &exponents, &quants, &scales)
+        let (format, rows, columns) = (weights.format(), weights.rows(), weights.columns());
+        Weights::from_parts(format, rows, columns, &exponents, &quants, &scales)
     };
     let gain = |role| Ok(model.vector(role).expect("a model has what its shape lists").to_vec());
     let shape = model.shape();

@@ -5,6 +5,8 @@
 //! <data-dir>/lock                 held while `assay up` runs; holds its process id
 //! <data-dir>/models/<id>.assay    models, by their id
 //! <data-dir>/models/sources/      which model a source file gives, by its SHA-256
+//! <data-dir>/models/pulled/       which model a hub's file gave, by repository and name
+//! <data-dir>/downloads/           what is being fetched from a hub
 //! <data-dir>/gateway/key          who buys
 //! <data-dir>/gateway/answers      answers bought, with their receipts; channels, clients' keys
 //! <data-dir>/gateway/admin/key    token with which clients' keys are made
@@ -79,6 +81,11 @@ impl Data {
     /// Where models lie.
     pub(crate) fn models(&self) -> PathBuf {
         self.folder.join("models")
+    }
+
+    /// Where files of hubs lie while they are fetched.
+    pub(crate) fn downloads(&self) -> PathBuf {
+        self.folder.join("downloads")
     }
 
     /// Where the gateway keeps its things.

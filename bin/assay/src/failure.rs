@@ -23,10 +23,14 @@ pub(crate) enum Exit {
     Timeout = 7,
     /// The port, or the data directory, is in use; or everybody who could answer is busy.
     Conflict = 8,
+    /// A model does not fit into memory.
+    Memory = 9,
     /// A receipt, or a model, is false.
     False = 10,
     /// A receipt stands: it is true, or whoever disputed it has lost.
     Stands = 11,
+    /// Nothing binds the answer to the model: it is signed, and that is all.
+    Unbound = 12,
 }
 
 /// The list of exit codes for `--help`.
@@ -41,8 +45,10 @@ Exit codes:
    6  nobody answers at the address
    7  timed out
    8  in use or busy: the port, the data directory, every provider
+   9  the model does not fit into memory
   10  verification failed: the receipt, or the model, is false
   11  `dispute open`: the receipt stands, for it is true, or the dispute was lost
+  12  `verify`: the receipt is signed, and bound to no computation: it is scored only
  130  interrupted (second Ctrl-C), 143 terminated (second SIGTERM)";
 
 /// A command's failure, in three parts.
@@ -152,6 +158,7 @@ mod tests {
             Conflict,
             False,
             Stands,
+            Unbound,
         ];
         for code in codes {
             let line = format!("\n{:>4}  ", code as u8);

@@ -1,16 +1,21 @@
 //! The models of this machine: found by file, id or name, and made from foreign files.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use assay_engine::import::{self, ImportError, Options, Report};
-use assay_engine::{Package, PackageError, Summary};
+use assay_engine::{OnnxPackage, Package, PackageError, Summary};
 use assay_kernels::Cpu;
 use assay_protocol::{B256, ModelId};
 use sha2::{Digest, Sha256};
 
 use crate::data::{Data, create_private, write_whole};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::fit::Fit;
+use crate::hub::{Reference, Variant, kind_of};
+use crate::machine::memory_available;
+use crate::onnx;
 use crate::terminal::Progress;
 
 /// The model that comes with the program: 869,504 parameters, trained for seven small tasks.
@@ -19,6 +24,10 @@ const SHIPPED: &[u8] = include_bytes!("../../../assets/nano/nano-q8_0.gguf");
 const SHIPPED_NAME: &str = "nano";
 /// Folder of notes, one per source file, of the model it gives.
 const SOURCES: &str = "sources";
+/// Folder of notes, one per model whose weights were checked, of the file that they lie in.
+const CHECKED: &str = "checked";
+/// Folder of notes, one per file of a hub's repository, of the model it gave.
+const PULLED: &str = "pulled";
 
 /// The models in a data directory.
 #[derive(Clone, Debug)]
@@ -74,6 +83,52 @@ impl Library {
         self.folder.join(SOURCES).join(source.to_string())
     }
 
+    /// Notes that this is what a file of a hub's repository, or its safetensors, gave.
+    pub(crate) fn remember_pulled(
+        &self,
+        repository: &str,
+        file: &str,
+        package: &Package,
+    ) -> Outcome {
+        let folder = self.folder.join(PULLED).join(repository);
+        create_private(&folder)?;
+        write_whole(&folder.join(file.replace('/', "--")), package.id().to_string().as_bytes())
+    }
+
+    /// The model that was pulled from a hub under this name.
+    fn pulled(&self, reference: &Reference) -> Outcome<Package> {
+        let repository = reference.repository();
+        let folder = self.folder.join(PULLED).join(&repository);
+        let entries = fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
+        let is_named = |file: &str| match &reference.variant {
+            Variant::Best => true,
+            Variant::File(name) => file == name.replace('/', "--"),
+            Variant::Kind(kind) => kind_of(file) == Some(kind),
+            Variant::Safetensors => file == "safetensors",
+        };
+        let known = entries.filter_map(|entry| {
+            let file = entry.file_name().into_string().ok().filter(|file| is_named(file))?;
+            let id: ModelId = fs::read_to_string(entry.path()).ok()?.parse().ok()?;
+            self.path(id).exists().then_some((file, id))
+        });
+        let mut known: Vec<(String, ModelId)> = known.collect();
+        known.sort();
+        known.dedup_by_key(|(_, id)| *id);
+        match known.as_slice() {
+            [(_, id)] => read(&self.path(*id)),
+            [] => Err(Failure::new(Exit::NotFound, format_args!("{reference} is not here"))
+                .why("there is no such file, and no model was pulled under this name")
+                .fix(format_args!("fetch it from its hub: assay model pull {reference}"))),
+            several => {
+                let files: Vec<&str> = several.iter().map(|(file, _)| file.as_str()).collect();
+                let what = format!("{} models of {repository} are here", several.len());
+                Err(Failure::new(Exit::Usage, what)
+                    .why(files.join(", "))
+                    .fix(format_args!("name one, as in {repository}:{}", files[0])))
+            }
+        }
+    }
+
     /// Stores a model under its id.
     pub(crate) fn keep(&self, package: &Package) -> Outcome<PathBuf> {
         create_private(&self.folder)?;
@@ -89,6 +144,9 @@ impl Library {
         if path.exists() {
             return self.open(path, cpu);
         }
+        if let Some(reference) = Reference::parse(what).filter(|_| !ends_as_a_file(what)) {
+            return self.pulled(&reference);
+        }
         if looks_like_a_file(what) {
             return Err(Failure::new(
                 Exit::NotFound,
@@ -99,7 +157,7 @@ impl Library {
         if let Some(found) = self.by_id(what)? {
             return read(&found);
         }
-        self.by_name(what)
+        self.by_name(what, cpu)
     }
 
     /// The model that an order names.
@@ -120,6 +178,9 @@ impl Library {
         if path.extension().is_some_and(|kind| kind == "assay") {
             return read(path);
         }
+        if OnnxPackage::is_source(path) {
+            return Err(onnx::unwanted(path.display()));
+        }
         if is_foreign(path)
             && let Some(known) = self.by_source(source_of(path)?)
         {
@@ -128,16 +189,42 @@ impl Library {
         import(path, &Options::default(), cpu).map(|(package, _)| package)
     }
 
-    /// The model as `up` serves it: found or converted, and then kept.
-    pub(crate) fn open_and_keep(&self, what: &str, cpu: &Cpu) -> Outcome<Package> {
-        let package = self.find(what, cpu)?;
-        if !self.path(package.id()).exists() {
+    /// The model as `up` serves it, or the one that ships: found or converted, kept, and its weights checked
+    /// against its id, since providers sign for them. A file that was checked is trusted until it changes.
+    pub(crate) fn checked(&self, what: Option<&str>, cpu: &Cpu) -> Outcome<Package> {
+        let package = match what {
+            Some(what) => self.find(what, cpu)?,
+            None => self.shipped(cpu)?,
+        };
+        let (id, path) = (package.id(), what.map(Path::new).unwrap_or(Path::new("")));
+        // A package of somebody else's says itself which model it is.
+        let is_strange = path.is_file() && !is_foreign(path);
+        if self.is_checked(id) && !is_strange {
+            return Ok(package);
+        }
+        verify(&package)?;
+        if !self.path(id).exists() || is_strange && !self.is_checked(id) {
             self.keep(&package)?;
-            if is_foreign(Path::new(what)) {
+            if is_foreign(path) {
                 self.remember(&package)?;
             }
         }
+        self.remember_checked(id)?;
         Ok(package)
+    }
+
+    /// Whether the weights of a model were compared with its id, and its file has not changed since.
+    fn is_checked(&self, id: ModelId) -> bool {
+        let noted = fs::read_to_string(self.folder.join(CHECKED).join(id.to_string()));
+        noted.is_ok_and(|noted| stamp(&self.path(id)).is_ok_and(|found| found == noted))
+    }
+
+    /// Notes that the weights of a model are those of its id.
+    fn remember_checked(&self, id: ModelId) -> Outcome {
+        let path = self.path(id);
+        let found = stamp(&path).map_err(|error| Failure::file(path.display(), &error))?;
+        create_private(&self.folder.join(CHECKED))?;
+        write_whole(&self.folder.join(CHECKED).join(id.to_string()), found.as_bytes())
     }
 
     /// The model called `what`, or the one with this id if that was made from the same file.
@@ -173,7 +260,7 @@ impl Library {
     }
 
     /// The model that was made from a source file with default options.
-    fn by_source(&self, source: B256) -> Option<Package> {
+    pub(crate) fn by_source(&self, source: B256) -> Option<Package> {
         let id = fs::read_to_string(self.note_of(source)).ok()?.parse().ok()?;
         Package::read(&self.path(id)).ok()
     }
@@ -184,7 +271,13 @@ impl Library {
         self.files().into_iter().filter_map(peek)
     }
 
-    fn by_id(&self, what: &str) -> Outcome<Option<PathBuf>> {
+    /// How many models of exact-1 are called `name`.
+    pub(crate) fn count_named(&self, name: &str) -> usize {
+        self.summaries().filter(|(_, model)| model.name == name).count()
+    }
+
+    /// The file of the model whose id is, or begins like, `what`.
+    pub(crate) fn by_id(&self, what: &str) -> Outcome<Option<PathBuf>> {
         let Some(digits) = what.strip_prefix("0x") else { return Ok(None) };
         let begins = |path: &PathBuf| {
             let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -199,17 +292,19 @@ impl Library {
         }
     }
 
-    fn by_name(&self, name: &str) -> Outcome<Package> {
+    fn by_name(&self, name: &str, cpu: &Cpu) -> Outcome<Package> {
         let named = self.summaries().filter(|(_, model)| model.name == name);
         let named: Vec<PathBuf> = named.map(|(path, _)| path).collect();
         match named.as_slice() {
             [path] => read(path),
+            [] if name == SHIPPED_NAME => self.shipped(cpu),
+            [] if onnx::is_named(self, name) => Err(onnx::unwanted(format_args!("model {name}"))),
             [] => Err(Failure::new(Exit::NotFound, format_args!("there is no model {name}"))
                 .why(format_args!(
                     "no file and no model in {} is called that",
                     self.folder.display()
                 ))
-                .fix("`assay model ls` lists what there is, `assay model import FILE` adds one")),
+                .fix("`assay model ls` lists what there is; `assay model pull ORG/NAME` and `assay model import FILE` add some")),
             several => {
                 let count = several.len();
                 Err(Failure::new(Exit::Usage, format_args!("{count} models are called {name}"))
@@ -231,6 +326,12 @@ pub(crate) fn import(path: &Path, options: &Options, cpu: &Cpu) -> Outcome<(Pack
 
 /// Reads a package.
 pub(crate) fn read(path: &Path) -> Outcome<Package> {
+    if OnnxPackage::is_package(path) {
+        return Err(onnx::unwanted(path.display()));
+    }
+    let summary = Package::peek(path).map_err(|error| unreadable(path, &error))?;
+    let length = fs::metadata(path).map_or(0, |file| file.len());
+    Fit::of(&summary, length).check(&summary.name, memory_available())?;
     Package::read(path).map_err(|error| unreadable(path, &error))
 }
 
@@ -247,13 +348,25 @@ pub(crate) fn verify(package: &Package) -> Outcome {
     })
 }
 
+/// What tells a file from what it was before: its length, when it changed, and its number on the disk.
+fn stamp(path: &Path) -> std::io::Result<String> {
+    let file = fs::metadata(path)?;
+    Ok(format!("{} {}.{:09} {}", file.len(), file.mtime(), file.mtime_nsec(), file.ino()))
+}
+
 /// Whether this is a file that others published, to be converted.
 fn is_foreign(path: &Path) -> bool {
     path.is_file() && path.extension().is_none_or(|kind| kind != "assay")
 }
 
 fn looks_like_a_file(what: &str) -> bool {
-    what.contains('/') || [".gguf", ".assay", ".safetensors"].iter().any(|end| what.ends_with(end))
+    what.contains('/') || ends_as_a_file(what)
+}
+
+/// Whether this is a file's name, and not `org/name:FILE.gguf`.
+fn ends_as_a_file(what: &str) -> bool {
+    let ends = [".gguf", ".assay", ".safetensors", ".onnx"].iter().any(|end| what.ends_with(end));
+    ends && !what.contains(':')
 }
 
 /// SHA-256 of a file, which is what a manifest calls its source.

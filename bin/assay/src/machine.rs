@@ -63,10 +63,48 @@ pub(crate) fn disk_free(path: &Path) -> Option<u64> {
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Bytes of memory available to new work; `None` where the system does not say.
+/// Bytes of memory available to new work: what the machine has left, or less where this process lives
+/// under a limit of its own, as in a container. `None` where the system does not say.
 pub(crate) fn memory_available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    available_in(&text)
+    let machine = available_in(&text)?;
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limited = left_in_groups(Path::new("/sys/fs/cgroup"), &groups);
+    Some(limited.map_or(machine, |limited| limited.min(machine)))
+}
+
+/// What the limits of the control groups leave, of which the kernel names ours in `groups`: version 2 as
+/// `0::/path`, version 1 as `4:memory:/path`. The smallest of ours and of those around it counts.
+fn left_in_groups(root: &Path, groups: &str) -> Option<u64> {
+    let mut least = None;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(kinds), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (root, files) = match kinds {
+            "" => (root.to_owned(), ["memory.max", "memory.current"]),
+            kinds if kinds.split(',').any(|kind| kind == "memory") => {
+                (root.join("memory"), ["memory.limit_in_bytes", "memory.usage_in_bytes"])
+            }
+            _ => continue,
+        };
+        // Within a container, the path may be one that is seen only from outside.
+        for folder in Path::new(path.trim_start_matches('/')).ancestors() {
+            let left = left_in_group(&root.join(folder), files);
+            least = [least, left].into_iter().flatten().min();
+        }
+    }
+    least
+}
+
+/// What one group leaves; `None` without a limit. Pages of files can go, so they are not counted.
+fn left_in_group(folder: &Path, [limit, used]: [&str; 2]) -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    let (limit, used) = (number(limit)?, number(used)?);
+    let stat = read("memory.stat").unwrap_or_default();
+    let files = stat.lines().find_map(|line| line.strip_prefix("inactive_file "));
+    let files = files.and_then(|files| files.trim().parse::<u64>().ok()).unwrap_or(0);
+    Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
 fn available_in(meminfo: &str) -> Option<u64> {
@@ -84,6 +122,27 @@ mod tests {
         let text = "MemTotal:       24 kB\nMemAvailable:   23 kB\n";
         assert_eq!(available_in(text), Some(23 * 1024));
         assert_eq!(available_in("MemAvailable: much\n"), None);
+    }
+
+    #[test]
+    fn limits_of_control_groups_count() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("a/memory.max", "1000\n");
+        put("a/memory.current", "300\n");
+        put("a/b/memory.max", "max\n");
+        put("a/b/memory.current", "10\n");
+        assert_eq!(left_in_groups(root.path(), "0::/a/b\n"), Some(700));
+        put("a/memory.stat", "anon 5\ninactive_file 200\n");
+        assert_eq!(left_in_groups(root.path(), "0::/a/b\n"), Some(900));
+        put("memory/memory.limit_in_bytes", "50");
+        put("memory/memory.usage_in_bytes", "60");
+        assert_eq!(left_in_groups(root.path(), "3:cpu:/x\n4:hugetlb,memory:/docker/x\n"), Some(0));
+        assert_eq!(left_in_groups(root.path(), "0::/c\nnonsense\n"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! One file per command; what they share: [`failure`] (how a command says no), [`terminal`] (where
 //! words go), [`data`], [`keys`] and [`library`] (what lies on disk), [`machine`] (what the machine
-//! gives), [`gateway`] (how a gateway is asked), [`ledger`] (how the chain is), [`network`] (the roles, put together) and [`payment`] (how they pay each other), [`relay`] (which servers stand behind a gateway), [`signals`] (how it is told to
+//! gives), [`gateway`] (how a gateway is asked), [`hub`] (where models come from), [`ledger`] (how the chain is), [`network`] (the roles, put together) and [`payment`] (how they pay each other), [`relay`] (which servers stand behind a gateway), [`signals`] (how it is told to
 //! stop).
 
 mod failure;
@@ -10,12 +10,14 @@ mod terminal;
 
 mod data;
 mod embedded;
+mod fit;
 mod gateway;
 mod keys;
 mod ledger;
 mod library;
 mod machine;
 mod network;
+mod onnx;
 mod payment;
 mod relay;
 mod self_test;
@@ -23,6 +25,7 @@ mod signals;
 
 mod api_key;
 mod auditors;
+mod backend;
 mod bench;
 mod canaries;
 mod chain;
@@ -35,11 +38,13 @@ mod doctor;
 mod earnings;
 mod front;
 mod grant;
+mod hub;
 mod model;
 mod pay;
 mod probe;
 mod registry;
 mod run;
+mod sold;
 mod source;
 mod status;
 mod up;

@@ -7,24 +7,26 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_court::{Retracer, Tracer};
-use assay_engine::{Backend, Loaded, Native, NativeConfig};
 use assay_gateway::{Origin, Relayed};
 use assay_kernels::Cpu;
-use assay_protocol::{Address, Amount, Audit, Key, LOCAL_CHAIN, keccak256, price};
+use assay_protocol::{
+    Address, Amount, Assurance, Audit, Key, LOCAL_CHAIN, ModelId, keccak256, price,
+};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_key;
 use crate::canaries::{self, Canaries};
-use crate::cheat::{Cheat, Liar};
+use crate::cheat::Cheat;
 use crate::data::Data;
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::gateway::Gateway;
 use crate::keys;
+use crate::library::Library;
 use crate::payment;
+use crate::sold::{Graph, Sold};
 use crate::x402;
 
 /// What a local provider asks per million tokens: a tenth of an ASY for the prompt, four tenths for
@@ -37,11 +39,6 @@ const PRICE_MAX_TIMES: u128 = 10;
 const ORDERS_MAX: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 /// Requests that the gateway works on at once. The next one is told to come back.
 pub(crate) const REQUESTS_MAX: usize = 4096;
-/// Jobs that wait for the engine.
-const QUEUE_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
-/// Jobs that the engine works on in turns. More wait, and a short answer must not wait for many
-/// long ones.
-const RUNNING_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// Connections that the system holds until they are taken.
 const BACKLOG: u32 = 4096;
 /// How long an offer holds.
@@ -82,7 +79,7 @@ pub(crate) struct Offered {
     pub(crate) x402: bool,
     /// Models that servers of one's own answer for.
     pub(crate) relayed: Vec<Relayed>,
-    /// Other names for the model, by the name that clients use.
+    /// Other names for the models, by the name that clients use.
     pub(crate) aliases: BTreeMap<String, String>,
 }
 
@@ -95,6 +92,8 @@ pub(crate) struct Sellers {
     pub(crate) cheater: Option<Cheat>,
     /// What the honest ones plant among their receipts, if anything.
     pub(crate) canaries: Option<Canaries>,
+    /// The ONNX models that the honest ones sell as well.
+    pub(crate) graphs: Vec<Graph>,
 }
 
 impl Sellers {
@@ -104,17 +103,14 @@ impl Sellers {
     }
 }
 
-/// What a provider sells with.
+/// What a provider sells.
 #[derive(Clone, Copy)]
 struct Selling<'a> {
-    /// The model that it computes with.
-    loaded: &'a Arc<Loaded>,
-    engine: &'a Arc<dyn Backend>,
+    models: &'a [Sold],
+    graphs: &'a [Graph],
     /// It asks one part in so many of the usual price: who is cheaper is bought from.
     parts: u128,
-    /// Computes its answers again.
-    tracer: &'a Arc<Retracer>,
-    /// Whether it does so for who disputes them, or keeps silent.
+    /// Whether it answers who disputes it, or keeps silent.
     defends: bool,
     canaries: Option<&'a Canaries>,
 }
@@ -168,29 +164,22 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 impl Network {
-    /// Starts `providers` providers of one model, and a gateway on `listener`; returns once it is
-    /// ready to answer.
+    /// Starts providers that sell these models, and a gateway on `listener`; returns once it is ready to
+    /// answer. Who cheats or plants canaries does so with the first model.
     pub(crate) async fn start(
         data: &Data,
         chain: &Embedded,
-        loaded: Loaded,
-        cpu: Cpu,
+        models: &[Sold],
+        cpu: Arc<Cpu>,
         sellers: Sellers,
         offered: Offered,
         listener: TcpListener,
     ) -> Outcome<Self> {
         let gateway =
             listener.local_addr().map_err(|error| broken("the gateway's address", &error))?;
-        let loaded = Arc::new(loaded);
-        let model = listed(&loaded, created(data, &loaded))?;
-        let config = NativeConfig {
-            running_max: RUNNING_MAX,
-            queue_max: QUEUE_MAX,
-            ..NativeConfig::default()
-        };
-        let cpu = Arc::new(cpu);
-        let engine: Arc<dyn Backend> =
-            Arc::new(Native::start(Arc::clone(&loaded), Arc::clone(&cpu), config.clone()));
+        let listed = models.iter().map(|sold| listed(sold, created(data, sold.model.id)));
+        let graphs = sellers.graphs.iter().map(|graph| Ok(listed_graph(data, graph)));
+        let listed = listed.chain(graphs).collect::<Outcome<Vec<_>>>()?;
         let mut network = Self {
             gateway,
             providers: Vec::new(),
@@ -199,31 +188,19 @@ impl Network {
             stop_buying: CancellationToken::new(),
             stop_selling: CancellationToken::new(),
         };
-        let tracer = Arc::new(Retracer::new(Arc::clone(&loaded), Arc::clone(&cpu)));
-        let tracer = &tracer;
         let canaries = sellers.canaries.as_ref();
-        let honest =
-            Selling { loaded: &loaded, engine: &engine, parts: 1, tracer, defends: true, canaries };
+        let graphs = sellers.graphs.as_slice();
+        let honest = Selling { models, graphs, parts: 1, defends: true, canaries };
         for n in 0..sellers.honest.get() {
             network.add_provider(data, chain, n, honest).await?;
         }
-        if let Some(how) = sellers.cheater {
-            let liar = Liar::start(how, &loaded, Arc::clone(&cpu), config)?;
-            let (computes, defends) = (Arc::clone(&liar.computes), liar.defends());
-            // What it really computes: it can show the trace of nothing else.
-            let tracer = &Arc::new(Retracer::new(Arc::clone(&computes), cpu));
-            let engine: Arc<dyn Backend> = Arc::new(liar);
-            let cheap = Selling {
-                loaded: &computes,
-                engine: &engine,
-                parts: 2,
-                tracer,
-                defends,
-                canaries: None,
-            };
+        if let (Some(how), Some(honest)) = (sellers.cheater, models.first()) {
+            let lies = [honest.as_told_by(how, cpu)?];
+            let defends = how.defends();
+            let cheap = Selling { models: &lies, graphs: &[], parts: 2, defends, canaries: None };
             network.add_provider(data, chain, sellers.honest.get(), cheap).await?;
         }
-        network.add_gateway(data, chain, model, offered, listener).await?;
+        network.add_gateway(data, chain, listed, offered, listener).await?;
         network.await_ready().await?;
         Ok(network)
     }
@@ -233,7 +210,7 @@ impl Network {
         data: &Data,
         chain: &Embedded,
         n: usize,
-        Selling { loaded, engine, parts, tracer, defends, canaries }: Selling<'_>,
+        Selling { models, graphs, parts, defends, canaries }: Selling<'_>,
     ) -> Outcome {
         let folder = data.provider(n);
         let owner = keys::load_or_create(&folder)?;
@@ -247,23 +224,20 @@ impl Network {
         self.providers.push(Provider { address: key.address(), owner: owner.address(), url });
         let payment = payment::sells(chain, &owner).await?;
         let defence = payment::defends(chain, &owner, &key).await?;
-        let canaries = match canaries {
-            Some(canaries) => Some(canaries::plants(data, chain, n, canaries, loaded).await?),
+        let canaries = match canaries.zip(models.first()) {
+            Some((canaries, sold)) => {
+                Some(canaries::plants(data, chain, n, canaries, &sold.model).await?)
+            }
             None => None,
         };
         let config = assay_provider::Config {
             key,
             chain: LOCAL_CHAIN,
-            models: vec![assay_provider::Served {
-                id: loaded.id,
-                trees: Some(Arc::clone(tracer.trees())),
-                context: loaded.context(),
-                vocabulary: loaded.manifest.shape.vocab,
-                eos: loaded.manifest.eos.clone(),
-                tokenizer: loaded.tokenizer.clone(),
-                backend: Arc::clone(engine),
-                tracer: defends.then(|| Arc::clone(tracer) as Arc<dyn Tracer>),
-            }],
+            models: models
+                .iter()
+                .map(|model| model.served(defends))
+                .chain(graphs.iter().map(Graph::served))
+                .collect(),
             price_in: Amount(PRICE_IN.0 / parts),
             price_out: Amount(PRICE_OUT.0 / parts),
             orders_max: ORDERS_MAX,
@@ -286,14 +260,15 @@ impl Network {
         &mut self,
         data: &Data,
         chain: &Embedded,
-        model: assay_gateway::Listed,
+        models: Vec<assay_gateway::Listed>,
         offered: Offered,
         listener: TcpListener,
     ) -> Outcome {
         let folder = data.gateway();
         let key: Key = keys::load_or_create(&folder)?;
         let dear = |price: Amount| Amount(price.0 * PRICE_MAX_TIMES);
-        let price_max = price(dear(PRICE_IN), model.context, dear(PRICE_OUT), model.context);
+        let context = models.iter().map(|model| model.context).max().unwrap_or_default();
+        let price_max = price(dear(PRICE_IN), context, dear(PRICE_OUT), context);
         let payments = payment::buys(chain, &key).await?;
         let x402 = match offered.x402 {
             true => {
@@ -305,7 +280,7 @@ impl Network {
         let config = assay_gateway::Config {
             key,
             chain: LOCAL_CHAIN,
-            models: vec![model],
+            models,
             aliases: offered.aliases,
             providers: self.providers.iter().map(|provider| provider.url.clone()).collect(),
             store: folder.join("answers"),
@@ -404,28 +379,51 @@ async fn joined(roles: &mut JoinSet<Outcome>) -> Outcome {
     outcome
 }
 
-/// A model as clients see it. A gateway needs its tokenizer and its template.
-fn listed(loaded: &Loaded, created: u64) -> Outcome<assay_gateway::Listed> {
+/// A model as clients see it. A gateway needs its tokenizer, and its template unless it makes vectors.
+fn listed(sold: &Sold, created: u64) -> Outcome<assay_gateway::Listed> {
+    let model = &sold.model;
     let without = |what| {
-        Failure::new(Exit::Malformed, format_args!("model {} cannot chat", loaded.name))
+        Failure::new(Exit::Malformed, format_args!("model {} cannot chat", model.name))
             .why(format_args!("its source brought no {what}"))
             .fix("import it from a file that has one")
     };
     Ok(assay_gateway::Listed {
-        id: loaded.id,
-        name: loaded.name.clone(),
-        tokenizer: loaded.tokenizer.clone().ok_or_else(|| without("tokenizer"))?,
-        chat: loaded.chat.clone().ok_or_else(|| without("chat template"))?,
-        eos: loaded.manifest.eos.clone(),
-        context: loaded.context(),
-        assurance: loaded.assurance(),
+        id: model.id,
+        name: model.name.clone(),
+        tokenizer: model.tokenizer.clone().ok_or_else(|| without("tokenizer"))?,
+        chat: match (&model.chat, model.vector_width()) {
+            (Some(chat), _) => Some(Arc::clone(chat)),
+            (None, Some(_)) => None,
+            (None, None) => return Err(without("chat template")),
+        },
+        vector_width: model.vector_width(),
+        labels: None,
+        eos: model.manifest.eos.clone(),
+        context: model.context(),
+        assurance: sold.assurance(),
         created,
     })
 }
 
+/// An ONNX model as clients see it.
+fn listed_graph(data: &Data, Graph { model, .. }: &Graph) -> assay_gateway::Listed {
+    assay_gateway::Listed {
+        id: model.id,
+        name: model.name.clone(),
+        tokenizer: Arc::clone(&model.tokenizer),
+        chat: None,
+        vector_width: u32::try_from(model.width()).ok(),
+        labels: model.classes.as_ref().map(|classes| classes.labels.as_slice().into()),
+        eos: model.eos.clone(),
+        context: model.context,
+        assurance: Assurance::Scored,
+        created: created(data, model.id),
+    }
+}
+
 /// When a model came to this machine, in Unix seconds; zero where the system does not say.
-fn created(data: &Data, loaded: &Loaded) -> u64 {
-    let path = crate::library::Library::of(data).path(loaded.id);
+fn created(data: &Data, model: ModelId) -> u64 {
+    let path = Library::of(data).path(model);
     let modified = std::fs::metadata(path).and_then(|file| file.modified()).ok();
     let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     since.map_or(0, |since| since.as_secs())

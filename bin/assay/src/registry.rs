@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use assay_chain::{Chain, Mined, ModelTerms, PublishedModel};
-use assay_protocol::{Address, Amount, B256, Manifest, ModelId, keccak256};
+use assay_protocol::{Address, Amount, B256, Manifest, ModelId, TensorKind, keccak256};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -112,7 +112,7 @@ impl Publish {
             }
             Some(_) => {}
         }
-        if !chain.is_filed(id).await.map_err(failed)? {
+        if has_known_weights(manifest) && !chain.is_filed(id).await.map_err(failed)? {
             done.filed = Some(chain.file_spec(manifest).await.map_err(failed)?);
         }
         Ok(done)
@@ -172,7 +172,11 @@ impl Publish {
         if let Some(revised) = done.revised {
             line("revised", told(Some(revised), ""));
         }
-        line("judged", told(done.filed, "already"));
+        let judged = match has_known_weights(manifest) {
+            true => told(done.filed, "already"),
+            false => told(None, "no: no judge knows weights of four bits, answers are scored"),
+        };
+        line("judged", judged);
         let stated = self.floor_in.is_some()
             || self.floor_out.is_some()
             || self.royalty.is_some()
@@ -268,6 +272,12 @@ fn sent(mined: Option<Mined>) -> Value {
         Value::Null,
         |mined| json!({ "transaction": mined.hash, "block": mined.block, "gas": mined.gas }),
     )
+}
+
+/// Whether judges know the form of a model's weights. Their contract refuses to file others; a
+/// model with such weights is published, and its answers are scored.
+fn has_known_weights(manifest: &Manifest) -> bool {
+    manifest.tensors.iter().all(|tensor| tensor.kind != TensorKind::W4 as u8)
 }
 
 fn told(mined: Option<Mined>, before: &str) -> String {

@@ -77,6 +77,7 @@ impl VerifySource {
             name: Some(package.name().to_owned()),
             context: usize::try_from(package.manifest().shape.context).ok(),
             calibration: calibration.transpose()?,
+            weights: package.model().format(),
             accuracy: false,
         };
         let (again, _) = library::import(&self.source, &options, &cpu)?;

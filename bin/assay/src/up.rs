@@ -4,26 +4,30 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
-use assay_engine::{Loaded, Package};
+use assay_engine::Outline;
 use assay_gateway::Origin;
+use assay_protocol::ModelId;
 use clap::Args;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::auditors::{self, Auditors};
+use crate::backend::BackendArgument;
 use crate::canaries::CanaryArgument;
 use crate::cheat::Cheat;
 use crate::data::{Data, DataArgument};
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::library::{self, Library};
+use crate::library::Library;
 use crate::machine::{ThreadsArgument, raise_open_files};
 use crate::network::{self, Network, Offered, Provider, Sellers};
 use crate::relay::RelayArgument;
 use crate::signals::Signals;
+use crate::sold::{MemoryArgument, Stock};
 use crate::terminal::{note, say, say_json};
 
 /// Open files below which a busy gateway may have to refuse connections.
@@ -47,9 +51,10 @@ pub(crate) struct Up {
     rpc_port: u16,
     #[command(flatten)]
     data: DataArgument,
-    /// Model to serve: a GGUF file, a directory, an .assay file, an id or a name [default: the one that ships]
-    #[arg(long, env = "ASSAY_MODEL")]
-    model: Option<String>,
+    /// Model to serve: a GGUF or ONNX file, a directory, an .assay file, an id, a name, or ORG/NAME as pulled;
+    /// may be given several times [default: the one that ships]
+    #[arg(long = "model", env = "ASSAY_MODEL", value_name = "MODEL")]
+    models: Vec<String>,
     /// Number of providers
     #[arg(long, env = "ASSAY_PROVIDERS", default_value = "2")]
     providers: NonZeroUsize,
@@ -63,6 +68,8 @@ pub(crate) struct Up {
     canaries: CanaryArgument,
     #[command(flatten)]
     threads: ThreadsArgument,
+    #[command(flatten)]
+    memory: MemoryArgument,
     /// Origin of web pages that may ask, such as http://localhost:3000 or http://localhost:*; may be
     /// given several times
     #[arg(
@@ -91,6 +98,8 @@ pub(crate) struct Up {
     model_aliases: Vec<(String, String)>,
     #[command(flatten)]
     relay: RelayArgument,
+    #[command(flatten)]
+    backend: BackendArgument,
     /// Print one JSON line once ready
     #[arg(long)]
     json: bool,
@@ -143,34 +152,53 @@ impl Up {
         let canaries = self.canaries.read()?;
         let cpu = self.threads.cpu()?;
         let threads = (cpu.isa(), cpu.threads());
-        let (library, model) = (Library::of(data), self.model.clone());
-        let prepared = tokio::task::spawn_blocking(move || {
+        let (library, names, memory) = (Library::of(data), self.models.clone(), self.memory);
+        let found = tokio::task::spawn_blocking(move || {
             library.sweep();
-            let package = match &model {
-                Some(what) => library.open_and_keep(what, &cpu)?,
-                None => library.shipped(&cpu)?,
-            };
-            Ok((load(package)?, cpu))
+            Ok((Stock::find(&library, &names, memory, &cpu)?, Arc::new(cpu)))
         });
-        let (loaded, cpu) = tokio::select! {
-            prepared = prepared => prepared
+        let (stock, cpu) = tokio::select! {
+            found = found => found
                 .map_err(|panic| Failure::new(Exit::Failed, "loading broke").why(panic))??,
             // What is half-written is swept at the next start.
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
+        let outlines: Vec<&Outline> = stock.outlines().collect();
+        let backends = tokio::select! {
+            backends = self.backend.start(&outlines) => backends?,
+            signal = signals.next() => return Ok(ExitCode::from(signal.code())),
+        };
+        let mut computing = format!("{} threads, {}", threads.1, threads.0);
+        for (model, backend) in outlines.iter().filter_map(|it| Some((it, backends.get(&it.id)?))) {
+            computing.push_str(&format!("; {} by {}, scored", model.name, backend.kind()));
+        }
+        let graphs = stock.graphs();
+        for graph in &graphs {
+            computing.push_str(&format!("; {} by rten, scored", graph.model.name));
+        }
+        let models = stock.open(&backends, &cpu)?;
         let (honest, cheater) = (self.providers, self.with_cheater);
-        let sellers = Sellers { honest, cheater, canaries };
+        if models.is_empty() && (cheater.is_some() || canaries.is_some()) {
+            let what = "there is no model to cheat or to plant canaries with";
+            return Err(Failure::new(Exit::Usage, what)
+                .why("answers of ONNX models cannot be disputed")
+                .fix("serve one that can be replayed as well: --model nano"));
+        }
+        let named = models.iter().map(|sold| (sold.model.id, sold.model.name.clone()));
+        let named = named.chain(graphs.iter().map(|it| (it.model.id, it.model.name.clone())));
+        let named: Vec<(ModelId, String)> = named.collect();
+        let makes_vectors = models.first().is_none_or(|sold| sold.model.vector_width().is_some());
+        let sellers = Sellers { honest, cheater, canaries, graphs };
         let mut participants = network::participants(data, &sellers)?;
         participants.extend(auditors::accounts(data, self.validators)?);
         let mut chain = tokio::select! {
             chain = Embedded::start(data, &participants, rpc) => chain?,
             signal = signals.next() => return Ok(ExitCode::from(signal.code())),
         };
-        let (id, name) = (loaded.id, loaded.name.clone());
         let (origins, require_keys) = (self.cors_origins, self.require_keys);
         let aliases = self.model_aliases.into_iter().collect();
         let offered = Offered { origins, require_keys, x402: self.x402, relayed, aliases };
-        let started = Network::start(data, &chain, loaded, cpu, sellers, offered, listener);
+        let started = Network::start(data, &chain, &models, cpu, sellers, offered, listener);
         let started = started.await;
         let mut network = match started {
             Ok(network) => network,
@@ -195,11 +223,14 @@ impl Up {
                     json!({ "address": address, "owner": owner, "url": url })
                 })
                 .collect();
+            let models = named.iter().map(|(id, name)| json!({ "id": id, "name": name }));
+            let models: Vec<_> = models.collect();
             say_json(&json!({
                 "schema": "assay.up/1",
                 "gateway": url,
                 "providers": providers,
-                "model": { "id": id, "name": name },
+                "model": models.first(),
+                "models": models,
                 "chain": {
                     "rpc": chain.url(),
                     "id": chain.book.chain_id,
@@ -215,17 +246,26 @@ impl Up {
             for provider in &network.providers {
                 say(format_args!("  provider   {}  {}", provider.url, provider.address));
             }
-            say(format_args!("  model      {name}  {id}"));
+            for (id, name) in &named {
+                say(format_args!("  model      {name}  {id}"));
+            }
             say(format_args!(
                 "  chain      {}  id {}, {} contracts",
                 chain.url(),
                 chain.book.chain_id,
                 chain.book.contracts.len(),
             ));
-            say(format_args!("  computing  {} threads, {}", threads.1, threads.0));
+            say(format_args!("  computing  {computing}"));
             say(format_args!("  data       {}\n", data.folder().display()));
             match cheater {
-                None => say(format_args!("Ask it something:\n\n{}\n", example(&url, &name))),
+                None => {
+                    let name = named.first().map_or("", |(_, name)| name);
+                    let example = match makes_vectors {
+                        false => example(&url, name),
+                        true => example_of_vectors(&url, name),
+                    };
+                    say(format_args!("Ask it something:\n\n{example}\n"));
+                }
                 Some(how) => {
                     let steps = steps(how, &url, &chain.url(), data.folder());
                     say(format_args!("One provider cheats. Watch it lose its stake:\n\n{steps}\n"));
@@ -253,15 +293,6 @@ impl Up {
             signal = signals.next() => Ok(ExitCode::from(signal.code())),
         }
     }
-}
-
-/// Checks a model's weights against its id, since a provider signs for them, and loads it.
-fn load(package: Package) -> Outcome<Loaded> {
-    library::verify(&package)?;
-    let name = package.name().to_owned();
-    package.load().map_err(|error| {
-        Failure::new(Exit::Malformed, format_args!("model {name} cannot be used")).why(error)
-    })
 }
 
 /// What shows a newcomer a dispute: buy an answer of the cheater's, which is the cheapest; dispute it; see
@@ -297,6 +328,12 @@ fn example(url: &str, model: &str) -> String {
     format!(
         "  curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d {body}"
     )
+}
+
+/// The same for a model that makes vectors.
+fn example_of_vectors(url: &str, model: &str) -> String {
+    let body = quoted(&json!({ "model": model, "input": "The weather is lovely." }).to_string());
+    format!("  curl {url}/v1/embeddings -H 'content-type: application/json' \\\n    -d {body}")
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use assay_engine::{Loaded, ReplayError, replay};
+use assay_engine::{Comparison, Loaded, OnnxPackage, ReplayError, logprobs_of, replay};
 use assay_evidence::{Fault, Verdict};
 use assay_kernels::Cpu;
-use assay_protocol::{Answer, AnswerError, Blame, COMPUTE_UNIT};
+use assay_protocol::{Answer, AnswerError, Assurance, B256, Blame, COMPUTE_UNIT};
 use clap::Args;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -18,6 +18,7 @@ use crate::data::{Data, DataArgument};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::library::{self, Library};
 use crate::machine::ThreadsArgument;
+use crate::onnx;
 use crate::terminal::{Colour, Progress, coloured, say, say_json, stdout_has_colour};
 
 /// Longest file that is read.
@@ -25,8 +26,10 @@ const FILE_MAX: u64 = 64 << 20;
 
 /// Check a receipt by computing its answer again
 ///
-/// Prints `true`, or `false` with the first thing that is wrong, and exits with 0 or 10. Needs
-/// the model but no network. A file is a saved receipt, or the body of a chat completion.
+/// Prints `true`, or `false` with the first thing that is wrong, and exits with 0 or 10. An answer that an
+/// external server computed is signed, but bound to no computation: that prints `scored`, and exits with 12,
+/// as does an answer of an ONNX model whose floats come out otherwise on this machine.
+/// Needs the model but no network. A file is a saved receipt, or the body of a chat completion.
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
     /// A receipt, or the body of an answer that contains one
@@ -48,6 +51,20 @@ struct Judged {
     verdict: Verdict,
     /// What its tokens take, in compute units; none where the model was not looked at.
     units: Option<f64>,
+    /// Of an answer that is faultless as far as anything binds it: how near it is.
+    unbound: Option<Unbound>,
+    /// Whether floats decide, which are the same on machines of one kind only.
+    in_floats: bool,
+}
+
+/// How near an answer is whose computation nothing binds.
+#[derive(Clone, Copy)]
+enum Unbound {
+    /// An external server computed it: how many of its first tokens the model gives as well.
+    Agreeing(usize),
+    /// An ONNX model made it: the cosine between its vector and the one that is computed here, where the
+    /// file has it.
+    Cosine(Option<f64>),
 }
 
 impl Verify {
@@ -55,8 +72,13 @@ impl Verify {
         let began = Instant::now();
         let answer = read(&self.file)?;
         let judged = match foreign(&answer) {
-            Some(fault) => Judged { verdict: Verdict::False(fault), units: None },
-            None => self.replayed(&answer)?,
+            Some(fault) => Judged {
+                verdict: Verdict::False(fault),
+                units: None,
+                unbound: None,
+                in_floats: false,
+            },
+            None => self.judged(&answer)?,
         };
         if self.json {
             say_json(&document(&answer, &judged, began.elapsed().as_secs_f64()));
@@ -65,8 +87,30 @@ impl Verify {
         }
         Ok(match judged.verdict {
             Verdict::True => ExitCode::SUCCESS,
+            Verdict::False(_) if judged.unbound.is_some() => ExitCode::from(Exit::Unbound as u8),
             Verdict::False(_) => ExitCode::from(Exit::False as u8),
         })
+    }
+
+    fn judged(&self, answer: &Answer) -> Outcome<Judged> {
+        let library = Library::of(&self.data.resolve()?);
+        match onnx::ordered(&library, self.model.as_deref(), answer.order.model)? {
+            Some(package) => self.compared(package, answer),
+            None => self.replayed(answer),
+        }
+    }
+
+    /// Judges an answer of an ONNX model.
+    fn compared(&self, package: OnnxPackage, answer: &Answer) -> Outcome<Judged> {
+        let threads = self.threads.cpu()?.threads().get();
+        let (verdict, unbound) = match onnx::compare(package, threads, answer)? {
+            Comparison::Same => (Verdict::True, None),
+            Comparison::Other { cosine } => {
+                (Verdict::False(Fault::FinalState), Some(Unbound::Cosine(cosine)))
+            }
+            Comparison::False(fault) => (Verdict::False(fault), None),
+        };
+        Ok(Judged { verdict, units: None, unbound, in_floats: true })
     }
 
     fn replayed(&self, answer: &Answer) -> Outcome<Judged> {
@@ -80,15 +124,39 @@ impl Verify {
         let output = u32::try_from(answer.output.len()).unwrap_or(u32::MAX);
         let work = loaded.manifest.work(answer.order.prompt_tokens, output);
         let units = Some(work as f64 / COMPUTE_UNIT as f64);
-        judged.map(|verdict| Judged { verdict, units }).map_err(|error| match error {
-            ReplayError::WrongModel { .. } => {
-                Failure::new(Exit::NotFound, "this is not the model that was ordered")
-                    .why(error)
-                    .fix("pass the ordered model with --model; `assay model ls` lists ids")
+        let verdict = judged.map_err(|error| uncomputed(&error))?;
+        let unbound = match &verdict {
+            // What a computation decides; everything else is wrong whoever computed it.
+            Verdict::False(Fault::Token { .. } | Fault::State { .. } | Fault::FinalState)
+                if is_unbound(answer) =>
+            {
+                let given = logprobs_of(&loaded, &cpu, answer, 0);
+                Some(Unbound::Agreeing(given.map_err(|error| uncomputed(&error))?.len()))
             }
-            error => Failure::new(Exit::Malformed, "the answer cannot be computed").why(error),
-        })
+            _ => None,
+        };
+        Ok(Judged { verdict, units, unbound, in_floats: false })
     }
+}
+
+fn uncomputed(error: &ReplayError) -> Failure {
+    match error {
+        ReplayError::WrongModel { .. } => {
+            Failure::new(Exit::NotFound, "this is not the model that was ordered")
+                .why(error)
+                .fix("pass the ordered model with --model; `assay model ls` lists ids")
+        }
+        error => Failure::new(Exit::Malformed, "the answer cannot be computed").why(error),
+    }
+}
+
+/// Whether nothing binds a scored answer to a computation: the hidden hash of every token is zero, as
+/// external servers tell none.
+fn is_unbound(answer: &Answer) -> bool {
+    let steps = answer.output.iter().map(|token| (*token, B256::ZERO));
+    let states = Answer::states_of(answer.hash(), steps);
+    let scored = [answer.order.assurance, answer.receipt.assurance] == [Assurance::Scored; 2];
+    scored && states.last() == Some(&answer.receipt.state)
 }
 
 /// The model of an answer, its weights checked against its id: a replay with altered weights says nothing.
@@ -164,14 +232,51 @@ fn parse(bytes: &[u8]) -> Result<Answer, String> {
     answer.map_err(|error| error.to_string())
 }
 
-fn tell(answer: &Answer, Judged { verdict, units }: &Judged, seconds: f64) {
-    let colour = stdout_has_colour();
-    match verdict {
-        Verdict::True => {
-            say(coloured("true", Colour::Green, colour));
-            say("  every token, bit for bit, is what the model gives for this order");
+/// Says how near an answer is whose computation nothing binds.
+fn tell_unbound(answer: &Answer, unbound: Unbound) {
+    say(coloured("scored", Colour::Yellow, stdout_has_colour()));
+    match unbound {
+        Unbound::Agreeing(agreeing) => {
+            say(
+                "  its provider signed it, and had it computed by a server: nothing binds it to the model",
+            );
+            let output = answer.output.len();
+            say(format_args!(
+                "  agrees    with the model in its first {agreeing} of {output} tokens"
+            ));
         }
-        Verdict::False(fault) => {
+        Unbound::Cosine(cosine) => {
+            say(
+                "  its provider signed it; this machine computes other bits, which proves nothing: floats of \
+                 another processor may be rounded otherwise",
+            );
+            say(match cosine {
+                Some(cosine) => format!("  cosine    {cosine:.9} with the vector computed here"),
+                None => "  cosine    unknown: the file has no vector".to_owned(),
+            });
+        }
+    }
+}
+
+fn tell(answer: &Answer, Judged { verdict, units, unbound, in_floats }: &Judged, seconds: f64) {
+    let colour = stdout_has_colour();
+    match (verdict, unbound) {
+        (Verdict::False(_), Some(unbound)) => tell_unbound(answer, *unbound),
+        (Verdict::True, _) => {
+            say(coloured("true", Colour::Green, colour));
+            say(match (in_floats, &answer.vector) {
+                (false, None) => {
+                    "  every token, bit for bit, is what the model gives for this order"
+                }
+                (false, Some(_)) => {
+                    "  every number, bit for bit, is what the model gives for this order"
+                }
+                (true, _) => {
+                    "  every number, bit for bit, is what rten gives for this order on this machine"
+                }
+            });
+        }
+        (Verdict::False(fault), None) => {
             say(format_args!("{}: {fault}", coloured("false", Colour::Red, colour)));
             say(match fault.blame() {
                 Blame::Provider => "  the provider signed this, and can be held to it",
@@ -190,14 +295,25 @@ fn tell(answer: &Answer, Judged { verdict, units }: &Judged, seconds: f64) {
     }
 }
 
-fn document(answer: &Answer, Judged { verdict, units }: &Judged, seconds: f64) -> Value {
+fn document(answer: &Answer, judged: &Judged, seconds: f64) -> Value {
+    let Judged { verdict, units, unbound, .. } = judged;
     let fault = match verdict {
         Verdict::True => None,
+        // Nobody broke a word: none was given about the computation.
+        Verdict::False(_) if unbound.is_some() => None,
         Verdict::False(fault) => Some(fault),
+    };
+    let (agreeing, cosine) = match *unbound {
+        Some(Unbound::Agreeing(tokens)) => (Some(tokens), None),
+        Some(Unbound::Cosine(cosine)) => (None, cosine),
+        None => (None, None),
     };
     json!({
         "schema": "assay.verify/1",
-        "verdict": fault.is_none(),
+        "verdict": if unbound.is_some() { Value::Null } else { fault.is_none().into() },
+        "assurance": answer.receipt.assurance,
+        "agreeing": agreeing,
+        "cosine": cosine,
         "reason": fault.map(ToString::to_string),
         "token": fault.and_then(Fault::token),
         "blame": fault.map(|fault| match fault.blame() {

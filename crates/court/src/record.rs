@@ -87,11 +87,11 @@ impl Record {
     /// Computes a disputed answer again, which may take seconds.
     ///
     /// # Errors
-    /// If it is not one of this model.
+    /// If it is not one of this model, or the model cannot be read.
     pub fn compute(tracer: &dyn Tracer, disputed: Disputed) -> Result<Self, TraceError> {
         let Disputed { answer, facts } = disputed;
         let trace = tracer.trace(&answer)?;
-        let (model, weights, state) = (tracer.model(), tracer.weights(), answer.receipt.state);
+        let (model, weights, state) = (tracer.model()?, tracer.weights(), answer.receipt.state);
         Ok(Self { trace, model, weights, facts, state })
     }
 
@@ -211,6 +211,7 @@ mod tests {
             receipt,
             receipt_signature: Signature([0; 65]),
             states,
+            vector: None,
         }
     }
 

@@ -33,7 +33,10 @@ pub trait Tracer: Send + Sync {
     fn trace(&self, answer: &Answer) -> Result<Box<dyn Retraced>, TraceError>;
 
     /// The model's trees.
-    fn model(&self) -> Model;
+    ///
+    /// # Errors
+    /// If the model cannot be read.
+    fn model(&self) -> Result<Model, TraceError>;
 
     /// Root of its weights, as its manifest has it.
     fn weights(&self) -> B256;
@@ -73,8 +76,8 @@ impl Tracer for Retracer {
         Ok(Box::new(trace))
     }
 
-    fn model(&self) -> Model {
-        Arc::clone(&self.trees) as Model
+    fn model(&self) -> Result<Model, TraceError> {
+        Ok(Arc::clone(&self.trees) as Model)
     }
 
     fn weights(&self) -> B256 {

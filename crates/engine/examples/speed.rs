@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! cargo run --release -p assay-models --example random_gguf -- q05.gguf --shape q05 --quant q8_0
-//! cargo run --release -p assay-engine --example speed -- q05.gguf [--json]
+//! cargo run --release -p assay-engine --example speed -- q05.gguf [--json] [--w4]
 //! cargo run --release -p assay-engine --example speed -- q05.gguf --ask
 //! ```
 //! Wall time, medians of five; every figure is of the whole pass, attention and sampling included.
+//! With `--w4` the weights get four bits.
 //!
 //! With `--ask` it runs what the lines of its input name, `decode 2 64` for 64 tokens on two threads, and
 //! answers each with the wall and processor time that it took.
@@ -23,7 +24,7 @@ use std::time::Instant;
 use assay_engine::import::{Options, import};
 use assay_engine::{Loaded, replay};
 use assay_evidence::Verdict;
-use assay_kernels::{Cpu, Isa};
+use assay_kernels::{Cpu, Format, Isa};
 use assay_protocol::{B256, Sampler, State, hidden_hash};
 
 mod answers;
@@ -42,7 +43,7 @@ fn main() {
     let path: PathBuf = arguments
         .iter()
         .find(|argument| !argument.starts_with("--"))
-        .expect("usage: speed MODEL.gguf [--json]")
+        .expect("usage: speed MODEL.gguf [--json] [--w4]")
         .into();
     let isa = Isa::from_env().expect("ASSAY_ISA names a path of this machine");
     let one = Cpu::new(isa, NonZeroUsize::MIN).expect("the path was checked");
@@ -50,8 +51,10 @@ fn main() {
 
     eprintln!("importing {} …", path.display());
     let began = Instant::now();
-    let (package, report) =
-        import(&path, &Options::default(), &two, &mut |_| ()).expect("the model imports");
+    let four = arguments.iter().any(|argument| argument == "--w4");
+    let weights = if four { Format::W4 } else { Format::W8 };
+    let options = Options { weights, ..Options::default() };
+    let (package, report) = import(&path, &options, &two, &mut |_| ()).expect("the model imports");
     eprintln!("{} parameters in {:.1} s, {isa}", report.parameters, began.elapsed().as_secs_f64());
     let loaded = package.load().expect("the package loads");
     if arguments.iter().any(|argument| argument == "--ask") {

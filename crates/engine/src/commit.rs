@@ -1,10 +1,10 @@
 //! Commitments to a model: the roots that its manifest holds.
 
-use assay_kernels::{Activation, GROUP, Pairing, Weights, tables};
+use assay_kernels::{Activation, Format, GROUP, Pairing, Weights, tables};
 use assay_models::{FRAC_GAIN, FRAC_GATE, FRAC_LOGITS, Model, Role, Shape, Step, program};
 use assay_protocol::{
     Arithmetic, B256, LEAF_COLUMNS, LEAF_VALUES, Manifest, Parts, StepLeaf, Tensor, TensorKind,
-    Tree, fixed_leaf, leaf_hash, part_hash, root, weight_leaf,
+    Tree, fixed_leaf, leaf_hash, part_hash, root, weight_leaf, weight_leaf_w4,
 };
 use rayon::prelude::*;
 
@@ -35,7 +35,7 @@ pub(crate) fn manifest(
         shape: shape_words(model.shape()),
         arithmetic: arithmetic(model),
         eos,
-        tensors: tensors(model.shape()),
+        tensors: table(model),
         parts: Parts {
             weights: weights_root(model, progress),
             program: program_root(model),
@@ -106,7 +106,7 @@ pub(crate) fn activation_code(activation: Activation) -> u8 {
 
 /// One tensor of a model as it is stored.
 pub(crate) enum Stored<'a> {
-    /// int8 groups.
+    /// Quantised groups.
     Matrix(&'a Weights),
     /// Fixed point: the gain of a norm, or a bias.
     Vector(&'a [i32]),
@@ -119,19 +119,34 @@ pub(crate) fn stored(model: &Model, role: Role) -> Stored<'_> {
     stored.expect("a model has every tensor that its shape lists")
 }
 
+/// The code of a format in the tensor table.
+pub(crate) fn kind(format: Format) -> TensorKind {
+    match format {
+        Format::W8 => TensorKind::W8,
+        Format::W4 => TensorKind::W4,
+    }
+}
+
 /// Leaves of a tensor.
 pub(crate) fn leaves(role: Role, rows: usize, columns: usize) -> u64 {
     let per_row = columns.div_ceil(if role.is_vector() { LEAF_VALUES } else { LEAF_COLUMNS });
     rows as u64 * per_row as u64
 }
 
-/// The tensor table: every tensor in canonical order, and where its leaves begin.
-pub(crate) fn tensors(shape: &Shape) -> Vec<Tensor> {
+/// The tensor table of a model.
+pub(crate) fn table(model: &Model) -> Vec<Tensor> {
+    // Of a vector the format is never asked.
+    tensors(model.shape(), |role| model.weights(role).map_or(Format::W8, Weights::format))
+}
+
+/// The tensor table: every tensor in canonical order, and where its leaves begin. A leaf holds as
+/// many columns in every format.
+pub(crate) fn tensors(shape: &Shape, format: impl Fn(Role) -> Format) -> Vec<Tensor> {
     let mut leaf = 0;
     let mut table = Vec::new();
     for role in shape.roles() {
         let (rows, columns) = shape.extent(role);
-        let kind = if role.is_vector() { TensorKind::Fixed } else { TensorKind::W8 };
+        let kind = if role.is_vector() { TensorKind::Fixed } else { kind(format(role)) };
         table.push(Tensor { kind: kind as u8, rows: word(rows), columns: word(columns), leaf });
         leaf += leaves(role, rows, columns);
     }
@@ -140,8 +155,8 @@ pub(crate) fn tensors(shape: &Shape) -> Vec<Tensor> {
 
 /// Rows hashed at a time: enough to keep every thread busy, little enough to keep in cache.
 const ROWS_AT_ONCE: usize = 1024;
-/// Bytes of a leaf of a matrix: kind, exponent, scales, numbers.
-const MATRIX_LEAF: usize = 2 + 2 * (LEAF_COLUMNS / GROUP) + LEAF_COLUMNS;
+/// Bytes of a leaf of a matrix before its numbers: kind, exponent, scales.
+const LEAF_HEAD: usize = 2 + 2 * (LEAF_COLUMNS / GROUP);
 
 fn weights_root(model: &Model, progress: &mut dyn FnMut(u64)) -> B256 {
     let mut tree = Tree::default();
@@ -169,17 +184,29 @@ fn weights_root(model: &Model, progress: &mut dyn FnMut(u64)) -> B256 {
 
 /// Leaf hashes of one row of a matrix.
 fn row_leaves(weights: &Weights, row: usize) -> Vec<[u8; 32]> {
-    let chunks = weights.columns() / LEAF_COLUMNS;
-    let leaves: Vec<_> = (0..chunks).map(|chunk| matrix_leaf(weights, row, chunk)).collect();
-    hashing::leaf_hashes(leaves.as_flattened(), MATRIX_LEAF)
+    let mut leaves = Vec::new();
+    for chunk in 0..weights.columns() / LEAF_COLUMNS {
+        write_matrix_leaf(weights, row, chunk, &mut leaves);
+    }
+    hashing::leaf_hashes(&leaves, LEAF_HEAD + weights.format().bytes(LEAF_COLUMNS))
 }
 
-/// Data of the leaf that holds 128 columns of a row of a matrix.
-fn matrix_leaf(weights: &Weights, row: usize, chunk: usize) -> [u8; MATRIX_LEAF] {
-    let groups = LEAF_COLUMNS / GROUP;
+/// Appends the data of the leaf that holds 128 columns of a row of a matrix.
+fn write_matrix_leaf(weights: &Weights, row: usize, chunk: usize, leaf: &mut Vec<u8>) {
+    let (groups, exponent) = (LEAF_COLUMNS / GROUP, weights.exponent(row));
     let quants = std::array::from_fn(|column| weights.q(row, chunk * LEAF_COLUMNS + column));
-    let scales = std::array::from_fn(|group| weights.scale(row, chunk * groups + group));
-    weight_leaf(weights.exponent(row), &scales, &quants)
+    // A scale fits the sixteen bits that its format keeps it in.
+    let scale = |group: usize| weights.scale(row, chunk * groups + group);
+    match weights.format() {
+        Format::W8 => {
+            let scales = std::array::from_fn(|group| scale(group) as u16);
+            leaf.extend(weight_leaf(exponent, &scales, &quants));
+        }
+        Format::W4 => {
+            let scales = std::array::from_fn(|group| scale(group) as i16);
+            leaf.extend(weight_leaf_w4(exponent, &scales, &quants));
+        }
+    }
 }
 
 /// Data of a leaf of a tensor that the model's shape lists; nothing beyond its last one.
@@ -189,7 +216,9 @@ pub(crate) fn tensor_leaf(model: &Model, role: Role, leaf: u64) -> Option<Vec<u8
         Stored::Matrix(weights) => {
             let chunks = weights.columns() / LEAF_COLUMNS;
             let (row, chunk) = (leaf / chunks, leaf % chunks);
-            (row < weights.rows()).then(|| matrix_leaf(weights, row, chunk).to_vec())
+            let mut leaf = Vec::new();
+            (row < weights.rows()).then(|| write_matrix_leaf(weights, row, chunk, &mut leaf))?;
+            Some(leaf)
         }
         Stored::Vector(gain) => {
             gain.chunks(LEAF_VALUES).nth(leaf).map(|values| fixed_leaf(values).to_vec())

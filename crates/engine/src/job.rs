@@ -9,6 +9,7 @@ use assay_protocol::{
 use assay_text::Grammar;
 use tokio::sync::mpsc;
 
+use crate::native::Figures;
 use crate::residents::Lease;
 
 /// An admitted order as the engine sees it.
@@ -105,6 +106,9 @@ pub enum Delta {
         /// How likely it was, if the job asks.
         logprobs: Option<Box<Logprobs>>,
     },
+    /// The vector of the prompt, of a model that makes vectors: numbers in `Fx<30>`. One token follows,
+    /// whose `hidden` is the vector's hash ([`assay_protocol::vector_hash`]).
+    Vector(Vec<i32>),
     /// The answer is complete. Nothing follows.
     Done(Finish),
 }
@@ -131,7 +135,7 @@ impl Deltas {
     /// A stream with room for every delta that a job of `tokens_max` tokens can have, so that a
     /// slow reader never holds up a batch.
     pub fn channel(tokens_max: u32) -> (DeltasSender, Self) {
-        let (sender, receiver) = mpsc::channel(tokens_max as usize + 1);
+        let (sender, receiver) = mpsc::channel(tokens_max as usize + 2);
         let cached = Arc::default();
         let sender = DeltasSender { sender, cached: Arc::clone(&cached), lease: None };
         (sender, Self { receiver, cached })
@@ -181,6 +185,12 @@ impl DeltasSender {
         let _ = self.cached.set(cached_tokens);
     }
 
+    /// Waits until the reader has left.
+    #[cfg(feature = "remote")]
+    pub(crate) async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
     /// Whether the reader has left.
     pub fn is_cancelled(&self) -> bool {
         self.sender.is_closed()
@@ -202,6 +212,17 @@ pub struct Busy {
 pub trait Backend: Send + Sync {
     /// What a verifier can later check about this backend's answers.
     fn assurance(&self) -> Assurance;
+
+    /// What it did so far, in numbers; none if it does not count.
+    fn so_far(&self) -> Option<Figures> {
+        None
+    }
+
+    /// What of `job` it cannot do, in a word; such a job is for nobody to run.
+    fn unable(&self, job: &Job) -> Option<&'static str> {
+        let _ = job;
+        None
+    }
 
     /// Starts `job`. The stream ends after [`Delta::Done`]; dropping it cancels the job.
     fn run(&self, job: Job) -> Result<Deltas, Busy>;

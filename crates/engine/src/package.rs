@@ -8,25 +8,28 @@
 //!   matrix    exponents (i8) · quants (bytes) · scales (u16), in panels as the kernels read them
 //! ```
 //! All integers are little-endian. The recipe holds, as f32, the norm epsilon, the RoPE base, but
-//! for llama size, step and RoPE base of windows (zeros for none), and the RoPE factors that the
-//! manifest's integers were computed from. Reading checks that the file
+//! for llama size, step and RoPE base of windows (zeros for none), where layers have experts how many
+//! there are and how many are chosen, and the RoPE factors that the manifest's integers were computed
+//! from. Reading checks that the file
 //! is exactly as long as its manifest demands before it takes memory, so a lying header costs
 //! nothing.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use assay_kernels::{COLUMNS_STEP, GROUP, Pairing, Weights, WeightsError};
+use assay_kernels::{COLUMNS_STEP, Format, GROUP, Pairing, Weights, WeightsError};
 use assay_models::{
-    Family, Model, ModelError, Precision, Role, Rope, Shape, Sites, Tensors, Window, rope,
+    Experts, Family, Model, ModelError, Precision, Role, Rope, Shape, Sites, Tensors, Window, rope,
 };
-use assay_protocol::{Assurance, Manifest, ManifestError, ModelId, part_hash};
+use assay_protocol::{Assurance, Manifest, ManifestError, ModelId, TensorKind};
 use assay_text::{Chat, ChatError, Tokenizer, TokenizerError};
 
 use crate::commit::{self, Particulars, Stored};
+use crate::outline::Outline;
 
 const MAGIC: &[u8; 8] = b"ASSAYM1\n";
 /// Rows are stored in whole panels of sixteen.
@@ -45,7 +48,7 @@ pub struct Package {
 }
 
 /// What a package says of itself before its tensors: enough to list and to find models.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Summary {
     /// What people call the model.
     pub name: String,
@@ -59,6 +62,30 @@ impl Summary {
     /// The model's name by content.
     pub fn id(&self) -> ModelId {
         self.manifest.id()
+    }
+
+    /// Whether it makes vectors of texts.
+    pub fn makes_vectors(&self) -> bool {
+        makes_vectors(&self.manifest)
+    }
+
+    /// What can be checked about its answers.
+    pub fn assurance(&self) -> Assurance {
+        assurance(&self.manifest)
+    }
+}
+
+pub(crate) fn makes_vectors(manifest: &Manifest) -> bool {
+    Family::from_code(manifest.family).is_some_and(|family| !family.graph().causal)
+}
+
+pub(crate) fn assurance(manifest: &Manifest) -> Assurance {
+    let family = Family::from_code(manifest.family);
+    let is_judged = family.is_some_and(|family| family.graph().judged);
+    let mut tensors = manifest.tensors.iter();
+    match is_judged && tensors.all(|tensor| tensor.kind != TensorKind::W4 as u8) {
+        true => Assurance::Replayable,
+        false => Assurance::Scored,
     }
 }
 
@@ -79,8 +106,19 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// What can be checked about its answers: every bit where a judge knows its family, else their
-    /// quality, as long as there are no rules by which a wrong bit could be proved.
+    /// All of it but the weights.
+    pub fn outline(&self) -> Outline {
+        let Self { id, name, manifest, model: _, tokenizer, chat } = self;
+        Outline {
+            id: *id,
+            name: name.clone(),
+            manifest: manifest.clone(),
+            tokenizer: tokenizer.clone(),
+            chat: chat.clone(),
+        }
+    }
+
+    /// What can be checked about its answers, as [`Outline::assurance`] says.
     pub fn assurance(&self) -> Assurance {
         if self.model.is_judged() { Assurance::Replayable } else { Assurance::Scored }
     }
@@ -88,6 +126,19 @@ impl Loaded {
     /// Most tokens of prompt and output together.
     pub fn context(&self) -> u32 {
         self.manifest.shape.context
+    }
+
+    /// How many numbers the vector of a text has, if this model makes vectors of texts; none where it
+    /// goes on with them.
+    pub fn vector_width(&self) -> Option<usize> {
+        let shape = self.model.shape();
+        (!shape.graph().causal).then_some(shape.width)
+    }
+
+    /// The one output token of an answer that is a vector: the lowest that ends an answer, zero where
+    /// the model names none.
+    pub fn vector_token(&self) -> u32 {
+        self.manifest.eos.first().copied().unwrap_or(0)
     }
 }
 
@@ -139,12 +190,6 @@ pub enum PackageError {
         what: &'static str,
         /// Its value.
         found: u64,
-    },
-    /// An encoder gives texts vectors and cannot go on with them.
-    #[error("a model of family {family} answers no prompts: it makes vectors of texts")]
-    Encoder {
-        /// The family.
-        family: Family,
     },
     /// A tensor's numbers are out of range.
     #[error("tensor {tensor}: {source}")]
@@ -229,33 +274,22 @@ impl Package {
         }
     }
 
-    /// Makes the model ready to answer. Checks tokenizer and template against the manifest; the
-    /// weights only [`Package::verify`] checks.
+    /// All of it but the weights, ready for use. Checks tokenizer and template against the manifest.
     ///
     /// # Errors
-    /// If either was altered or is damaged, and for an encoder, which gives no answers.
+    /// If either was altered or is damaged.
+    pub fn outline(&self) -> Result<Outline, PackageError> {
+        let summary = self.summary.clone();
+        Outline::new(summary, self.tokenizer.as_deref(), self.template.as_deref())
+    }
+
+    /// Makes the model ready to answer. The weights only [`Package::verify`] checks.
+    ///
+    /// # Errors
+    /// As [`Package::outline`].
     pub fn load(self) -> Result<Loaded, PackageError> {
-        let id = self.id();
-        if !self.model.shape().graph().causal {
-            return Err(PackageError::Encoder { family: self.model.shape().family });
-        }
-        if part_hash(self.tokenizer.as_deref()) != self.manifest().parts.tokenizer {
-            return Err(PackageError::Altered { what: "tokenizer", id });
-        }
-        if part_hash(self.template.as_deref().map(str::as_bytes)) != self.manifest().parts.template
-        {
-            return Err(PackageError::Altered { what: "chat template", id });
-        }
-        let tokenizer = self.tokenizer.as_deref().map(Tokenizer::from_canonical).transpose()?;
-        let chat = self.template.as_deref().map(Chat::new).transpose()?;
-        Ok(Loaded {
-            id,
-            name: self.summary.name,
-            manifest: self.summary.manifest,
-            model: self.model,
-            tokenizer: tokenizer.map(Arc::new),
-            chat: chat.map(Arc::new),
-        })
+        let Outline { id, name, manifest, tokenizer, chat } = self.outline()?;
+        Ok(Loaded { id, name, manifest, model: self.model, tokenizer, chat })
     }
 
     /// Writes the package whole or not at all.
@@ -336,7 +370,8 @@ fn recipe(shape: &Shape) -> impl Iterator<Item = f32> + '_ {
         .map_or([0.0; 3], |window| [window.size as f32, window.every as f32, window.base]);
     let window = window.into_iter().filter(|_| shape.family != Family::Llama);
     let head = [shape.norm_eps, shape.rope.base].into_iter().chain(window);
-    head.chain(shape.rope.factors.iter().copied())
+    let experts = shape.experts.map(|experts| [experts.count as f32, experts.chosen as f32]);
+    head.chain(experts.into_iter().flatten()).chain(shape.rope.factors.iter().copied())
 }
 
 fn write_words<const N: usize>(
@@ -379,8 +414,9 @@ impl<'a> Reader<'a> {
         let template = self.text("chat template")?;
         let shape = shape(manifest, &recipe)?;
         let precision = precision(manifest)?;
-        self.check_length(&shape)?;
-        let tensors = self.tensors(&shape)?;
+        let formats = formats(manifest, &shape)?;
+        self.check_length(&shape, &formats)?;
+        let tensors = self.tensors(&shape, &formats)?;
         let model = Model::new(shape, precision, tensors)?;
         if model.eps_q() != manifest.arithmetic.normEps {
             return Err(PackageError::Altered { what: "norm epsilon", id: manifest.id() });
@@ -429,8 +465,9 @@ impl<'a> Reader<'a> {
         String::from_utf8(bytes).map_err(|_| PackageError::NotText { part })
     }
 
-    fn check_length(&self, shape: &Shape) -> Result<(), PackageError> {
-        let bytes: u128 = shape.roles().into_iter().map(|role| stored_bytes(shape, role)).sum();
+    fn check_length(&self, shape: &Shape, formats: &Formats) -> Result<(), PackageError> {
+        let bytes: u128 =
+            formats.iter().map(|(&role, &format)| stored_bytes(shape, role, format)).sum();
         let expected = u64::try_from(u128::from(self.read) + bytes).unwrap_or(u64::MAX);
         if expected != self.length {
             return Err(PackageError::Length { found: self.length, expected });
@@ -438,13 +475,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn tensors(&mut self, shape: &Shape) -> Result<Tensors, PackageError> {
+    fn tensors(&mut self, shape: &Shape, formats: &Formats) -> Result<Tensors, PackageError> {
         let rope = rope::tables_of(shape)?;
         let reader = RefCell::new(self);
         Tensors::gather(
             shape,
             rope,
-            |role| reader.borrow_mut().matrix(shape, role),
+            |role| reader.borrow_mut().matrix(shape, role, formats[&role]),
             |role| reader.borrow_mut().vector(shape, role),
         )
     }
@@ -454,16 +491,21 @@ impl<'a> Reader<'a> {
         Ok(bytes.as_chunks().0.iter().map(|word| i32::from_le_bytes(*word)).collect())
     }
 
-    fn matrix(&mut self, shape: &Shape, role: Role) -> Result<Weights, PackageError> {
+    fn matrix(
+        &mut self,
+        shape: &Shape,
+        role: Role,
+        format: Format,
+    ) -> Result<Weights, PackageError> {
         let rows = shape.extent(role).0;
         let (padded, columns) = padded(shape, role);
         let exponents: Vec<i8> =
             self.bytes(padded)?.into_iter().map(|byte| i8::from_le_bytes([byte])).collect();
-        let quants = self.bytes(padded * columns)?;
+        let quants = self.bytes(padded * format.bytes(columns))?;
         let scales = self.bytes(2 * padded * columns / GROUP)?;
         let scales: Vec<u16> =
             scales.as_chunks().0.iter().map(|word| u16::from_le_bytes(*word)).collect();
-        Weights::from_parts(rows, columns, &exponents, &quants, &scales)
+        Weights::from_parts(format, rows, columns, &exponents, &quants, &scales)
             .map_err(|source| PackageError::Weights { tensor: role.to_string(), source })
     }
 }
@@ -478,13 +520,28 @@ fn padded(shape: &Shape, role: Role) -> (usize, usize) {
     (rows.next_multiple_of(PANEL_ROWS), columns.next_multiple_of(COLUMNS_STEP))
 }
 
-fn stored_bytes(shape: &Shape, role: Role) -> u128 {
+fn stored_bytes(shape: &Shape, role: Role, format: Format) -> u128 {
     if role.is_vector() {
         return 4 * shape.extent(role).1 as u128;
     }
     let (rows, columns) = padded(shape, role);
     let groups = columns / GROUP;
-    rows as u128 * (1 + columns as u128 + 2 * groups as u128)
+    rows as u128 * (1 + format.bytes(columns) as u128 + 2 * groups as u128)
+}
+
+/// How the numbers of every tensor are stored; of a vector it says nothing.
+type Formats = BTreeMap<Role, Format>;
+
+/// The formats that a manifest names for the tensors of a shape.
+fn formats(manifest: &Manifest, shape: &Shape) -> Result<Formats, PackageError> {
+    let format = |kind| if kind == TensorKind::W4 as u8 { Format::W4 } else { Format::W8 };
+    let kinds = manifest.tensors.iter().map(|tensor| format(tensor.kind));
+    let formats: Formats = shape.roles().into_iter().zip(kinds).collect();
+    // Whatever else a table says comes out different.
+    let same = formats.len() == manifest.tensors.len()
+        && commit::tensors(shape, |role| formats[&role]) == manifest.tensors;
+    same.then_some(formats)
+        .ok_or_else(|| PackageError::Altered { what: "tensor table", id: manifest.id() })
 }
 
 /// The shape a manifest and its recipe describe.
@@ -517,6 +574,16 @@ fn shape(manifest: &Manifest, recipe: &[u8]) -> Result<Shape, PackageError> {
             _ => return Err(PackageError::Altered { what: "recipe", id: manifest.id() }),
         },
     };
+    let experts = match family.graph().routed {
+        true => match (recipe.next(), recipe.next()) {
+            // What is no count becomes one that the shape's check refuses, or no program agrees with.
+            (Some(count), Some(chosen)) => {
+                Some(Experts { count: count as usize, chosen: chosen as usize })
+            }
+            _ => return Err(PackageError::Altered { what: "recipe", id: manifest.id() }),
+        },
+        false => None,
+    };
     let mut shape = Shape {
         family,
         width: sizes.width as usize,
@@ -525,6 +592,7 @@ fn shape(manifest: &Manifest, recipe: &[u8]) -> Result<Shape, PackageError> {
         kv_heads: sizes.kvHeads as usize,
         head_dim: sizes.headDim as usize,
         hidden: sizes.hidden as usize,
+        experts,
         vocab: sizes.vocab as usize,
         context: sizes.context as usize,
         norm_eps,
@@ -534,9 +602,6 @@ fn shape(manifest: &Manifest, recipe: &[u8]) -> Result<Shape, PackageError> {
     };
     shape.check()?;
     shape.tied = shape.roles().len() == manifest.tensors.len();
-    if manifest.tensors != commit::tensors(&shape) {
-        return Err(PackageError::Altered { what: "tensor table", id: manifest.id() });
-    }
     Ok(shape)
 }
 

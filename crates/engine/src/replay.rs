@@ -3,11 +3,13 @@
 //! The claimed output is fed back as if it were a prompt (teacher forcing): one prefill instead
 //! of one pass per token, a fraction of the cost of generating, and the same bits, because a
 //! row's arithmetic does not depend on its batch.
+//!
+//! An answer that is a vector is made again from the prompt alone.
 
 use assay_evidence::{Fault, Step, Verdict, check, check_without_model};
 use assay_kernels::Cpu;
 use assay_models::{Cache, ForwardError, Output, Row, Scratch};
-use assay_protocol::{Answer, Ending, Finish, Logprobs, ModelId, hidden_hash};
+use assay_protocol::{Answer, Ending, Finish, Logprobs, ModelId, hidden_hash, vector_hash};
 use assay_text::{Grammar, Grammars};
 
 use crate::draw::{Drawing, Drawn, Stuck};
@@ -81,6 +83,9 @@ pub fn logprobs_of(
     top: u8,
 ) -> Result<Vec<Logprobs>, ReplayError> {
     let mut job = job(loaded, answer)?;
+    if loaded.vector_width().is_some() {
+        return Ok(Vec::new());
+    }
     match answerable(loaded, &job).and_then(|()| grammar(loaded, answer)) {
         Ok(grammar) => job.grammar = grammar,
         Err(_) => return Ok(Vec::new()),
@@ -109,6 +114,10 @@ fn answerable(loaded: &Loaded, job: &Job) -> Result<(), String> {
     if job.ending.tokens_max == 0 {
         let (prompt, context) = (job.prompt.len(), loaded.context());
         return Err(format!("{prompt} prompt tokens leave no room in a context of {context}"));
+    }
+    if loaded.vector_width().is_some() && job.ending.tokens_max > 1 {
+        let asked = job.ending.tokens_max;
+        return Err(format!("{asked} tokens are asked for of a model that gives one vector"));
     }
     match job.prompt.iter().find(|&&token| token as usize >= vocab) {
         Some(token) => Err(format!("prompt token {token} is not in a vocabulary of {vocab}")),
@@ -148,6 +157,11 @@ fn steps(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<Again>, ReplayError> {
     let Some(last) = output.len().checked_sub(1) else { return Ok(Vec::new()) };
+    if loaded.vector_width().is_some() {
+        let vector = loaded.model.embed(cpu, &job.prompt, &mut Scratch::default(), &mut ())?;
+        let step = Step { token: loaded.vector_token(), hidden: vector_hash(&vector) };
+        return Ok(vec![Again { step, logprobs: None }]);
+    }
     // No model gives a token that it does not have, so what follows one need not be computed.
     let vocab = loaded.model.shape().vocab;
     let fed = output.iter().position(|&token| token as usize >= vocab).unwrap_or(last);

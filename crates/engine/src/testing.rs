@@ -149,5 +149,6 @@ fn sign(order: Order, terms: Terms, steps: &[(u32, B256)]) -> Answer {
         receipt_signature: receipt.sign(LOCAL_CHAIN, &key()),
         receipt,
         states,
+        vector: None,
     }
 }

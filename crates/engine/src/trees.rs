@@ -102,6 +102,21 @@ impl Trees {
     }
 }
 
+/// Who has a model, in memory or not, and can show it.
+pub trait Holder: Send + Sync {
+    /// What [`Trees::weight`] gives. The first of a large model takes seconds.
+    ///
+    /// # Errors
+    /// If the model cannot be read.
+    fn show(&self, index: u64) -> Result<Option<WeightProof>, PackageError>;
+}
+
+impl Holder for Trees {
+    fn show(&self, index: u64) -> Result<Option<WeightProof>, PackageError> {
+        Ok(self.weight(index))
+    }
+}
+
 impl ModelTrees for Trees {
     fn steps(&self) -> &[StepLeaf] {
         &self.steps

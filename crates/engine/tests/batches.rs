@@ -74,6 +74,7 @@ impl Request {
             match stream.next_blocking() {
                 Some(Delta::Token { token, hidden, .. }) => found.push((token, hidden)),
                 Some(Delta::Done(finish)) => return (found, Some(finish)),
+                Some(Delta::Vector(_)) => panic!("a vector of a model that writes"),
                 None => panic!("a stream closed without an end"),
             }
         }

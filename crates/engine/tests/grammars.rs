@@ -94,20 +94,23 @@ fn required_calls_validate() {
     let tools = ["weather", "news"].map(|name| Tool {
         name: name.into(),
         parameters: Some(parameters.into()),
+        strict: true,
         json: String::new(),
     });
     for (seed, format) in [(1, CallFormat::Tagged), (2, CallFormat::Bare), (3, CallFormat::Listed)]
     {
         let tools: Vec<&Tool> = tools.iter().collect();
-        let grammar = assay_text::tool_calls_grammar(&tools, format, false).unwrap();
+        let grammar =
+            assay_text::tool_calls_grammar(&tools, format, false, assay_text::Otherwise::Nothing)
+                .unwrap();
         let terms = sampled(prompt(&NANO, "weather in oslo?"), seed);
         let (text, finish) = written(&backend, &with_grammar(terms, &grammar), 150);
         assert_eq!(finish, Finish::Eos, "{text}");
-        let mut reader = CallReader::new(format);
-        let said: Vec<Said> = reader.push(&text).into_iter().chain(reader.finish()).collect();
-        let [Said::Call(call)] = said.as_slice() else { panic!("{said:?}") };
-        assert!(["weather", "news"].contains(&call.name.as_str()));
-        let arguments: serde_json::Value = serde_json::from_str(&call.arguments).unwrap();
+        let mut reader = CallReader::new(format, vec!["weather".into(), "news".into()]);
+        let mut said = reader.push(&text);
+        said.extend(reader.finish());
+        let [Said::Call(_), Said::Arguments(json)] = said.as_slice() else { panic!("{said:?}") };
+        let arguments: serde_json::Value = serde_json::from_str(json).unwrap();
         assert!(arguments["city"].as_str().unwrap().chars().count() <= 12);
         assert!(["c", "f"].contains(&arguments["unit"].as_str().unwrap()));
     }

@@ -26,6 +26,7 @@ fn rated(backend: &dyn Backend, mut job: Job) -> (Vec<Logprobs>, Finish) {
                 assert_eq!(logprobs.token, token);
                 found.push(logprobs);
             }
+            Delta::Vector(_) => panic!("a vector of a model that writes"),
             Delta::Done(finish) => return (found, finish),
         }
     }

@@ -1,7 +1,7 @@
 //! Measures matrix products on one thread: `cargo run --release -p assay-kernels --example gmacs`.
 //!
-//! Prints one row per instruction set and shape; with `--json`, one object per instruction set
-//! and quantity instead. Both end with how fast one and two threads merely read weights that no
+//! Prints one row per instruction set, format and shape; with `--json`, one object per instruction
+//! set, format and quantity instead. Both end with how fast one and two threads merely read weights that no
 //! cache holds, which bounds a model's decoding. Times are medians of processor time where the system tells it (Linux),
 //! else of wall time; the memory bandwidth of one row is honest only on an idle machine.
 
@@ -16,7 +16,7 @@ use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use assay_kernels::{Cpu, GROUP, Isa, Quantised, Weights};
+use assay_kernels::{Cpu, Format, GROUP, Isa, Quantised, Weights};
 
 /// Output rows and columns of the matrices: a square one, and those of a model of 0.5 billion
 /// parameters.
@@ -33,26 +33,15 @@ const SAMPLE: Duration = Duration::from_millis(120);
 fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
     if !json {
-        println!("{:<8} {:>12} {:>12} {:>12} {:>12}", "path", "matrix", "batch", "one row", "");
+        println!("{:<11} {:>12} {:>12} {:>12} {:>12}", "path", "matrix", "batch", "one row", "");
     }
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
         let cpu = Cpu::new(isa, NonZeroUsize::MIN).expect("a supported path needs no threads");
-        let rates = SHAPES.map(|shape| measure(&cpu, shape));
-        if json {
-            let (batch, single, bytes) = mean(&rates);
-            println!("{}", row("kernel.gmacs", isa, batch, "GMAC/s"));
-            println!("{}", row("kernel.gmacs_single", isa, single, "GMAC/s"));
-            println!("{}", row("kernel.weights_read", isa, bytes, "GB/s"));
-            continue;
-        }
-        for ((rows, columns), (batch, single, bytes)) in SHAPES.into_iter().zip(rates) {
-            let matrix = format!("{rows}×{columns}");
-            println!(
-                "{isa:<8} {matrix:>12} {batch:>5.1} GMAC/s {single:>5.1} GMAC/s {bytes:>7.1} GB/s"
-            );
+        for format in Format::ALL {
+            show(isa, format, &SHAPES.map(|shape| measure(&cpu, format, shape)), json);
         }
     }
-    let large = weights(LARGE.0, LARGE.1);
+    let large = weights(Format::W8, LARGE.0, LARGE.1);
     for threads in [1, 2] {
         let rate = bandwidth(&large, threads);
         if json {
@@ -62,6 +51,28 @@ fn main() {
         } else {
             println!("read, {threads} threads: {rate:.1} GB/s");
         }
+    }
+}
+
+/// Prints the rates of one path in one format.
+fn show(isa: Isa, format: Format, rates: &[(f64, f64, f64)], json: bool) {
+    if json {
+        let (batch, single, bytes) = mean(rates);
+        let suffix = if format == Format::W8 { "" } else { "_w4" };
+        let row = |name: &str, value: f64, unit: &str| {
+            let name = format!("{name}{suffix}.{isa}");
+            println!("{{\"name\":\"{name}\",\"value\":{value:.2},\"unit\":\"{unit}\"}}");
+        };
+        row("kernel.gmacs", batch, "GMAC/s");
+        row("kernel.gmacs_single", single, "GMAC/s");
+        row("kernel.weights_read", bytes, "GB/s");
+        return;
+    }
+    for ((rows, columns), (batch, single, bytes)) in SHAPES.iter().zip(rates) {
+        let (path, matrix) = (format!("{isa} {format}"), format!("{rows}×{columns}"));
+        println!(
+            "{path:<11} {matrix:>12} {batch:>5.1} GMAC/s {single:>5.1} GMAC/s {bytes:>7.1} GB/s"
+        );
     }
 }
 
@@ -88,8 +99,8 @@ fn or_lines(mut all: [u8; 64], line: &[u8]) -> [u8; 64] {
 }
 
 /// Products per nanosecond of a batch and of one row, and the bytes per nanosecond of the latter.
-fn measure(cpu: &Cpu, (rows, columns): (usize, usize)) -> (f64, f64, f64) {
-    let w = weights(rows, columns);
+fn measure(cpu: &Cpu, format: Format, (rows, columns): (usize, usize)) -> (f64, f64, f64) {
+    let w = weights(format, rows, columns);
     let products = (rows * columns) as f64;
     let batch = time(cpu, &w, BATCH);
     let single = time(cpu, &w, 1);
@@ -126,12 +137,23 @@ fn now() -> Duration {
         .map_or_else(|| START.elapsed(), Duration::from_nanos)
 }
 
-fn weights(rows: usize, columns: usize) -> Weights {
-    let q: Vec<i8> =
-        (0..rows * columns).map(|i| ((i * 104_729) % 255) as i8).map(|q| q.max(-127)).collect();
-    let scales: Vec<u16> =
-        (0..rows * columns.div_ceil(GROUP)).map(|i| (i * 7_919) as u16 | 1).collect();
-    Weights::from_rows(rows, columns, &q, &scales, &vec![30; rows]).expect("a valid matrix")
+fn weights(format: Format, rows: usize, columns: usize) -> Weights {
+    let numbers = (0..rows * columns).map(|i| ((i * 104_729) % 255) as i8);
+    let scales = (0..rows * columns.div_ceil(GROUP)).map(|i| (i * 7_919) as u16 | 1);
+    let exponents = vec![30; rows];
+    let weights = match format {
+        Format::W8 => {
+            let q: Vec<i8> = numbers.map(|q| q.max(-127)).collect();
+            let scales: Vec<u16> = scales.collect();
+            Weights::from_rows(rows, columns, &q, &scales, &exponents)
+        }
+        Format::W4 => {
+            let q: Vec<i8> = numbers.map(|q| q >> 4).collect();
+            let scales: Vec<i16> = scales.map(|scale| scale as i16).collect();
+            Weights::from_rows_w4(rows, columns, &q, &scales, &exponents)
+        }
+    };
+    weights.expect("a valid matrix")
 }
 
 /// Mean over the shapes.
@@ -139,8 +161,4 @@ fn mean(rates: &[(f64, f64, f64)]) -> (f64, f64, f64) {
     let sum = rates.iter().fold((0.0, 0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
     let shapes = rates.len() as f64;
     (sum.0 / shapes, sum.1 / shapes, sum.2 / shapes)
-}
-
-fn row(name: &str, isa: Isa, value: f64, unit: &str) -> String {
-    format!("{{\"name\":\"{name}.{isa}\",\"value\":{value:.2},\"unit\":\"{unit}\"}}")
 }

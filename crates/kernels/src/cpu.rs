@@ -4,6 +4,7 @@
 //! work is not cut at all: handing it over takes as long as some thousand multiplications.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use rayon::ThreadPoolBuildError;
 
@@ -16,13 +17,13 @@ use crate::weights::{LANES, Weights};
 use crate::{GROUP, NORM_COLUMNS_MAX};
 
 /// Products below which a matrix is left to one thread.
-const PRODUCTS_MIN: usize = 1 << 18;
+pub(crate) const PRODUCTS_MIN: usize = 1 << 18;
 /// Elements below which an operation on elements is left to one thread.
 const ELEMENTS_MIN: usize = 1 << 15;
 /// Rows per thread from which a matrix product is cut by rows instead of by panels.
 const ROWS_PER_THREAD_MIN: usize = 16;
 /// Pieces per thread: a thread that starts late takes fewer.
-const PIECES_PER_THREAD: usize = 4;
+pub(crate) const PIECES_PER_THREAD: usize = 4;
 
 /// A processor that computes `exact-1`.
 ///
@@ -110,7 +111,7 @@ impl Cpu {
             })
             .collect();
         let (rows, threads) = (x.rows(), self.threads.get());
-        let numbers: usize = products.iter().map(|product| product.w.quants().len()).sum();
+        let numbers: usize = products.iter().map(|product| product.w.numbers()).sum();
         if threads == 1 || rows * numbers < PRODUCTS_MIN {
             for Shifted { w, shifts, y } in &mut products {
                 self.matmul_piece(w, 0, shifts, x.view(), &mut whole_rows(y, w.rows()));
@@ -349,12 +350,17 @@ pub(crate) fn count(len: usize, columns: usize, what: &str) -> usize {
 /// The right shift of every padded row. Rows that only pad a panel have no output, so any shift
 /// will do.
 fn shifts(w: &Weights, frac_in: u8, frac_out: u8) -> Vec<i8> {
+    shifts_of(w, 0..w.exponents().len(), frac_in, frac_out)
+}
+
+/// The right shifts of some padded rows.
+pub(crate) fn shifts_of(w: &Weights, rows: Range<usize>, frac_in: u8, frac_out: u8) -> Vec<i8> {
     let change = i16::from(frac_in) - i16::from(frac_out);
     for exponent in w.exponent_range() {
         let shift = i16::from(exponent) + change;
         assert!((1..=62).contains(&shift), "a row would be shifted by {shift}");
     }
-    w.exponents()
+    w.exponents()[rows]
         .iter()
         .map(|exponent| (i16::from(*exponent) + change).clamp(1, 62) as i8)
         .collect()
@@ -366,7 +372,7 @@ fn whole_rows(y: &mut [i32], width: usize) -> Vec<&mut [i32]> {
 }
 
 /// For every run of `step` columns, one slice per row.
-fn cut_rows(y: &mut [i32], width: usize, step: usize) -> Vec<Vec<&mut [i32]>> {
+pub(crate) fn cut_rows(y: &mut [i32], width: usize, step: usize) -> Vec<Vec<&mut [i32]>> {
     let mut pieces: Vec<Vec<&mut [i32]>> = Vec::new();
     pieces.resize_with(width.div_ceil(step), Vec::new);
     for row in y.chunks_exact_mut(width) {

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use crate::aligned::Aligned;
+use crate::format::Format;
 use crate::path::Values;
 use crate::quantised::Quantised;
 use crate::weights::{LANES, Panels, QUAD, SIGN};
@@ -207,6 +208,7 @@ impl Block {
         let (numbers, scales) = (self.keys.len() / kv_heads, self.key_scales.len() / kv_heads);
         BlockHead {
             keys: Panels {
+                format: Format::W8,
                 groups: scales / BLOCK,
                 quants: &self.keys[head * numbers..][..numbers],
                 scales: &self.key_scales[head * scales..][..scales],

@@ -5,6 +5,7 @@
 
 use crate::attend::Attention;
 use crate::cpu::{Angles, Norm, Pairing, Rope};
+use crate::format::Format;
 use crate::keccak::{self, States};
 use crate::path::{Path, RowsMut, Values};
 use crate::quantised::{Rows, Term};
@@ -109,28 +110,52 @@ impl Path for Plain {
 
 /// The exact products of one panel with one row.
 fn panel_dots(panels: Panels<'_>, panel: usize, x: Rows<'_>, row: usize) -> [i64; LANES] {
+    let Panels { format, groups, .. } = panels;
+    let bytes = format.bytes(GROUP * LANES);
     let mut sums = [0i64; LANES];
-    for group in 0..panels.groups {
-        let numbers = &panels.quants[(panel * panels.groups + group) * GROUP * LANES..];
-        let scales = &panels.scales[(panel * panels.groups + group) * LANES..][..LANES];
-        let at = row * panels.groups + group;
-        let mut products = [0i32; LANES];
-        for (w, x) in
-            numbers.chunks_exact(LANES * QUAD).zip(x.q[at * GROUP..][..GROUP].chunks_exact(QUAD))
-        {
-            for (product, w) in products.iter_mut().zip(w.chunks_exact(QUAD)) {
-                for (w, x) in w.iter().zip(x) {
-                    *product += i32::from((w ^ SIGN) as i8) * i32::from(*x);
-                }
-            }
-        }
+    for group in 0..groups {
+        let numbers = &panels.quants[(panel * groups + group) * bytes..][..bytes];
+        let scales = &panels.scales[(panel * groups + group) * LANES..][..LANES];
+        let at = row * groups + group;
+        let products = match format {
+            Format::W8 => dots_w8(numbers, &x.q[at * GROUP..][..GROUP]),
+            Format::W4 => dots_w4(numbers, &x.q[at * GROUP..][..GROUP]),
+        };
         // Both scales together have less than 31 bits.
         let x_scale = x.terms[at].scale;
         for ((sum, product), scale) in sums.iter_mut().zip(products).zip(scales) {
-            *sum += i64::from(product) * i64::from(i32::from(*scale) * x_scale);
+            *sum += i64::from(product) * i64::from(format.scale(*scale) * x_scale);
         }
     }
     sums
+}
+
+/// The products of a group of a panel, lines of four columns, with a group of a row.
+fn dots_w8(lines: &[u8], x: &[i8]) -> [i32; LANES] {
+    let mut products = [0i32; LANES];
+    for (w, x) in lines.chunks_exact(LANES * QUAD).zip(x.chunks_exact(QUAD)) {
+        for (product, w) in products.iter_mut().zip(w.chunks_exact(QUAD)) {
+            for (w, x) in w.iter().zip(x) {
+                *product += i32::from((w ^ SIGN) as i8) * i32::from(*x);
+            }
+        }
+    }
+    products
+}
+
+/// The same with lines of eight columns, two in a byte.
+fn dots_w4(lines: &[u8], x: &[i8]) -> [i32; LANES] {
+    let mut products = [0i32; LANES];
+    for (w, x) in lines.chunks_exact(LANES * QUAD).zip(x.chunks_exact(2 * QUAD)) {
+        let (lower, upper) = x.split_at(QUAD);
+        for (product, w) in products.iter_mut().zip(w.chunks_exact(QUAD)) {
+            for ((w, lower), upper) in w.iter().zip(lower).zip(upper) {
+                *product += (i32::from(w & 15) - 8) * i32::from(*lower)
+                    + (i32::from(w >> 4) - 8) * i32::from(*upper);
+            }
+        }
+    }
+    products
 }
 
 /// The nearest value that fits 32 bits.

@@ -1,7 +1,7 @@
 //! Turns numbers into numbers, with the same bits on every machine.
 //!
-//! The arithmetic is called `exact-1`: 8-bit numbers in groups of 32, integer scales, exact sums
-//! and fixed-point everything else. [`mod@reference`] defines it; [`Cpu`] computes it fast.
+//! The arithmetic is called `exact-1`: numbers of eight bits, or four, in groups of 32, integer
+//! scales, exact sums and fixed-point everything else. [`mod@reference`] defines it; [`Cpu`] computes it fast.
 //! Threads, batches and instruction sets change the speed of a result, never a bit of it.
 
 pub mod reference;
@@ -11,6 +11,8 @@ mod aligned;
 mod attend;
 mod cpu;
 mod elementwise;
+mod experts;
+mod format;
 mod helpers;
 mod isa;
 mod keccak;
@@ -28,6 +30,8 @@ mod x86;
 pub use attend::{Attention, Query};
 pub use cpu::{Angles, Cpu, CpuError, Norm, Pairing, Product, Rope};
 pub use elementwise::Activation;
+pub use experts::{Choice, Met, Run};
+pub use format::Format;
 pub use isa::{Isa, IsaError};
 pub use keccak::keccak256_each;
 pub use kv::{KvBlock, KvLayer};

@@ -64,8 +64,11 @@ impl Quantised {
         self.terms.resize(rows * columns / GROUP, Term::default());
     }
 
-    /// Becomes a copy of some rows of another value.
-    pub(crate) fn gather(&mut self, from: &Quantised, rows: impl Iterator<Item = usize>) {
+    /// Becomes a copy of some rows of another value, in the order they are named.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn gather(&mut self, from: &Quantised, rows: impl Iterator<Item = usize>) {
         let groups = from.columns / GROUP;
         (self.rows, self.columns) = (0, from.columns);
         self.q.clear();

@@ -21,6 +21,8 @@ pub const QUANT_MAX: u32 = 127;
 pub const SCALE_MAX: u32 = 32_767;
 /// Fraction bits that a number to be [`scaled`] has more than the result.
 pub const SCALED_BITS: u8 = 6;
+/// Fraction bits of the shares of experts.
+pub const SHARE_FRAC: u8 = 15;
 /// `round(2^30 · 0.044715)`.
 const GELU_CUBE_Q30: i64 = 48_012_366;
 /// `round(2^30 · 2 · sqrt(2 / π))`.
@@ -158,27 +160,28 @@ pub fn quantise(x: &[i32], padded: usize) -> (Vec<i8>, Vec<u16>) {
     (q, scales)
 }
 
-/// The exact inner product of two quantised rows, group by group.
-pub fn dot(a: (&[i8], &[u16]), b: (&[i8], &[u16])) -> i64 {
+/// The exact inner product of two quantised rows, group by group. The scales of weights of four
+/// bits have a sign.
+pub fn dot<S: Copy + Into<i64>>(a: (&[i8], &[S]), b: (&[i8], &[u16])) -> i64 {
     let groups = a.0.chunks(GROUP).zip(b.0.chunks(GROUP));
     let scales = a.1.iter().zip(b.1);
     groups
         .zip(scales)
         .map(|((a, b), (sa, sb))| {
             let sum: i64 = a.iter().zip(b).map(|(a, b)| i64::from(*a) * i64::from(*b)).sum();
-            sum * i64::from(*sa) * i64::from(*sb)
+            sum * (*sa).into() * i64::from(*sb)
         })
         .sum()
 }
 
 /// One output of a matrix product: `shift` is the row's exponent plus the fraction bits that go
 /// in, minus those that come out.
-pub fn matmul(weights: (&[i8], &[u16]), x: (&[i8], &[u16]), shift: i32) -> i32 {
+pub fn matmul<S: Copy + Into<i64>>(weights: (&[i8], &[S]), x: (&[i8], &[u16]), shift: i32) -> i32 {
     sat32(rsh(dot(weights, x), shift))
 }
 
 /// One element of an embedding row: number, scale and row exponent become `Fx<frac_residual>`.
-pub fn embed(q: i8, scale: u16, exponent: i8, frac_residual: u8) -> i32 {
+pub fn embed(q: i8, scale: i32, exponent: i8, frac_residual: u8) -> i32 {
     // Beyond these shifts every product of 8 and 16 bits is saturated, or zero, as it is at them.
     let shift = (i32::from(exponent) - i32::from(frac_residual)).clamp(-40, 62);
     sat32(rsh(i64::from(q) * i64::from(scale), shift))
@@ -298,6 +301,32 @@ pub fn attend_from(
         mean(numerator.sum(), sum, frac_v, frac_out)
     };
     (0..query.0.len()).map(output).collect()
+}
+
+/// The experts with the `chosen` largest logits in `Fx<16>`, largest first and of equal ones the lower
+/// index, each with its share in Q15: the softmax over the chosen.
+pub fn route(logits: &[i32], chosen: usize) -> Vec<(usize, i32)> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    // Stable, so that equal ones stay in ascending order.
+    order.sort_by_key(|expert| std::cmp::Reverse(logits[*expert]));
+    order.truncate(chosen);
+    let largest = order.first().map_or(0, |expert| logits[*expert]);
+    let power = |expert: &usize| {
+        let below = i64::from(largest) - i64::from(logits[*expert]);
+        // Below 2^32 times below 2^31: no overflow.
+        u64::from(exp2neg(rsh(below * i64::from(LOG2E_Q30), 30) as u64, 22))
+    };
+    let powers: Vec<u64> = order.iter().map(power).collect();
+    let sum: u64 = powers.iter().sum();
+    let share = |power: u64| (((power << (1 + SHARE_FRAC)) + sum) / (2 * sum)) as i32;
+    order.into_iter().zip(powers.into_iter().map(share)).collect()
+}
+
+/// One number of what a row's experts found together: the sum of their numbers times their shares in
+/// Q15, rounded once.
+pub fn mix(found: impl Iterator<Item = (i32, i32)>) -> i32 {
+    let sum: i64 = found.map(|(number, share)| i64::from(number) * i64::from(share)).sum();
+    sat32(rsh(sum, SHARE_FRAC.into()))
 }
 
 /// Index of the largest number; the lowest of equal ones.

@@ -1,19 +1,21 @@
 //! A matrix of quantised weights, laid out so that one SIMD lane is one output row.
 //!
 //! Sixteen rows form a panel. Within it, four neighbouring columns of all sixteen rows lie in one
-//! cache line, so a product walks memory once, in order, and never adds across lanes. Numbers
-//! are stored with their sign bit flipped, which is the unsigned form that VNNI wants.
+//! cache line, eight where numbers have four bits, so a product walks memory once, in order, and
+//! never adds across lanes. Numbers are stored with their sign bit flipped, which is the unsigned
+//! form that VNNI wants.
 
 use std::ops::Range;
 
 use crate::GROUP;
 use crate::aligned::Aligned;
+use crate::format::Format;
 use crate::pages::Pages;
 use crate::reference;
 
 /// Rows of a panel: the 32-bit lanes of the widest registers in use.
 pub(crate) const LANES: usize = 16;
-/// Columns of a cache line of a panel.
+/// Columns of one word: four bytes of a row in a cache line.
 pub(crate) const QUAD: usize = 4;
 /// Columns are filled up to a multiple of this.
 pub const COLUMNS_STEP: usize = 128;
@@ -22,27 +24,30 @@ pub const COLUMNS_MAX: usize = 1 << 17;
 /// What flips the sign bit of a number.
 pub(crate) const SIGN: u8 = 0x80;
 
-/// A matrix in the W8 format: `weight = q · scale · 2^-exponent`.
+/// A matrix: `weight = q · scale · 2^-exponent`.
 ///
-/// `q` is in -127..=127, one scale in 1..=65535 serves [`GROUP`] columns of a row, and a row has
-/// one exponent. Columns are padded to a multiple of [`COLUMNS_STEP`] and rows to whole panels of
-/// sixteen, with `q = 0`, `scale = 1` and, for rows, `exponent = 0`.
+/// Its [`Format`] says what a number and a scale may be. One scale serves [`GROUP`] columns of a
+/// row, and a row has one exponent. Columns are padded to a multiple of [`COLUMNS_STEP`] and rows
+/// to whole panels of sixteen, with `q = 0`, `scale = 1` and, for rows, `exponent = 0`.
 #[derive(Clone, Debug)]
 pub struct Weights {
+    format: Format,
     rows: usize,
     columns: usize,
     /// One per padded row.
     exponents: Vec<i8>,
     /// The least and the largest exponent of the rows without padding.
     exponent_range: [i8; 2],
-    /// (panels, columns / 4, 16 rows, 4 columns), each `q ^ 0x80`.
+    /// (panels, columns / 4, 16 rows, 4 columns), each `q ^ 0x80`; in W4 (panels, columns / 8,
+    /// 16 rows, 4 bytes), each `q + 8` of a column in the lower and of the fourth after it in the
+    /// upper half.
     quants: Pages,
-    /// (panels, columns / 32, 16 rows).
+    /// (panels, columns / 32, 16 rows); in W4 the two's complement.
     scales: Aligned<u16>,
 }
 
 impl Weights {
-    /// Packs a matrix that is given row by row.
+    /// Packs a matrix in W8 that is given row by row.
     ///
     /// `q`: (rows, columns); `scales`: (rows, columns / 32 rounded up); `exponents`: (rows).
     ///
@@ -56,15 +61,40 @@ impl Weights {
         scales: &[u16],
         exponents: &[i8],
     ) -> Result<Weights, WeightsError> {
+        Weights::pack(Format::W8, [rows, columns], q, scales, exponents)
+    }
+
+    /// Packs a matrix in W4 that is given row by row, as [`Weights::from_rows`] does in W8.
+    ///
+    /// # Errors
+    /// As [`Weights::from_rows`]; if a number is outside -8..=7, or a scale 0 or -32768.
+    pub fn from_rows_w4(
+        rows: usize,
+        columns: usize,
+        q: &[i8],
+        scales: &[i16],
+        exponents: &[i8],
+    ) -> Result<Weights, WeightsError> {
+        let scales: Vec<u16> = scales.iter().map(|scale| *scale as u16).collect();
+        Weights::pack(Format::W4, [rows, columns], q, &scales, exponents)
+    }
+
+    fn pack(
+        format: Format,
+        [rows, columns]: [usize; 2],
+        q: &[i8],
+        scales: &[u16],
+        exponents: &[i8],
+    ) -> Result<Weights, WeightsError> {
         check_extent(rows, columns)?;
         let groups = columns.div_ceil(GROUP);
         check_length(Part::Quants, q.len(), rows.checked_mul(columns))?;
         check_length(Part::Scales, scales.len(), rows.checked_mul(groups))?;
         check_length(Part::Exponents, exponents.len(), Some(rows))?;
-        check_quants(q.iter().map(|q| *q as u8), i8::MIN as u8)?;
-        check_scales(scales)?;
+        check_quants(format, q.iter().copied())?;
+        check_scales(format, scales)?;
 
-        let mut weights = Weights::zero(rows, columns.next_multiple_of(COLUMNS_STEP));
+        let mut weights = Weights::zero(format, rows, columns.next_multiple_of(COLUMNS_STEP));
         weights.exponents[..rows].copy_from_slice(exponents);
         weights.exponent_range = range(exponents);
         for row in 0..rows {
@@ -83,6 +113,7 @@ impl Weights {
     /// # Errors
     /// If `columns` is not padded, or as for [`Weights::from_rows`].
     pub fn from_parts(
+        format: Format,
         rows: usize,
         columns: usize,
         exponents: &[i8],
@@ -96,11 +127,15 @@ impl Weights {
         let padded = rows.checked_next_multiple_of(LANES);
         let times = |n: usize| padded.and_then(|rows| rows.checked_mul(n));
         check_length(Part::Exponents, exponents.len(), padded)?;
-        check_length(Part::Quants, quants.len(), times(columns))?;
+        check_length(Part::Quants, quants.len(), times(format.bytes(columns)))?;
         check_length(Part::Scales, scales.len(), times(columns / GROUP))?;
-        check_quants(quants.iter().copied(), i8::MIN as u8 ^ SIGN)?;
-        check_scales(scales)?;
+        // In W4 every byte is two numbers that may be; in W8 one byte is none, and one byte is found fast.
+        if format == Format::W8 && quants.contains(&format.write(0, 0, i8::MIN)) {
+            check_quants(format, quants.iter().map(|byte| format.read(*byte, 0)))?;
+        }
+        check_scales(format, scales)?;
         Ok(Weights {
+            format,
             rows,
             columns,
             exponents: exponents.to_vec(),
@@ -108,6 +143,11 @@ impl Weights {
             quants: Pages::copy(quants),
             scales: Aligned::copy(scales),
         })
+    }
+
+    /// How the numbers are stored.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Number of rows, without padding: the outputs of a product.
@@ -120,13 +160,13 @@ impl Weights {
         self.columns
     }
 
-    /// The number at a row and column, in -127..=127.
+    /// The number at a row and column.
     ///
     /// # Panics
     /// If there is no such row or column.
     pub fn q(&self, row: usize, column: usize) -> i8 {
         assert!(column < self.columns, "column {column} of {}", self.columns);
-        (self.quants[self.quant_at(row, column)] ^ SIGN) as i8
+        self.format.read(self.quants[self.quant_at(row, column)], column)
     }
 
     /// The numbers of a row, all padded columns or as many as `out` has.
@@ -144,9 +184,9 @@ impl Weights {
     ///
     /// # Panics
     /// If there is no such row or group.
-    pub fn scale(&self, row: usize, group: usize) -> u16 {
+    pub fn scale(&self, row: usize, group: usize) -> i32 {
         assert!(group < self.groups(), "group {group} of {}", self.groups());
-        self.scales[self.scale_at(row, group)]
+        self.format.scale(self.scales[self.scale_at(row, group)])
     }
 
     /// The exponent of a row.
@@ -162,12 +202,13 @@ impl Weights {
         &self.exponents
     }
 
-    /// The numbers in packed layout: (panels, columns / 4, 16 rows, 4 columns), each `q ^ 0x80`.
+    /// The numbers in packed layout: (panels, columns / 4, 16 rows, 4 columns), each `q ^ 0x80`; in
+    /// W4 (panels, columns / 8, 16 rows, 4 bytes) with two of them a byte, each `q + 8`.
     pub fn quants(&self) -> &[u8] {
         &self.quants
     }
 
-    /// The scales in packed layout: (panels, columns / 32, 16 rows).
+    /// The scales in packed layout: (panels, columns / 32, 16 rows); in W4 in two's complement.
     pub fn scales(&self) -> &[u16] {
         &self.scales
     }
@@ -189,6 +230,11 @@ impl Weights {
         self.exponents.len() / LANES
     }
 
+    /// Numbers, those of padding included.
+    pub(crate) fn numbers(&self) -> usize {
+        self.exponents.len() * self.columns
+    }
+
     /// Groups of a row.
     pub(crate) fn groups(&self) -> usize {
         self.columns / GROUP
@@ -203,20 +249,22 @@ impl Weights {
     pub(crate) fn panel_range(&self, panels: Range<usize>) -> Panels<'_> {
         let part = |size: usize| panels.start * size..panels.end * size;
         Panels {
+            format: self.format,
             groups: self.groups(),
-            quants: &self.quants[part(LANES * self.columns)],
+            quants: &self.quants[part(LANES * self.format.bytes(self.columns))],
             scales: &self.scales[part(LANES * self.groups())],
         }
     }
 
     /// A matrix of zeros.
-    fn zero(rows: usize, columns: usize) -> Weights {
+    fn zero(format: Format, rows: usize, columns: usize) -> Weights {
         let padded = rows.next_multiple_of(LANES);
-        let mut quants = Pages::new(padded * columns);
+        let mut quants = Pages::new(padded * format.bytes(columns));
         let mut scales = Aligned::new(padded * (columns / GROUP));
-        quants.fill(SIGN);
+        quants.fill(format.zero());
         scales.fill(1);
         Weights {
+            format,
             rows,
             columns,
             exponents: vec![0; padded],
@@ -227,11 +275,13 @@ impl Weights {
     }
 
     fn pack_row(&mut self, row: usize, q: &[i8], scales: &[u16]) {
-        let first = self.quant_at(row, 0);
-        for (quad, numbers) in q.chunks(QUAD).enumerate() {
-            let at = first + quad * LANES * QUAD;
-            for (byte, number) in self.quants[at..at + QUAD].iter_mut().zip(numbers) {
-                *byte = *number as u8 ^ SIGN;
+        let format = self.format;
+        let (first, step) = (self.quant_at(row, 0), LANES * QUAD);
+        for (line, numbers) in q.chunks(format.line_columns()).enumerate() {
+            let bytes = &mut self.quants[first + line * step..][..QUAD];
+            for (column, number) in numbers.iter().enumerate() {
+                let byte = &mut bytes[column % QUAD];
+                *byte = format.write(*byte, column, *number);
             }
         }
         for (group, scale) in scales.iter().enumerate() {
@@ -240,10 +290,12 @@ impl Weights {
         }
     }
 
+    /// The byte that holds a number.
     fn quant_at(&self, row: usize, column: usize) -> usize {
         let (panel, lane) = (row / LANES, row % LANES);
-        let quad = panel * (self.columns / QUAD) + column / QUAD;
-        (quad * LANES + lane) * QUAD + column % QUAD
+        let width = self.format.line_columns();
+        let line = panel * (self.columns / width) + column / width;
+        (line * LANES + lane) * QUAD + column % QUAD
     }
 
     fn scale_at(&self, row: usize, group: usize) -> usize {
@@ -255,9 +307,12 @@ impl Weights {
 /// A run of whole panels: of a matrix, or of keys, whose positions then are the rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Panels<'a> {
+    /// How numbers are stored; those of keys have eight bits.
+    pub(crate) format: Format,
     /// Groups of a row.
     pub(crate) groups: usize,
-    /// (panels, groups, 8 quads, 16 rows, 4 columns).
+    /// (panels, groups, 8 lines, 16 rows, 4 columns); in W4 (panels, groups, 4 lines, 16 rows,
+    /// 4 bytes of two columns).
     pub(crate) quants: &'a [u8],
     /// (panels, groups, 16 rows).
     pub(crate) scales: &'a [u16],
@@ -294,16 +349,21 @@ fn check_length(part: Part, found: usize, expected: Option<usize>) -> Result<(),
     }
 }
 
-fn check_quants(quants: impl Iterator<Item = u8>, forbidden: u8) -> Result<(), WeightsError> {
-    match quants.enumerate().find(|(_, q)| *q == forbidden) {
-        Some((at, _)) => Err(WeightsError::Quant { at }),
+fn check_quants(format: Format, mut quants: impl Iterator<Item = i8>) -> Result<(), WeightsError> {
+    let [least, most] = format.range();
+    let mut found = 0;
+    match quants.position(|q| {
+        found = q;
+        q < least || q > most
+    }) {
+        Some(at) => Err(WeightsError::Quant { at, found, least, most }),
         None => Ok(()),
     }
 }
 
-fn check_scales(scales: &[u16]) -> Result<(), WeightsError> {
-    match scales.iter().position(|scale| *scale == 0) {
-        Some(at) => Err(WeightsError::Scale { at }),
+fn check_scales(format: Format, scales: &[u16]) -> Result<(), WeightsError> {
+    match scales.iter().position(|scale| !format.takes_scale(*scale)) {
+        Some(at) => Err(WeightsError::Scale { at, found: format.scale(scales[at]) }),
         None => Ok(()),
     }
 }
@@ -313,7 +373,7 @@ fn check_scales(scales: &[u16]) -> Result<(), WeightsError> {
 pub enum Part {
     /// The exponents of the rows.
     Exponents,
-    /// The 8-bit numbers.
+    /// The numbers.
     Quants,
     /// The scales of the groups.
     Scales,
@@ -362,17 +422,26 @@ pub enum WeightsError {
         /// The length that rows and columns call for.
         expected: usize,
     },
-    /// A number is -128, which two-byte products could not hold.
-    #[error("number {at} of the matrix is -128, outside -127..=127")]
+    /// A number that the format has not: of eight bits -128, which two-byte products could not
+    /// hold.
+    #[error("number {at} of the matrix is {found}, outside {least}..={most}")]
     Quant {
         /// Its place in the list given.
         at: usize,
+        /// The number.
+        found: i8,
+        /// The least there may be.
+        least: i8,
+        /// The largest there may be.
+        most: i8,
     },
-    /// A scale is zero.
-    #[error("scale {at} of the matrix is 0")]
+    /// A scale is zero, or has no opposite.
+    #[error("scale {at} of the matrix is {found}")]
     Scale {
         /// Its place in the list given.
         at: usize,
+        /// The scale.
+        found: i32,
     },
 }
 
@@ -409,7 +478,7 @@ mod tests {
             assert_eq!(row_q[..columns], q[row * columns..][..columns]);
             assert_eq!(row_q[columns..], [0; 106]);
             for group in 0..8 {
-                let scale = if group < 5 { scales[row * 5 + group] } else { 1 };
+                let scale = if group < 5 { scales[row * 5 + group].into() } else { 1 };
                 assert_eq!(w.scale(row, group), scale);
             }
             assert_eq!(w.exponent(row), exponents[row]);
@@ -420,10 +489,49 @@ mod tests {
     #[test]
     fn packed_parts_are_taken_back() {
         let w = weights(19, 150);
-        let again = Weights::from_parts(19, 256, w.exponents(), w.quants(), w.scales()).unwrap();
+        taken_back(&w);
+    }
+
+    fn taken_back(w: &Weights) {
+        let (exponents, quants, scales) = (w.exponents(), w.quants(), w.scales());
+        let (rows, columns) = (w.rows(), w.columns());
+        let again =
+            Weights::from_parts(w.format(), rows, columns, exponents, quants, scales).unwrap();
         assert_eq!(again.quants(), w.quants());
         assert_eq!(again.scales(), w.scales());
         assert_eq!(again.exponents(), w.exponents());
+    }
+
+    #[test]
+    fn rows_of_four_bits_are_read_back_and_padded_and_take_half_the_bytes() {
+        let (rows, columns) = (19, 150);
+        let q: Vec<i8> = (0..rows * columns).map(|i| (i * 7 % 16) as i8 - 8).collect();
+        let scales: Vec<i16> = (0..rows * 5).map(|i| (i as i16 * 331) ^ -1).collect();
+        let exponents: Vec<i8> = (0..rows as i8).collect();
+        let w = Weights::from_rows_w4(rows, columns, &q, &scales, &exponents).unwrap();
+        assert_eq!((w.format(), w.quants().len()), (Format::W4, 32 * 256 / 2));
+        let mut row_q = [1; 256];
+        for row in 0..rows {
+            w.row_q(row, &mut row_q);
+            assert_eq!(row_q[..columns], q[row * columns..][..columns]);
+            assert_eq!(row_q[columns..], [0; 106]);
+            for group in 0..8 {
+                let scale = if group < 5 { scales[row * 5 + group].into() } else { 1 };
+                assert_eq!(w.scale(row, group), scale);
+            }
+        }
+        assert_eq!((w.q(31, 255), w.scale(31, 7), w.exponent(31)), (0, 1, 0));
+        taken_back(&w);
+    }
+
+    #[test]
+    fn four_bits_hold_sixteen_numbers() {
+        let from = |q: i8, scale: i16| Weights::from_rows_w4(1, 1, &[q], &[scale], &[0]);
+        assert!(from(-8, -32_767).is_ok() && from(7, 32_767).is_ok());
+        check(from(8, 1), "number 0 of the matrix is 8, outside -8..=7");
+        check(from(-9, 1), "number 0 of the matrix is -9, outside -8..=7");
+        check(from(1, 0), "scale 0 of the matrix is 0");
+        check(from(1, i16::MIN), "scale 0 of the matrix is -32768");
     }
 
     #[test]
@@ -459,7 +567,7 @@ mod tests {
         let w = weights(16, 128);
         let (mut quants, mut scales) = (w.quants().to_vec(), w.scales().to_vec());
         let from = |rows, columns, quants: &[u8], scales: &[u16]| {
-            Weights::from_parts(rows, columns, w.exponents(), quants, scales)
+            Weights::from_parts(Format::W8, rows, columns, w.exponents(), quants, scales)
         };
         check(from(16, 64, &quants, &scales), "64 columns are not a multiple of 128");
         check(from(17, 128, &quants, &scales), "the matrix has 16 exponents instead of 32");

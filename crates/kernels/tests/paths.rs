@@ -45,6 +45,16 @@ impl Noise {
         let exponents: Vec<i8> = (0..rows).map(|_| (self.next() % 40) as i8 + 1).collect();
         Weights::from_rows(rows, columns, &q, &scales, &exponents).expect("a valid matrix")
     }
+
+    /// The same in four bits.
+    fn weights_w4(&mut self, rows: usize, columns: usize) -> Weights {
+        let q: Vec<i8> = (0..rows * columns).map(|_| (self.next() >> 60) as i8 - 8).collect();
+        let groups = columns.div_ceil(GROUP);
+        let scales: Vec<i16> =
+            (0..rows * groups).map(|_| ((self.next() >> 40) as i16 | 1).max(-32_767)).collect();
+        let exponents: Vec<i8> = (0..rows).map(|_| (self.next() % 40) as i8 + 1).collect();
+        Weights::from_rows_w4(rows, columns, &q, &scales, &exponents).expect("a valid matrix")
+    }
 }
 
 /// Every path that this machine has, with one, two and three threads.
@@ -59,7 +69,7 @@ fn cpu(isa: Isa, threads: usize) -> Cpu {
 }
 
 /// A row of weights in row-major order.
-fn weight_row(w: &Weights, row: usize) -> (Vec<i8>, Vec<u16>) {
+fn weight_row(w: &Weights, row: usize) -> (Vec<i8>, Vec<i32>) {
     let mut q = vec![0; w.columns()];
     w.row_q(row, &mut q);
     (q, (0..w.columns() / GROUP).map(|group| w.scale(row, group)).collect())
@@ -278,11 +288,12 @@ fn every_step_of_the_division_is_where_it_should_be() {
 #[test]
 fn products_agree_for_every_shape_of_batch() {
     let mut noise = Noise::new(2);
-    let w = noise.weights(83, 300);
-    for rows in [1, 2, 3, 5, 6, 7, 12, 13, 61] {
-        let x = noise.numbers(rows * w.columns(), 32);
-        for cpu in cpus() {
-            check_matmul(&cpu, &w, &x, [16, 14]);
+    for w in [noise.weights(83, 300), noise.weights_w4(83, 300)] {
+        for rows in [1, 2, 3, 4, 5, 6, 7, 12, 13, 61] {
+            let x = noise.numbers(rows * w.columns(), 32);
+            for cpu in cpus() {
+                check_matmul(&cpu, &w, &x, [16, 14]);
+            }
         }
     }
 }
@@ -292,7 +303,12 @@ fn products_agree_for_every_shape_of_batch() {
 fn matrices_that_share_their_input_are_multiplied_as_if_alone() {
     let mut noise = Noise::new(17);
     // Together enough for several threads, the small ones alone not.
-    let matrices = [200, 16, 5, 1100].map(|rows| noise.weights(rows, 256));
+    let matrices = [
+        noise.weights(200, 256),
+        noise.weights_w4(16, 256),
+        noise.weights(5, 256),
+        noise.weights_w4(1100, 256),
+    ];
     for rows in [1, 3, 13, 100] {
         let x = noise.numbers(rows * 256, 24);
         cpus().iter().for_each(|cpu| check_matmul_all(cpu, &matrices, &x));
@@ -302,11 +318,12 @@ fn matrices_that_share_their_input_are_multiplied_as_if_alone() {
 #[test]
 fn products_agree_when_threads_share_them() {
     let mut noise = Noise::new(3);
-    let w = noise.weights(1_100, 1_000);
-    for rows in [1, 2, 50] {
-        let x = noise.numbers(rows * w.columns(), 24);
-        for cpu in cpus() {
-            check_matmul(&cpu, &w, &x, [12, 12]);
+    for w in [noise.weights(1_100, 1_000), noise.weights_w4(1_100, 1_000)] {
+        for rows in [1, 2, 50] {
+            let x = noise.numbers(rows * w.columns(), 24);
+            for cpu in cpus() {
+                check_matmul(&cpu, &w, &x, [12, 12]);
+            }
         }
     }
 }
@@ -322,6 +339,23 @@ fn the_largest_products_are_exact() {
             let w = Weights::from_rows(4, columns, &q, &scales, &exponents).unwrap();
             for cpu in cpus() {
                 check_matmul(&cpu, &w, &vec![x; 2 * columns], [10, 10]);
+            }
+        }
+    }
+}
+
+/// Both ends of the numbers and of the scales, with inputs of both signs: a group's sum reaches
+/// 8 · 127 · 32, all that 16 bits may be asked to hold.
+#[test]
+fn the_largest_products_of_four_bits_are_exact() {
+    for columns in [COLUMNS_STEP, assay_kernels::COLUMNS_MAX] {
+        for (q, scale) in [(-8, 32_767), (-8, -32_767), (7, 32_767), (7, -32_767)] {
+            let exponents = [1, 31, 32, 62];
+            let (q, scales) = (vec![q; 4 * columns], vec![scale; 4 * columns / GROUP]);
+            let w = Weights::from_rows_w4(4, columns, &q, &scales, &exponents).unwrap();
+            for (cpu, x) in cpus().iter().zip([i32::MAX, i32::MIN].into_iter().cycle()) {
+                check_matmul(cpu, &w, &vec![x; 2 * columns], [10, 10]);
+                check_matmul(cpu, &w, &vec![!x; columns], [10, 10]);
             }
         }
     }
@@ -505,10 +539,11 @@ proptest! {
     #[test]
     fn products_agree(seed: u64, rows in 1usize..20, outputs in 1usize..70, columns in 1usize..400) {
         let mut noise = Noise::new(seed);
-        let w = noise.weights(outputs, columns);
-        let x = noise.numbers(rows * w.columns(), 32);
-        for cpu in cpus() {
-            check_matmul(&cpu, &w, &x, [12, 12]);
+        for w in [noise.weights(outputs, columns), noise.weights_w4(outputs, columns)] {
+            let x = noise.numbers(rows * w.columns(), 32);
+            for cpu in cpus() {
+                check_matmul(&cpu, &w, &x, [12, 12]);
+            }
         }
     }
 

@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 
 use assay_kernels::tables::att_q30;
 use assay_kernels::{
-    Angles, Attention, Cpu, Isa, KvLayer, Norm, Pairing, Quantised, Query, Rope, Weights, reference,
+    Angles, Attention, Cpu, Isa, KvLayer, Met, Norm, Pairing, Quantised, Query, Rope, Weights,
+    WeightsError, reference,
 };
 use serde_json::Value;
 
@@ -106,18 +107,34 @@ fn quantisation() {
 
 #[test]
 fn products() {
+    check_products::<u16>("matmul", |q, scales, exponents| {
+        Weights::from_rows(1, q.len(), q, scales, exponents)
+    });
+}
+
+#[test]
+fn products_of_four_bits() {
+    check_products::<i16>("matmul_w4", |q, scales, exponents| {
+        Weights::from_rows_w4(1, q.len(), q, scales, exponents)
+    });
+}
+
+/// Checks the products of a format whose scales are `S`.
+fn check_products<S: Copy + Into<i64> + TryFrom<i64>>(
+    operation: &str,
+    pack: impl Fn(&[i8], &[S], &[i8]) -> Result<Weights, WeightsError>,
+) {
     let mut computed = 0;
-    for case in cases("matmul") {
+    for case in cases(operation) {
         let x: (Vec<i8>, Vec<u16>) = (list(&case, "x"), list(&case, "x_scales"));
-        let w: (Vec<i8>, Vec<u16>) = (list(&case, "w"), list(&case, "w_scales"));
+        let w: (Vec<i8>, Vec<S>) = (list(&case, "w"), list(&case, "w_scales"));
         let (shift, expected): (i8, i32) = (number(&case, "shift"), number(&case, "y"));
         let sum = reference::dot((&w.0, &w.1), (&x.0, &x.1));
         assert_eq!(Value::from(sum.to_string()), case["sum"]);
         let y = reference::matmul((&w.0, &w.1), (&x.0, &x.1), shift.into());
         assert_eq!(y, expected, "{case}");
 
-        let weights =
-            Weights::from_rows(1, w.0.len(), &w.0, &w.1, &[shift]).expect("valid weights");
+        let weights = pack(&w.0, &w.1, &[shift]).expect("valid weights");
         for cpu in cpus() {
             let Some(x) = quantised(&cpu, std::slice::from_ref(&x), 128) else { continue };
             let mut y = [0];
@@ -217,5 +234,38 @@ fn embeddings() {
         let mut x = [0];
         weights.embed(0, frac, &mut x);
         assert_eq!(x, [expected], "{case}");
+    }
+}
+
+#[test]
+fn routes() {
+    for case in cases("route") {
+        let logits: Vec<i32> = list(&case, "logits");
+        let (experts, shares): (Vec<usize>, Vec<i32>) =
+            (list(&case, "experts"), list(&case, "shares"));
+        let expected: Vec<(usize, i32)> = experts.into_iter().zip(shares).collect();
+        let chosen = number(&case, "chosen");
+        assert_eq!(reference::route(&logits, chosen), expected, "{case}");
+        for cpu in cpus() {
+            let found = cpu.route(&logits, logits.len(), chosen);
+            assert!(found.iter().map(|it| (it.expert, it.share)).eq(expected.iter().copied()));
+        }
+    }
+}
+
+#[test]
+fn mixes() {
+    for case in cases("mix") {
+        let (shares, found): (Vec<i32>, Vec<i32>) = (list(&case, "shares"), list(&case, "found"));
+        let expected: i32 = number(&case, "y");
+        let pairs = found.iter().copied().zip(shares.iter().copied());
+        assert_eq!(reference::mix(pairs), expected, "{case}");
+        let met: Vec<Met> =
+            shares.iter().enumerate().map(|(at, share)| Met { at, share: *share }).collect();
+        for cpu in cpus() {
+            let mut y = [0];
+            cpu.mix(&found, 1, &met, met.len(), &mut y);
+            assert_eq!(y, [expected], "{case}");
+        }
     }
 }

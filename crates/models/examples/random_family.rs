@@ -28,7 +28,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (name, path) = (arguments.next().ok_or(usage)?, arguments.next().ok_or(usage)?);
     let family = Family::from_name(&name).ok_or("no such family")?;
-    std::fs::write(&path, random_family::random(family).file())?;
+    let file = match family {
+        Family::Qwen3Moe => random_family::random_with_experts(),
+        _ => random_family::random(family),
+    };
+    std::fs::write(&path, file.file())?;
     let model = FloatModel::load(&load::open(Path::new(&path))?)?;
     let room = random_family::CONTEXT.min(TOKENS);
     let tokens: Vec<u32> =

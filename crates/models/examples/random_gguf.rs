@@ -1,6 +1,7 @@
-//! Writes a llama with random weights as a GGUF file, to measure speed where quality is no matter.
+//! Writes a llama with random weights as a GGUF file, or a Qwen 3 with experts, to measure speed where
+//! quality is no matter.
 //! Its tokenizer spells bytes, so that the model can be asked something, and answers noise; the other
-//! tokens have names and no use, as llama.cpp wants one for each row of the embedding.
+//! tokens have names that nothing is tokenised to, as llama.cpp wants one for each row of the embedding.
 //!
 //! `cargo run --release --example random_gguf -- model.gguf --shape q05 --quant q8_0`
 //!
@@ -18,10 +19,10 @@ use std::io::{BufWriter, Write};
 
 use assay_kernels::Pairing;
 use assay_models::load::Kind;
-use assay_models::{Family, LayerRole, Role, Rope, Shape};
+use assay_models::{Experts, Family, LayerRole, Role, Rope, Shape};
 use gguf_writer::GgufWriter;
 
-const USAGE: &str = "usage: random_gguf PATH [--shape q05|llama1b|tiny] [--quant q8_0|q4_0|f16|f32] [--counts yes|no], default q05 q8_0 no";
+const USAGE: &str = "usage: random_gguf PATH [--shape q05|llama1b|moe|tiny] [--quant q8_0|q4_0|f16|f32] [--counts yes|no], default q05 q8_0 no";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (path, shape, kind, counts) = arguments()?;
@@ -30,9 +31,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     hyperparameters(&mut file, &shape);
     for &role in &roles {
         let (rows, columns) = shape.extent(role);
-        let (sizes, kind) = match role.is_vector() {
-            true => (vec![columns as u64], Kind::F32),
-            false => (vec![rows as u64, columns as u64], kind),
+        let (sizes, kind) = match (role.is_vector(), experts(&shape, role)) {
+            (true, _) => (vec![columns as u64], Kind::F32),
+            (false, None) => (vec![rows as u64, columns as u64], kind),
+            (false, Some(count)) => {
+                (vec![count as u64, (rows / count) as u64, columns as u64], kind)
+            }
         };
         let (block, bytes) = kind.block();
         file.declare(&role.to_string(), &sizes, code(kind), rows * columns / block * bytes);
@@ -89,7 +93,19 @@ fn arguments() -> Result<(String, Shape, Kind, bool), Box<dyn Error>> {
 
 /// Whether the residual stream is what this matrix adds to.
 fn adds(role: Role) -> bool {
-    matches!(role, Role::Layer(_, LayerRole::AttentionOutput | LayerRole::Down))
+    use LayerRole as R;
+    matches!(role, Role::Layer(_, R::AttentionOutput | R::Down | R::ExpertDowns))
+}
+
+/// How many experts' matrices a tensor consists of; none of other tensors.
+fn experts(shape: &Shape, role: Role) -> Option<usize> {
+    use LayerRole as R;
+    match role {
+        Role::Layer(_, R::ExpertGates | R::ExpertUps | R::ExpertDowns) => {
+            shape.experts.map(|experts| experts.count)
+        }
+        _ => None,
+    }
 }
 
 fn zeros(kind: Kind, rows: usize, columns: usize) -> Vec<u8> {
@@ -104,47 +120,64 @@ fn shape_of(name: &str) -> Option<Shape> {
         "q05" => (896, 24, 4864, 14, 2, 151_936),
         // 1.24 billion parameters, those of Llama 3.2.
         "llama1b" => (2048, 16, 8192, 32, 8, 128_256),
+        // 1.33 billion parameters, of which a token meets 0.43.
+        "moe" => (1024, 24, 512, 16, 8, 49_152),
         "tiny" => (128, 2, 256, 2, 1, 512),
         _ => return None,
     };
+    let (family, pairing, experts) = match name {
+        "moe" => {
+            let experts = Experts { count: 32, chosen: 8 };
+            (Family::Qwen3Moe, Pairing::Halves, Some(experts))
+        }
+        _ => (Family::Llama, Pairing::Adjacent, None),
+    };
     Some(Shape {
-        family: Family::Llama,
+        family,
         width,
         layers,
         heads,
         kv_heads,
         head_dim: 64,
         hidden,
+        experts,
         vocab,
         context: 4096,
         norm_eps: 1e-6,
-        rope: Rope { pairing: Pairing::Adjacent, base: 10_000.0, factors: Vec::new() },
+        rope: Rope { pairing, base: 10_000.0, factors: Vec::new() },
         window: None,
         tied: true,
     })
 }
 
 fn hyperparameters(file: &mut GgufWriter, shape: &Shape) {
-    file.text("general.architecture", "llama")
+    let name = shape.graph().name;
+    let key = |suffix: &str| format!("{name}.{suffix}");
+    file.text("general.architecture", name)
         .text("general.name", "random")
-        .u32("llama.context_length", shape.context as u32)
-        .u32("llama.embedding_length", shape.width as u32)
-        .u32("llama.block_count", shape.layers as u32)
-        .u32("llama.feed_forward_length", shape.hidden as u32)
-        .u32("llama.attention.head_count", shape.heads as u32)
-        .u32("llama.attention.head_count_kv", shape.kv_heads as u32)
-        .u32("llama.attention.key_length", shape.head_dim as u32)
-        .f32("llama.attention.layer_norm_rms_epsilon", shape.norm_eps)
-        .u32("llama.rope.dimension_count", shape.head_dim as u32)
-        .f32("llama.rope.freq_base", shape.rope.base)
-        .u32("llama.vocab_size", shape.vocab as u32);
+        .u32(&key("context_length"), shape.context as u32)
+        .u32(&key("embedding_length"), shape.width as u32)
+        .u32(&key("block_count"), shape.layers as u32)
+        .u32(&key("feed_forward_length"), shape.hidden as u32)
+        .u32(&key("attention.head_count"), shape.heads as u32)
+        .u32(&key("attention.head_count_kv"), shape.kv_heads as u32)
+        .u32(&key("attention.key_length"), shape.head_dim as u32)
+        .f32(&key("attention.layer_norm_rms_epsilon"), shape.norm_eps)
+        .u32(&key("rope.dimension_count"), shape.head_dim as u32)
+        .f32(&key("rope.freq_base"), shape.rope.base)
+        .u32(&key("vocab_size"), shape.vocab as u32);
+    if let Some(experts) = shape.experts {
+        file.u32(&key("attention.value_length"), shape.head_dim as u32)
+            .u32(&key("expert_count"), experts.count as u32)
+            .u32(&key("expert_used_count"), experts.chosen as u32)
+            .u32(&key("expert_feed_forward_length"), shape.hidden as u32);
+    }
     let letters = (0..=255).map(|byte| letter(byte).to_string());
-    let spares = (END as usize + 1..shape.vocab).map(|token| format!("<spare-{token}>"));
+    let spares = (END as usize + 1..shape.vocab).map(|token| format!("spare-{token}"));
     let tokens: Vec<String> = letters.chain(["<end>".to_owned()]).chain(spares).collect();
     let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
     let mut kinds = vec![NORMAL; tokens.len()];
     kinds[END as usize] = CONTROL;
-    kinds[END as usize + 1..].fill(UNUSED);
     file.text("tokenizer.ggml.model", "gpt2")
         .text("tokenizer.ggml.pre", "gpt-2")
         .texts("tokenizer.ggml.tokens", &tokens)
@@ -159,7 +192,6 @@ const END: u32 = 256;
 /// Kinds of tokens.
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
-const UNUSED: i32 = 5;
 
 /// The character that spells a byte, as GPT-2 does it.
 fn letter(byte: u8) -> char {

@@ -9,8 +9,9 @@ use assay_kernels::{COLUMNS_MAX, COLUMNS_STEP, GROUP, HEAD_DIM_MAX, NORM_COLUMNS
 
 use crate::binary::Binary;
 use crate::convert::ZERO_ROW_EXPONENT;
+use crate::family::Family;
 use crate::rope::RopeError;
-use crate::shape::{Precision, Role, Shape};
+use crate::shape::{Experts, Precision, Role, Shape};
 use crate::tensors::Tensors;
 
 /// Most fraction bits of any fixed-point intermediate.
@@ -23,6 +24,8 @@ const CONTEXT_MAX: usize = 1 << 17;
 const LAYERS_MAX: usize = 1 << 15;
 /// Most token ids, which are 32-bit words everywhere.
 const VOCAB_MAX: usize = 1 << 31;
+/// Most experts of a layer: the sum of what they find fits 64 bits many times over.
+const EXPERTS_MAX: usize = 1 << 10;
 /// Range of the right shift that takes a sum of products to fixed point.
 const SHIFTS: RangeInclusive<i32> = 1..=62;
 /// One in the rope tables.
@@ -54,6 +57,22 @@ pub enum ModelError {
         heads: usize,
         /// Key and value heads.
         kv_heads: usize,
+    },
+    /// Experts in a family that has none, or none in one that has.
+    #[error("a {family} model with {found} experts")]
+    Routed {
+        /// The family.
+        family: Family,
+        /// How many experts a layer has.
+        found: usize,
+    },
+    /// The matrices of experts are not whole groups of rows.
+    #[error("{what} of experts is {found}, expected a multiple of {GROUP}")]
+    ExpertRows {
+        /// Which size.
+        what: &'static str,
+        /// The size.
+        found: usize,
     },
     /// A list does not have one entry per layer.
     #[error("{what} of {found} layers, expected {expected}")]
@@ -232,11 +251,34 @@ fn sizes(shape: &Shape) -> Result<(), ModelError> {
     if heads % kv_heads != 0 {
         return Err(ModelError::Heads { heads, kv_heads });
     }
+    experts(shape)?;
     if let Some(window) = shape.window {
         for (what, found) in [("window", window.size), ("step of windows", window.every)] {
             if !(1..=CONTEXT_MAX).contains(&found) {
                 return Err(ModelError::Size { what, found, most: CONTEXT_MAX });
             }
+        }
+    }
+    Ok(())
+}
+
+fn experts(shape: &Shape) -> Result<(), ModelError> {
+    if shape.experts.is_some() != shape.graph().routed {
+        let found = shape.experts.map_or(0, |experts| experts.count);
+        return Err(ModelError::Routed { family: shape.family, found });
+    }
+    let Some(Experts { count, chosen }) = shape.experts else { return Ok(()) };
+    for (what, found, most) in
+        [("number of experts", count, EXPERTS_MAX), ("number of chosen experts", chosen, count)]
+    {
+        if !(1..=most).contains(&found) {
+            return Err(ModelError::Size { what, found, most });
+        }
+    }
+    // Each expert's rows begin a panel of their own.
+    for (what, found) in [("width", shape.width), ("hidden width", shape.hidden)] {
+        if found % GROUP != 0 {
+            return Err(ModelError::ExpertRows { what, found });
         }
     }
     Ok(())
@@ -345,6 +387,8 @@ fn shift(
 
 #[cfg(test)]
 mod tests {
+    use assay_kernels::Format;
+
     use super::*;
     use crate::model::Model;
     use crate::shape::LayerRole as R;
@@ -417,6 +461,38 @@ mod tests {
         ] {
             assert_eq!(check(|shape, _, _| change(shape)), message);
         }
+    }
+
+    #[test]
+    fn experts_are_counted() {
+        let with = |change: fn(&mut Shape)| {
+            let mut shape = testing::shape_with_experts();
+            change(&mut shape);
+            match shape.check() {
+                Ok(()) => "fine".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        assert_eq!(with(|_| ()), "fine");
+        assert_eq!(with(|shape| shape.experts = None), "a qwen3moe model with 0 experts");
+        assert_eq!(with(|shape| shape.family = Family::Qwen3), "a qwen3 model with 5 experts");
+        for (count, chosen, message) in [
+            (0, 0, "number of experts is 0, expected 1 to 1024"),
+            (1025, 1, "number of experts is 1025, expected 1 to 1024"),
+            (4, 0, "number of chosen experts is 0, expected 1 to 4"),
+            (4, 5, "number of chosen experts is 5, expected 1 to 4"),
+            (4, usize::MAX, "number of chosen experts is 18446744073709551615, expected 1 to 4"),
+            (1, 1, "fine"),
+        ] {
+            let experts = Some(Experts { count, chosen });
+            let shape = Shape { experts, ..testing::shape_with_experts() };
+            let found = shape.check().map_or_else(|error| error.to_string(), |()| "fine".into());
+            assert_eq!(found, message);
+        }
+        let odd = "hidden width of experts is 33, expected a multiple of 32";
+        assert_eq!(with(|shape| shape.hidden = 33), odd);
+        let odd = "width of experts is 80, expected a multiple of 32";
+        assert_eq!(with(|shape| shape.width = 80), odd);
     }
 
     #[test]
@@ -535,7 +611,8 @@ mod tests {
             let mut exponents = plain.exponents().to_vec();
             exponents[50] = 1;
             let (quants, scales) = (plain.quants(), plain.scales());
-            let changed = Weights::from_parts(50, plain.columns(), &exponents, quants, scales);
+            let changed =
+                Weights::from_parts(Format::W8, 50, plain.columns(), &exponents, quants, scales);
             tensors.matrices.insert(Role::Embedding, changed.unwrap());
         });
         assert_eq!(

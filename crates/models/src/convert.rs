@@ -5,12 +5,16 @@
 //! fractions, ties away from zero, and the row exponent by integer comparison, never by a
 //! logarithm. Source: protocol of the project, "Conversion is a function"; verification, 3.2.
 
+mod w4;
+
 use assay_kernels::{GROUP, Weights, WeightsError};
 
 use crate::binary::Binary;
 use crate::blocks;
 use crate::load::{Kind, RawTensor};
 use crate::shape::{FRAC_BIAS, FRAC_GAIN, Role};
+
+pub use w4::{keeps_w4, weights_w4};
 
 /// Largest magnitude of a quant.
 const QUANT_MAX: u64 = 127;
@@ -111,9 +115,7 @@ pub enum ConvertError {
 /// Fails on infinities, NaN and quants of −128, and on sizes the kernels refuse.
 pub fn weights(raw: &RawTensor) -> Result<Weights, ConvertError> {
     check_length(raw)?;
-    if raw.columns % GROUP != 0 {
-        return Err(ConvertError::Columns { name: raw.name.clone(), found: raw.columns });
-    }
+    check_columns(raw)?;
     let groups = raw.columns / GROUP;
     let mut matrix = Matrix {
         quants: vec![0; raw.rows * raw.columns],
@@ -209,6 +211,13 @@ fn check_length(raw: &RawTensor) -> Result<(), ConvertError> {
     Ok(())
 }
 
+fn check_columns(raw: &RawTensor) -> Result<(), ConvertError> {
+    match raw.columns % GROUP {
+        0 => Ok(()),
+        _ => Err(ConvertError::Columns { name: raw.name.clone(), found: raw.columns }),
+    }
+}
+
 /// Converts a row of blocks, keeping its quants.
 fn keep_row(raw: &RawTensor, row: usize, out: Row<'_>) -> Result<(), ConvertError> {
     let (block, bytes) = raw.kind.block();
@@ -233,7 +242,7 @@ fn keep_row(raw: &RawTensor, row: usize, out: Row<'_>) -> Result<(), ConvertErro
         }
     }
     if out.quants.iter().any(|&q| q != 0) {
-        *out.exponent = row_scales(&scales, 1, out.scales);
+        *out.exponent = row_scales(&scales, 1, SCALE_MAX, out.scales);
     }
     Ok(())
 }
@@ -245,7 +254,7 @@ fn quantise_row(raw: &RawTensor, row: usize, out: Row<'_>) -> Result<(), Convert
     if largest.iter().all(|number| number.mantissa == 0) {
         return Ok(());
     }
-    let exponent = row_scales(&largest, QUANT_MAX, out.scales);
+    let exponent = row_scales(&largest, QUANT_MAX, SCALE_MAX, out.scales);
     *out.exponent = exponent;
     let groups = numbers.chunks_exact(GROUP).zip(out.quants.chunks_exact_mut(GROUP));
     for ((numbers, quants), &scale) in groups.zip(out.scales.iter()) {
@@ -272,13 +281,13 @@ fn largest(numbers: &[Binary]) -> Binary {
     numbers.iter().copied().max_by_key(key).unwrap_or(zero)
 }
 
-/// Writes the scales of a row whose groups have the scales `numerator / divisor`, and returns
-/// its exponent.
-fn row_scales(numerators: &[Binary], divisor: u64, scales: &mut [u16]) -> i8 {
+/// Writes the magnitudes, at most `most`, of the scales of a row whose groups have the scales
+/// `numerator / divisor`, and returns its exponent.
+fn row_scales(numerators: &[Binary], divisor: u64, most: u64, scales: &mut [u16]) -> i8 {
     let exponent = numerators
         .iter()
         .filter(|numerator| numerator.mantissa > 0)
-        .map(|numerator| largest_exponent(*numerator, divisor))
+        .map(|numerator| largest_exponent(*numerator, divisor, most))
         .fold(EXPONENT_MAX, i32::min);
     for (scale, numerator) in scales.iter_mut().zip(numerators) {
         *scale = whole_scale(*numerator, divisor, exponent);
@@ -287,9 +296,9 @@ fn row_scales(numerators: &[Binary], divisor: u64, scales: &mut [u16]) -> i8 {
     exponent as i8
 }
 
-/// The largest exponent with `numerator / divisor · 2^exponent ≤ 65535`, by integer comparison.
-fn largest_exponent(numerator: Binary, divisor: u64) -> i32 {
-    let (mut left, mut right) = (u64::from(numerator.mantissa), SCALE_MAX * divisor);
+/// The largest exponent with `numerator / divisor · 2^exponent ≤ most`, by integer comparison.
+fn largest_exponent(numerator: Binary, divisor: u64, most: u64) -> i32 {
+    let (mut left, mut right) = (u64::from(numerator.mantissa), most * divisor);
     let mut shift = 0;
     while left * 2 <= right {
         left *= 2;
@@ -460,8 +469,12 @@ mod tests {
             for row in 0..case.rows {
                 let name = format!("{}, row {row}", case.name);
                 assert_eq!(weights.exponent(row), case.exponents[row], "{name}");
-                let scales: Vec<u16> = (0..groups).map(|group| weights.scale(row, group)).collect();
-                assert_eq!(scales, case.scales[row * groups..][..groups], "{name}");
+                let scales: Vec<i32> = (0..groups).map(|group| weights.scale(row, group)).collect();
+                let expected = &case.scales[row * groups..][..groups];
+                assert!(
+                    scales.iter().copied().eq(expected.iter().copied().map(i32::from)),
+                    "{name}"
+                );
                 let mut found = vec![0; case.columns];
                 weights.row_q(row, &mut found);
                 assert_eq!(found, quants[row * case.columns..][..case.columns], "{name}");

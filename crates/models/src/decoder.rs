@@ -3,6 +3,8 @@
 //! Between two matrices a row is fixed-point; before each matrix it is quantised. Where a number
 //! is rounded is part of the arithmetic, so the order of operations here is normative.
 
+mod experts;
+
 use assay_kernels::reference::SCALED_BITS;
 use assay_kernels::tables::att_q30;
 use assay_kernels::{
@@ -34,11 +36,11 @@ pub struct Scratch {
     value: Vec<i32>,
     /// Weighted means of the values: (rows, heads · head_dim).
     mean: Vec<i32>,
-    /// Gate: (rows, hidden).
+    /// Gate: (rows, hidden); with experts, a row for each that a row chose.
     gate: Vec<i32>,
-    /// What the gate lets through: (rows, hidden).
+    /// What the gate lets through, likewise.
     up: Vec<i32>,
-    /// The gated product: (rows, hidden).
+    /// The gated product, likewise.
     activation: Vec<i32>,
     /// The input of the matrix at hand.
     input: Quantised,
@@ -48,6 +50,8 @@ pub struct Scratch {
     keys: Quantised,
     /// Values, head by head: (rows · kv_heads, head_dim).
     values: Quantised,
+    /// What a layer with experts works in.
+    experts: experts::Room,
     /// Queries or keys before the norm of their heads.
     spare_heads: Vec<i32>,
     /// An output that nobody needs any more.
@@ -190,12 +194,21 @@ impl<T: Tap> Pass<'_, T> {
         self.add(of(LayerRole::PostAttentionNorm), OpKind::PostNorm1, OpKind::Residual1, s);
     }
 
-    /// x += Wdown · (activation(Wgate · n) ⊙ Wup · n) with n = norm(x).
+    /// x += Wdown · (activation(Wgate · n) ⊙ Wup · n) with n = norm(x), or what experts make of n.
     fn feed_forward(&mut self, layer: usize, s: &mut Scratch) {
+        let of = |role| Role::Layer(layer, role);
+        self.input(of(LayerRole::HiddenNorm), OpKind::Norm2, OpKind::Quantise2, s);
+        match self.model.shape().experts {
+            Some(experts) => self.ask_experts(layer, experts, s),
+            None => self.hidden(layer, s),
+        }
+        self.add(of(LayerRole::PostHiddenNorm), OpKind::PostNorm2, OpKind::Residual2, s);
+    }
+
+    /// What the one feed-forward of a layer makes of its input.
+    fn hidden(&mut self, layer: usize, s: &mut Scratch) {
         let (shape, graph) = (self.model.shape(), self.model.shape().graph());
         let of = |role| Role::Layer(layer, role);
-
-        self.input(of(LayerRole::HiddenNorm), OpKind::Norm2, OpKind::Quantise2, s);
         let gate = graph.gated.then_some((of(LayerRole::Gate), OpKind::Gate, &mut s.gate));
         let up = (of(LayerRole::Up), OpKind::Up, &mut s.up);
         self.multiply_all(&s.input, gate.into_iter().chain([up]));
@@ -207,7 +220,6 @@ impl<T: Tap> Pass<'_, T> {
         self.saw_quantised(OpKind::QuantiseHidden, &s.input);
 
         self.multiply(of(LayerRole::Down), OpKind::Down, &s.input, &mut s.delta);
-        self.add(of(LayerRole::PostHiddenNorm), OpKind::PostNorm2, OpKind::Residual2, s);
     }
 
     /// The input of a half layer's matrices: the residual stream, normed where a norm stands
@@ -430,6 +442,7 @@ impl Scratch {
     fn fit(&mut self, shape: &Shape, rows: usize) {
         let queries = shape.heads * shape.head_dim;
         let keys = shape.kv_heads * shape.head_dim;
+        let hidden = shape.hidden * shape.experts.map_or(1, |experts| experts.chosen);
         for (buffer, columns) in [
             (&mut self.residual, shape.width),
             (&mut self.normed, shape.width),
@@ -438,9 +451,9 @@ impl Scratch {
             (&mut self.key, keys),
             (&mut self.value, keys),
             (&mut self.mean, queries),
-            (&mut self.gate, shape.hidden),
-            (&mut self.up, shape.hidden),
-            (&mut self.activation, shape.hidden),
+            (&mut self.gate, hidden),
+            (&mut self.up, hidden),
+            (&mut self.activation, hidden),
         ] {
             buffer.resize(rows * columns, 0);
         }

@@ -30,16 +30,37 @@ impl Model {
         scratch: &mut Scratch,
         tap: &mut T,
     ) -> Result<Vec<i32>, ForwardError> {
-        if tokens.is_empty() {
+        Ok(self.embed_all(cpu, &[tokens], scratch, tap)?.pop().unwrap_or_default())
+    }
+
+    /// The vectors of several texts, computed together: each the same bits as alone.
+    ///
+    /// # Errors
+    /// As [`Model::embed`], of any of the texts.
+    pub fn embed_all<T: Tap>(
+        &self,
+        cpu: &Cpu,
+        texts: &[&[u32]],
+        scratch: &mut Scratch,
+        tap: &mut T,
+    ) -> Result<Vec<Vec<i32>>, ForwardError> {
+        if texts.iter().any(|text| text.is_empty()) {
             return Err(ForwardError::Empty);
         }
-        let rows: Vec<Row> =
-            tokens.iter().map(|&token| Row { token, sequence: 0, wanted: false }).collect();
-        let mut cache = Cache::new(self.shape());
-        self.forward(cpu, &rows, &mut [&mut cache], scratch, tap)?;
+        let row = |sequence| move |&token: &u32| Row { token, sequence, wanted: false };
+        let rows = texts.iter().enumerate().flat_map(|(index, text)| text.iter().map(row(index)));
+        let rows: Vec<Row> = rows.collect();
+        let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(self.shape())).collect();
+        let mut caches: Vec<&mut Cache> = caches.iter_mut().collect();
+        self.forward(cpu, &rows, &mut caches, scratch, tap)?;
         let width = self.shape().width;
-        let states = &scratch.states()[..rows.len() * width];
-        Ok(unit(&sums(states, width)))
+        let mut states = scratch.states();
+        let vector = |text: &&[u32]| {
+            let (own, others) = states.split_at(text.len() * width);
+            states = others;
+            unit(&sums(own, width))
+        };
+        Ok(texts.iter().map(vector).collect())
     }
 }
 

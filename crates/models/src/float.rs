@@ -10,7 +10,7 @@ use assay_kernels::{Activation, Pairing};
 use crate::convert::{ConvertError, floats};
 use crate::family::{Graph, Norms};
 use crate::load::{LoadError, Source};
-use crate::shape::{LayerRole, Role, Rope, Shape};
+use crate::shape::{Experts, LayerRole, Role, Rope, Shape};
 
 /// Why there is no float twin of a source.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,11 @@ impl FloatModel {
         let read = |role| -> Result<_, FloatError> { Ok((role, floats(&source.tensor(role)?)?)) };
         let tensors = shape.roles().into_iter().map(read).collect::<Result<_, _>>()?;
         Ok(Self { graph: shape.graph(), shape, tensors })
+    }
+
+    /// Changes the numbers of every tensor in place, to say what that costs.
+    pub fn change(&mut self, mut change: impl FnMut(Role, &mut [f32])) {
+        self.tensors.iter_mut().for_each(|(role, values)| change(*role, values));
     }
 
     /// Logits after each token of a text that begins at position 0: (tokens, vocab).
@@ -86,7 +91,11 @@ impl FloatModel {
             let found =
                 self.attend(layer, &self.before(of(LayerRole::AttentionNorm), &x), angles, sight);
             x = self.after(of(LayerRole::PostAttentionNorm), x, found);
-            let found = self.hidden(layer, &self.before(of(LayerRole::HiddenNorm), &x));
+            let input = self.before(of(LayerRole::HiddenNorm), &x);
+            let found = match self.shape.experts {
+                Some(experts) => self.experts(layer, experts, &input),
+                None => self.hidden(layer, &input),
+            };
             x = self.after(of(LayerRole::PostHiddenNorm), x, found);
         }
         x
@@ -210,6 +219,39 @@ impl FloatModel {
             product = activated(product);
         }
         self.project(layer, LayerRole::Down, &product)
+    }
+
+    /// The feed-forward with experts; `x` and result: (tokens, width).
+    fn experts(&self, layer: usize, experts: Experts, x: &[f32]) -> Vec<f32> {
+        let scores = self.project(layer, LayerRole::Router, x);
+        let mut mixed = vec![0.0; x.len()];
+        let tokens = x.chunks_exact(self.shape.width).zip(scores.chunks_exact(experts.count));
+        for ((x, scores), mixed) in tokens.zip(mixed.chunks_exact_mut(self.shape.width)) {
+            let mut order: Vec<usize> = (0..experts.count).collect();
+            order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+            order.truncate(experts.chosen);
+            let mut shares: Vec<f32> = order.iter().map(|expert| scores[*expert]).collect();
+            softmax(&mut shares);
+            for (expert, share) in order.into_iter().zip(shares) {
+                let found = self.expert(layer, expert, x);
+                mixed.iter_mut().zip(found).for_each(|(sum, found)| *sum += share * found);
+            }
+        }
+        mixed
+    }
+
+    /// What one expert makes of one token: (width) from (width).
+    fn expert(&self, layer: usize, expert: usize, x: &[f32]) -> Vec<f32> {
+        let Shape { width, hidden, .. } = self.shape;
+        let product = |role, x: &[f32]| {
+            let matrix = &self.tensors[&Role::Layer(layer, role)];
+            multiply(&matrix[expert * hidden * width..][..hidden * width], x, x.len())
+        };
+        let mut inner = product(LayerRole::ExpertUps, x);
+        for (up, gate) in inner.iter_mut().zip(product(LayerRole::ExpertGates, x)) {
+            *up *= activate(self.graph.activation, gate);
+        }
+        product(LayerRole::ExpertDowns, &inner)
     }
 }
 

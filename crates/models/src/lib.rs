@@ -40,8 +40,8 @@ pub use model::Model;
 pub use program::{Step, program};
 pub use sampler::{Sampler, SamplerError, Seen};
 pub use shape::{
-    FRAC_BIAS, FRAC_GAIN, FRAC_GATE, FRAC_HEAD, FRAC_LOGITS, LayerRole, Precision, Role, Rope,
-    Shape, Sites, Window,
+    Experts, FRAC_BIAS, FRAC_GAIN, FRAC_GATE, FRAC_HEAD, FRAC_LOGITS, FRAC_ROUTER, LayerRole,
+    Precision, Role, Rope, Shape, Sites, Window,
 };
 pub use tap::{Op, OpKind, Tap, Values};
 pub use tensors::Tensors;

@@ -1,6 +1,6 @@
 //! A model of any family, ready to run.
 
-use assay_kernels::{Cpu, Weights};
+use assay_kernels::{Cpu, Format, Weights};
 
 use crate::batch::{Batch, ForwardError, Output, Row};
 use crate::bounds::{self, ModelError};
@@ -53,6 +53,18 @@ impl Model {
         Model::new(self.shape, precision, self.tensors)
     }
 
+    /// The same with other matrices, as [`Tensors::map`] changes them.
+    ///
+    /// # Errors
+    /// As [`Model::new`], and whatever `change` fails with first.
+    pub fn map<E: From<ModelError>>(
+        self,
+        change: impl FnMut(Role, Weights) -> Result<Weights, E>,
+    ) -> Result<Model, E> {
+        let tensors = self.tensors.map(change)?;
+        Ok(Model::new(self.shape, self.precision, tensors)?)
+    }
+
     /// The sizes.
     pub fn shape(&self) -> &Shape {
         &self.shape
@@ -63,10 +75,22 @@ impl Model {
         &self.precision
     }
 
-    /// Whether a judge knows the arithmetic of this model's graph, so that a wrong answer can be
-    /// proved to one who distrusts both sides.
+    /// Whether a judge knows the arithmetic of this model's graph and the form of its weights, so
+    /// that a wrong answer can be proved to one who distrusts both sides.
     pub fn is_judged(&self) -> bool {
-        self.shape.graph().judged
+        self.shape.graph().judged && self.uses_only(Format::W8)
+    }
+
+    /// Whether all matrices are stored in this format.
+    pub fn uses_only(&self, format: Format) -> bool {
+        self.tensors.matrices.values().all(|weights| weights.format() == format)
+    }
+
+    /// The format of the matrices that do most of the work, those of the layers.
+    pub fn format(&self) -> Format {
+        let mut layers = self.tensors.matrices.iter();
+        let layer = layers.find(|(role, _)| matches!(role, Role::Layer(..)));
+        layer.map_or(Format::W8, |(_, weights)| weights.format())
     }
 
     /// The tables that turn queries and keys; empty where positions are learned.

@@ -5,9 +5,12 @@
 //! holds both together.
 
 use assay_kernels::GROUP;
+use assay_kernels::reference::SHARE_FRAC;
 
 use crate::family::{Graph, Norms};
-use crate::shape::{FRAC_GATE, FRAC_LOGITS, LayerRole, Precision, Role, Shape};
+use crate::shape::{
+    Experts, FRAC_GATE, FRAC_LOGITS, FRAC_ROUTER, LayerRole, Precision, Role, Shape,
+};
 use crate::tap::{Op, OpKind};
 
 /// Fraction bits of scores, in powers of two.
@@ -245,6 +248,15 @@ impl Writer<'_> {
         let of = |role| Role::Layer(layer, role);
         let norm_kinds = [OpKind::NormStat2, OpKind::Norm2, OpKind::Quantise2];
         let normed = self.input(norm_kinds, residual, of(LayerRole::HiddenNorm));
+        let found = match self.shape.experts {
+            Some(experts) => self.experts(normed, layer, experts),
+            None => self.hidden(normed, layer),
+        };
+        let kinds = [OpKind::Residual2, OpKind::PostNormStat2, OpKind::PostNorm2];
+        self.add(kinds, [residual, found], of(LayerRole::PostHiddenNorm))
+    }
+
+    fn hidden(&mut self, normed: usize, layer: usize) -> usize {
         let mut factors = Vec::new();
         if self.graph.gated {
             factors.push(self.product(OpKind::Gate, normed, LayerRole::Gate));
@@ -254,9 +266,35 @@ impl Writer<'_> {
         let hidden = [self.shape.hidden, 1];
         let activation = self.step(OpKind::Activation, &factors, hidden, product);
         let quantised = self.quantise(OpKind::QuantiseHidden, activation);
-        let down = self.product(OpKind::Down, quantised, LayerRole::Down);
-        let kinds = [OpKind::Residual2, OpKind::PostNormStat2, OpKind::PostNorm2];
-        self.add(kinds, [residual, down], of(LayerRole::PostHiddenNorm))
+        self.product(OpKind::Down, quantised, LayerRole::Down)
+    }
+
+    /// The steps of [`Self::hidden`] for all chosen experts at once, and their mix.
+    fn experts(&mut self, normed: usize, layer: usize, experts: Experts) -> usize {
+        let Experts { count, chosen } = experts;
+        let Shape { width, hidden, .. } = *self.shape;
+        let logits = self.product(OpKind::Route, normed, LayerRole::Router);
+        let shares = [FRAC_ROUTER, SHARE_FRAC];
+        let choice = self.step(OpKind::Choose, &[logits], [2 * chosen, count], shares);
+        let gate =
+            self.met(OpKind::Gate, [normed, choice], LayerRole::ExpertGates, chosen * hidden);
+        let up = self.met(OpKind::Up, [normed, choice], LayerRole::ExpertUps, chosen * hidden);
+        let product = [FRAC_GATE, self.precision.layers[layer].hidden];
+        let all = [chosen * hidden, 1];
+        let activation = self.step(OpKind::Activation, &[gate, up], all, product);
+        let quantised = self.quantise(OpKind::QuantiseHidden, activation);
+        let inputs = [quantised, choice];
+        let down = self.met(OpKind::Down, inputs, LayerRole::ExpertDowns, chosen * width);
+        let frac = self.precision.residual;
+        self.step(OpKind::Mix, &[down, choice], [width, chosen], [frac, frac])
+    }
+
+    /// A product with the matrices of the chosen experts, one after the other.
+    fn met(&mut self, kind: OpKind, inputs: [usize; 2], role: LayerRole, outputs: usize) -> usize {
+        let layer = self.layer.unwrap_or_default();
+        let step = self.tensor_step(kind, &inputs, Role::Layer(layer, role));
+        self.steps[step].outputs = outputs;
+        step
     }
 
     fn choice(&mut self, residual: usize) {
@@ -336,6 +374,32 @@ mod tests {
 58 LOGITS [57] token_embd.weight 50x64 12>16
 59 SMPL [58] - 3x50 16>0
 60 TOKEN [58,59] - 1x50 16>0"
+        );
+    }
+
+    #[test]
+    fn a_layer_with_experts_is_these_steps() {
+        let shape = testing::shape_with_experts();
+        let steps = program(&shape, &testing::precision());
+        let lines: Vec<String> =
+            steps.iter().enumerate().map(|(index, step)| text(index, step)).collect();
+        assert_eq!(
+            lines[23..37].join("\n"),
+            "\
+23 NSTAT2.0 [22] - 3x64 16>0
+24 NORM2.0 [22,23] blk.0.ffn_norm.weight 64x1 16>12
+25 AQ2.0 [24] - 64x32 12>12
+26 ROUTE.0 [25] blk.0.ffn_gate_inp.weight 5x64 12>16
+27 CHOOSE.0 [26] - 4x5 16>15
+28 GATE.0 [25,27] blk.0.ffn_gate_exps.weight 64x64 12>16
+29 UP.0 [25,27] blk.0.ffn_up_exps.weight 64x64 12>16
+30 ACT.0 [28,29] - 64x1 16>12
+31 AQy.0 [30] - 64x32 12>12
+32 DOWN.0 [31,27] blk.0.ffn_down_exps.weight 128x32 12>16
+33 MIX.0 [32,27] - 64x2 16>16
+34 RES2.0 [22,33] - 64x1 16>16
+35 NSTAT1.1 [34] - 3x64 16>0
+36 NORM1.1 [34,35] blk.1.attn_norm.weight 64x1 16>12"
         );
     }
 

@@ -23,8 +23,10 @@ pub struct Shape {
     pub kv_heads: usize,
     /// Elements per head, a multiple of [`GROUP`].
     pub head_dim: usize,
-    /// Width of the feed-forward hidden layer.
+    /// Width of the feed-forward hidden layer, of one expert where a layer has several.
     pub hidden: usize,
+    /// The experts of a layer, in families that have them.
+    pub experts: Option<Experts>,
     /// Number of token ids.
     pub vocab: usize,
     /// Most positions a sequence may have.
@@ -37,6 +39,15 @@ pub struct Shape {
     pub window: Option<Window>,
     /// Whether the output matrix is the embedding.
     pub tied: bool,
+}
+
+/// The feed-forwards of a layer that has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many of them each position goes through, at most as many as there are.
+    pub chosen: usize,
 }
 
 /// Layers that see recent positions only.
@@ -137,6 +148,14 @@ pub enum LayerRole {
     Down,
     /// Bias of the down projection: (width).
     DownBias,
+    /// What says how well each expert suits a position: (experts, width).
+    Router,
+    /// Gate projections of all experts, one below the other: (experts · hidden, width).
+    ExpertGates,
+    /// Up projections of all experts: (experts · hidden, width).
+    ExpertUps,
+    /// Down projections of all experts: (experts · width, hidden).
+    ExpertDowns,
     /// Gain of the norm behind the feed-forward: (width).
     PostHiddenNorm,
     /// Bias of that norm: (width).
@@ -145,7 +164,7 @@ pub enum LayerRole {
 
 impl LayerRole {
     /// Every tensor that a layer may have, in the order a layer uses them.
-    pub const ALL: [LayerRole; 23] = [
+    pub const ALL: [LayerRole; 27] = [
         LayerRole::AttentionNorm,
         LayerRole::AttentionNormBias,
         LayerRole::Query,
@@ -167,6 +186,10 @@ impl LayerRole {
         LayerRole::UpBias,
         LayerRole::Down,
         LayerRole::DownBias,
+        LayerRole::Router,
+        LayerRole::ExpertGates,
+        LayerRole::ExpertUps,
+        LayerRole::ExpertDowns,
         LayerRole::PostHiddenNorm,
         LayerRole::PostHiddenNormBias,
     ];
@@ -271,6 +294,7 @@ impl Shape {
         use LayerRole as R;
         let queries = self.heads * self.head_dim;
         let keys = self.kv_heads * self.head_dim;
+        let experts = self.experts.map_or(0, |experts| experts.count);
         match role {
             Role::Embedding | Role::Output => (self.vocab, self.width),
             Role::Positions => (self.context, self.width),
@@ -283,6 +307,9 @@ impl Shape {
             Role::Layer(_, R::Gate | R::Up) => (self.hidden, self.width),
             Role::Layer(_, R::UpBias) => (1, self.hidden),
             Role::Layer(_, R::Down) => (self.width, self.hidden),
+            Role::Layer(_, R::Router) => (experts, self.width),
+            Role::Layer(_, R::ExpertGates | R::ExpertUps) => (experts * self.hidden, self.width),
+            Role::Layer(_, R::ExpertDowns) => (experts * self.width, self.hidden),
             _ => (1, self.width),
         }
     }
@@ -322,9 +349,10 @@ impl Shape {
             R::AttentionOutput => (layer.attention, residual),
             R::HiddenNorm => (residual, layer.hidden_norm),
             R::HiddenNormBias => (layer.hidden_norm, layer.hidden_norm),
-            R::Gate | R::Up => (hidden_in, FRAC_GATE),
+            R::Gate | R::Up | R::ExpertGates | R::ExpertUps => (hidden_in, FRAC_GATE),
             R::UpBias => (FRAC_GATE, FRAC_GATE),
-            R::Down => (layer.hidden, residual),
+            R::Down | R::ExpertDowns => (layer.hidden, residual),
+            R::Router => (hidden_in, FRAC_ROUTER),
             R::AttentionOutputBias
             | R::DownBias
             | R::PostAttentionNorm
@@ -334,7 +362,7 @@ impl Shape {
         }
     }
 
-    /// Number of parameters, vectors included.
+    /// Number of parameters, vectors included, and those of experts that a position does not choose.
     pub fn parameters(&self) -> u64 {
         self.roles()
             .into_iter()
@@ -379,6 +407,10 @@ impl std::fmt::Display for Role {
                     R::Gate => "ffn_gate",
                     R::Up | R::UpBias => "ffn_up",
                     R::Down | R::DownBias => "ffn_down",
+                    R::Router => "ffn_gate_inp",
+                    R::ExpertGates => "ffn_gate_exps",
+                    R::ExpertUps => "ffn_up_exps",
+                    R::ExpertDowns => "ffn_down_exps",
                     R::PostHiddenNorm | R::PostHiddenNormBias => "post_ffw_norm",
                 },
             ),
@@ -419,6 +451,8 @@ pub struct Precision {
 
 /// Fraction bits of gate and up, fixed because the sigmoid reads `Fx<16>`.
 pub const FRAC_GATE: u8 = 16;
+/// Fraction bits of what a router says of experts, fixed because their softmax reads `Fx<16>`.
+pub const FRAC_ROUTER: u8 = 16;
 /// Fraction bits of the logits.
 pub const FRAC_LOGITS: u8 = 16;
 /// Fraction bits of the gains of norms.

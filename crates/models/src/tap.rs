@@ -119,6 +119,12 @@ pub enum OpKind {
     PostNormStat2,
     /// The norm behind the feed-forward.
     PostNorm2,
+    /// One logit per expert.
+    Route,
+    /// Per chosen expert, largest logit first, its index and its share in Q15.
+    Choose,
+    /// What the chosen experts found, by their shares.
+    Mix,
 }
 
 impl OpKind {
@@ -250,6 +256,9 @@ impl std::fmt::Display for OpKind {
             OpKind::DownBias => "DOWNB",
             OpKind::PostNormStat2 => "NSTATP2",
             OpKind::PostNorm2 => "NORMP2",
+            OpKind::Route => "ROUTE",
+            OpKind::Choose => "CHOOSE",
+            OpKind::Mix => "MIX",
         })
     }
 }

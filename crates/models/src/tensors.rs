@@ -41,6 +41,21 @@ impl Tensors {
         Ok(Tensors { matrices, vectors, rope })
     }
 
+    /// Puts another matrix into the place of each, which goes before the next is asked for.
+    ///
+    /// # Errors
+    /// Whatever `change` fails with first.
+    pub fn map<E>(
+        mut self,
+        mut change: impl FnMut(Role, Weights) -> Result<Weights, E>,
+    ) -> Result<Tensors, E> {
+        let matrices = std::mem::take(&mut self.matrices).into_iter();
+        self.matrices = matrices
+            .map(|(role, weights)| Ok((role, change(role, weights)?)))
+            .collect::<Result<_, E>>()?;
+        Ok(self)
+    }
+
     /// The matrix of this role, if there is one.
     pub fn weights(&self, role: Role) -> Option<&Weights> {
         self.matrices.get(&role)

@@ -8,7 +8,7 @@ use assay_kernels::{Cpu, GROUP, Isa, Pairing, Weights};
 use crate::family::Family;
 use crate::model::Model;
 use crate::rope;
-use crate::shape::{LayerRole, Precision, Role, Rope, Shape, Sites};
+use crate::shape::{Experts, LayerRole, Precision, Role, Rope, Shape, Sites};
 use crate::tensors::Tensors;
 
 /// Sizes that leave padding in every matrix.
@@ -21,6 +21,7 @@ pub(crate) fn shape() -> Shape {
         kv_heads: 1,
         head_dim: 32,
         hidden: 96,
+        experts: None,
         vocab: 50,
         context: 96,
         norm_eps: 1e-5,
@@ -28,6 +29,12 @@ pub(crate) fn shape() -> Shape {
         window: None,
         tied: true,
     }
+}
+
+/// The same with five experts in a layer, of which each position chooses two.
+pub(crate) fn shape_with_experts() -> Shape {
+    let experts = Some(Experts { count: 5, chosen: 2 });
+    Shape { family: Family::Qwen3Moe, hidden: 32, experts, ..shape() }
 }
 
 /// Fraction bits that suit the numbers of [`tensors`].
@@ -59,6 +66,12 @@ pub(crate) fn tensors(shape: &Shape, seed: u64) -> Tensors {
 /// The random model of [`shape`] and [`precision`].
 pub(crate) fn model(seed: u64) -> Model {
     Model::new(shape(), precision(), tensors(&shape(), seed)).unwrap()
+}
+
+/// The random model of [`shape_with_experts`] and [`precision`].
+pub(crate) fn model_with_experts(seed: u64) -> Model {
+    let shape = shape_with_experts();
+    Model::new(shape.clone(), precision(), tensors(&shape, seed)).unwrap()
 }
 
 /// A processor with this instruction set, if the machine has it.

@@ -187,7 +187,7 @@ fn what_the_graph_does_not_know_is_refused() {
     check_config(
         "model_type",
         json!("rwkv"),
-        "model family \"rwkv\" is not supported, expected one of llama, mistral, qwen2, qwen3, phi3, bert",
+        "model family \"rwkv\" is not supported, expected one of llama, mistral, qwen2, qwen3, qwen3_moe, phi3, bert",
     );
     check_config("hidden_act", json!("gelu"), "hidden_act is \"gelu\", expected \"silu\"");
     check_config("attention_bias", json!(true), "attention_bias is true, expected false");

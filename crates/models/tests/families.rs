@@ -140,6 +140,19 @@ fn every_tensor_is_read_by_the_program() {
 }
 
 #[test]
+fn the_company_of_other_texts_changes_no_vector() {
+    let model = model(&source(Family::Bert));
+    let (cpu, mut scratch) = (cpu(Isa::detect(), 2).unwrap(), Scratch::default());
+    let all = tokens();
+    let texts = [&all[..9], &all[3..4], &all[..], &all[9..30], &all[..9]];
+    let together = model.embed_all(&cpu, &texts, &mut scratch, &mut ()).unwrap();
+    for (text, vector) in texts.iter().zip(&together) {
+        assert_eq!(*vector, model.embed(&cpu, text, &mut scratch, &mut ()).unwrap());
+    }
+    assert_eq!(model.embed_all(&cpu, &[], &mut scratch, &mut ()).unwrap(), Vec::<Vec<i32>>::new());
+}
+
+#[test]
 fn a_text_of_no_tokens_has_no_vector() {
     let model = model(&source(Family::Bert));
     let cpu = cpu(Isa::detect(), 1).unwrap();

@@ -137,13 +137,31 @@ fn the_header_is_understood() {
         merges: vec!["a b".into()],
         score_bits: Vec::new(),
         space_first: None,
+        spaces_joined: None,
+        charsmap: Vec::new(),
         bos: None,
         eos: vec![3],
+        unknown: None,
         add_bos: Some(false),
     };
     assert_eq!(source.vocabulary, Some(expected));
     let missing = source.tensor(Role::Output).unwrap_err();
     assert_eq!(missing.to_string(), "tensor output.weight is missing");
+}
+
+#[test]
+fn a_vocabulary_of_scores_is_read_with_its_map() {
+    let mut file = sound();
+    file.without_key("tokenizer.ggml.model");
+    file.text("tokenizer.ggml.model", "t5").bool("tokenizer.ggml.add_eos_token", false);
+    let bytes = [&array(0, 3)[..], &[1, 0, 255]].concat();
+    file.key("tokenizer.ggml.precompiled_charsmap", 9, &bytes);
+    match read(file.file()).unwrap().vocabulary {
+        Some(SourceTokenizer::Gguf { charsmap, eos, .. }) => {
+            assert_eq!((charsmap, eos), (vec![1, 0, 255], Vec::new()));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -270,10 +288,15 @@ fn other_files_are_no_models() {
 #[test]
 fn another_version_is_refused() {
     let mut bytes = sound().file();
+    let same = read(bytes.clone()).unwrap().vocabulary;
     bytes[4] = 2;
-    check(bytes.clone(), "gguf version 2, expected 3");
+    assert_eq!(read(bytes.clone()).unwrap().vocabulary, same);
+    for other in [1, 4] {
+        bytes[4] = other;
+        check(bytes.clone(), &format!("gguf version {other}, expected 2 or 3"));
+    }
     bytes[4..8].copy_from_slice(&3u32.to_be_bytes());
-    check(bytes.clone(), "gguf version 50331648, expected 3");
+    check(bytes.clone(), "gguf version 50331648, expected 2 or 3");
     bytes[0] = b'X';
     check(bytes, "the magic number is [58, 47, 55, 46], expected [47, 47, 55, 46]");
 }
@@ -484,7 +507,7 @@ fn another_family_is_refused() {
         |f| {
             f.without_key(key).text(key, "rwkv");
         },
-        "model family \"rwkv\" is not supported, expected one of llama, qwen2, qwen3, gemma3, phi3, gpt2, bert",
+        "model family \"rwkv\" is not supported, expected one of llama, qwen2, qwen3, gemma3, phi3, gpt2, bert, qwen3moe",
     );
 }
 

@@ -35,6 +35,10 @@ pub struct Answer {
     /// The state after each output token, so that a verifier can name the first that differs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<B256>,
+    /// What the answer is of a model that gives texts vectors: numbers in `Fx<30>`, which the receipt's
+    /// state binds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector: Option<Vec<i32>>,
 }
 
 /// Whose word an inconsistent answer breaks. Only what the provider signed can blame it: a
@@ -68,6 +72,9 @@ pub enum AnswerError {
     /// The listed states are not one per token ending in the receipt's.
     #[error("the listed states do not lead to the receipt's")]
     States,
+    /// The vector is not the one that the receipt's state binds.
+    #[error("the vector is not the one that the receipt was signed for")]
+    Vector,
 }
 
 impl AnswerError {
@@ -119,7 +126,10 @@ impl Answer {
         if !self.states.is_empty() && !self.states_lead_to_the_receipt() {
             return Err(AnswerError::States);
         }
-        Ok(hash)
+        match &self.vector {
+            Some(vector) if !self.receipt.binds(vector, &self.output) => Err(AnswerError::Vector),
+            _ => Ok(hash),
+        }
     }
 
     fn states_lead_to_the_receipt(&self) -> bool {

@@ -43,7 +43,9 @@ pub use grant::{GRANT_MODELS_MAX, GRANTS_MAX, Grant, GrantError, SignedGrant, Us
 pub use id::{ChannelId, ModelId, OrderHash};
 pub use inquiry::Inquiry;
 pub use key::{Key, KeyError, Signature, SignatureError};
-pub use leaf::{LEAF_COLUMNS, LEAF_VALUES, TensorKind, activation_leaf, fixed_leaf, weight_leaf};
+pub use leaf::{
+    LEAF_COLUMNS, LEAF_VALUES, TensorKind, activation_leaf, fixed_leaf, weight_leaf, weight_leaf_w4,
+};
 pub use logprobs::{LOGPROBS_MAX, Logprobs, LogprobsError};
 pub use manifest::{Arithmetic, Manifest, ManifestError, Parts, Shape, Tensor, part_hash};
 pub use merkle::{Tree, depth, leaf_hash, root};
@@ -55,6 +57,6 @@ pub use receipt::{Receipt, ReceiptError};
 pub use rng::Draws;
 pub use sampler::{NEUTRAL_Q16, Sampler, SamplerError, bias_hash, grammar_hash, stops_hash};
 pub use serve::Serve;
-pub use state::{State, hidden_hash};
+pub use state::{State, hidden_hash, vector_hash};
 pub use voucher::{Channel, Channels, Voucher};
 pub use work::COMPUTE_UNIT;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::eip712::{self, sol};
 use crate::{
     Amount, Assurance, ChainId, ChannelId, Ending, Finish, Key, Order, OrderHash, Signature,
-    SignatureError, State, token_root,
+    SignatureError, State, token_root, vector_hash,
 };
 
 /// A provider's signed statement of what it did for an order.
@@ -184,6 +184,12 @@ impl Receipt {
             return Err(ReceiptError::Finish { found: self.finish, expected });
         }
         Ok(())
+    }
+
+    /// Whether this is the receipt for `vector`, the answer of a model that gives texts vectors.
+    pub fn binds(&self, vector: &[i32], output: &[u32]) -> bool {
+        let state = |token: u32| State::start(self.order).next(token, vector_hash(vector));
+        matches!(*output, [token] if state(token).0 == self.state)
     }
 
     /// Whether the channel advanced by the price; without a channel nothing advances.

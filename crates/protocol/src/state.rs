@@ -3,11 +3,13 @@
 //! state_0 is the order's hash; state_i = keccak256(state_{i−1} ‖ token_i ‖ hidden_i), where
 //! hidden_i hashes the quantised output of the last norm that produced token i. A single low bit
 //! that differs anywhere in that vector gives another state from that token on.
+//!
+//! The answer of a model that gives texts vectors is one token, and hidden_1 hashes the vector itself.
 
 use alloy_primitives::{B256, Keccak256};
 
 use crate::OrderHash;
-use crate::leaf::{LEAF_COLUMNS, activation_leaf};
+use crate::leaf::{LEAF_COLUMNS, LEAF_VALUES, activation_leaf, fixed_leaf};
 
 /// The state after some number of output tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +49,26 @@ pub fn hidden_hash(quants: &[i8], scales: &[u16]) -> B256 {
     hasher.finalize()
 }
 
+/// Hash of the vector of a text: keccak256 over its fixed-point leaves in order.
+pub fn vector_hash(vector: &[i32]) -> B256 {
+    let mut hasher = Keccak256::new();
+    vector.chunks(LEAF_VALUES).for_each(|values| hasher.update(fixed_leaf(values)));
+    hasher.finalize()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vectors_hash_is_that_of_its_bytes() {
+        let vector: Vec<i32> = (-40..24).collect();
+        let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_be_bytes()).collect();
+        assert_eq!(vector_hash(&vector), alloy_primitives::keccak256(bytes));
+        let mut other = vector.clone();
+        other[63] ^= 1;
+        assert_ne!(vector_hash(&vector), vector_hash(&other));
+    }
 
     #[test]
     fn one_low_bit_changes_every_state_after_it() {

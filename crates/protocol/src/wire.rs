@@ -114,6 +114,9 @@ pub struct Submission {
     /// not name them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u8>,
+    /// Whether others may go first: nobody waits for the answer. It changes no token either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flex: bool,
     /// The grants that its buyer acts under, the payer's first; none where it acts for itself. The order
     /// names the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -170,6 +173,9 @@ pub enum Frame {
     /// The next output tokens, instead of [`Self::Tokens`] where the submission asks for logprobs. The
     /// answer to an order that was sealed before comes without.
     Logprobs(Vec<Logprobs>),
+    /// The answer of a model that gives texts vectors, before its one token: numbers in `Fx<30>`, which
+    /// that token's state binds. The answer to an order that was sealed before comes without.
+    Vector(Vec<i32>),
     /// The answer is paused until a voucher allows this much of the channel in all. A [`TopUp`] on the
     /// body of the same request lets it go on.
     Due(Amount),

@@ -3,14 +3,14 @@
 //! A function of the manifest and two counts, so nobody has to be believed. The formula and its
 //! reasons stand in `docs/protocol/price.md`.
 
-use crate::Manifest;
+use crate::{Manifest, TensorKind};
 
 /// Multiply-accumulates of one compute unit.
 pub const COMPUTE_UNIT: u128 = 1_000_000_000;
 
-/// Tensors of a layer, and which kind multiplies.
+/// Tensors of a layer, and which kinds multiply.
 const LAYER_TENSORS: usize = 9;
-const MATRIX: u8 = 1;
+const MATRICES: [u8; 2] = [TensorKind::W8 as u8, TensorKind::W4 as u8];
 
 impl Manifest {
     /// Multiply-accumulates of an answer of `output` tokens to `prompt` tokens, with nothing reused
@@ -23,7 +23,7 @@ impl Manifest {
             return 0;
         }
         let layers = self.tensors.iter().skip(1).take(LAYER_TENSORS * self.shape.layers as usize);
-        let matrices = layers.filter(|tensor| tensor.kind == MATRIX);
+        let matrices = layers.filter(|tensor| MATRICES.contains(&tensor.kind));
         let matrices: u128 = matrices
             .map(|tensor| u128::from(tensor.rows) * u128::from(tensor.columns))
             .fold(0, u128::saturating_add);
@@ -63,6 +63,16 @@ mod tests {
         let attention = 2 * u128::from(shape.layers * shape.heads * shape.headDim);
         // Its output is its embedding, which the prompt only looks up.
         assert_eq!(manifest.work(1, 1), weights + attention);
+    }
+
+    #[test]
+    fn four_bits_are_as_much_work_as_eight() {
+        let mut manifest = nano();
+        let work = manifest.work(10, 5);
+        for tensor in manifest.tensors.iter_mut().filter(|tensor| tensor.kind == 1) {
+            tensor.kind = TensorKind::W4 as u8;
+        }
+        assert_eq!(manifest.work(10, 5), work);
     }
 
     #[test]

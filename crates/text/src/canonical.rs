@@ -3,7 +3,8 @@
 //! The layout is stated at [`Tokenizer::canonical`]. Reading accepts exactly what writing
 //! makes, so one vocabulary has one encoding.
 
-use crate::{PreTokenizer, TokenKind, Tokenizer, TokenizerError, Vocabulary};
+use crate::unigram::{Spaces, Unigram};
+use crate::{Charsmap, PreTokenizer, TokenKind, Tokenizer, TokenizerError, Vocabulary};
 
 /// Format name and version.
 const HEAD: &[u8; 10] = b"tokenizer\x01";
@@ -34,7 +35,23 @@ pub(crate) fn write(tokenizer: &Tokenizer) -> Vec<u8> {
         push(&mut bytes, merge.left);
         push(&mut bytes, merge.right);
     }
+    if let Some(unigram) = tokenizer.unigram() {
+        push_unigram(&mut bytes, unigram);
+    }
     bytes
+}
+
+fn push_unigram(bytes: &mut Vec<u8>, unigram: &Unigram) {
+    bytes.push(unigram.spaces as u8);
+    for score in &unigram.scores {
+        bytes.extend(score.to_bits().to_be_bytes());
+    }
+    let pairs = unigram.charsmap.pairs();
+    push_count(bytes, pairs.len());
+    for text in pairs.flat_map(|(key, replacement)| [key, replacement]) {
+        push_count(bytes, text.len());
+        bytes.extend(text.as_bytes());
+    }
 }
 
 fn push(bytes: &mut Vec<u8>, number: u32) {
@@ -78,10 +95,18 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
         let (left, right) = (reader.token(&tokens)?, reader.token(&tokens)?);
         merges.push(format!("{left} {right}"));
     }
+    let unigram = match pre.is_unigram() {
+        true => Some(reader.unigram(tokens.len())?),
+        false => None,
+    };
     if reader.offset != bytes.len() {
         return Err(reader.problem("bytes after the end"));
     }
-    Tokenizer::new(Vocabulary { tokens, kinds, merges, pre, bos, eos, add_bos })
+    let vocabulary = Vocabulary { tokens, kinds, merges, pre, bos, eos, add_bos };
+    match unigram {
+        Some(unigram) => Tokenizer::with_scores(vocabulary, unigram),
+        None => Tokenizer::new(vocabulary),
+    }
 }
 
 /// Reads numbers and strings from the front of `bytes`.
@@ -122,6 +147,21 @@ impl<'b> Reader<'b> {
         let length = self.number()? as usize;
         let spelling = std::str::from_utf8(self.take(length)?);
         spelling.map(str::to_owned).map_err(|_| self.problem("a spelling that is not UTF-8"))
+    }
+
+    fn unigram(&mut self, tokens: usize) -> Result<Unigram, TokenizerError> {
+        let spaces = Spaces::from_code(self.byte()?);
+        let spaces = spaces.ok_or_else(|| self.problem("unknown spelling of spaces"))?;
+        let mut scores = Vec::new();
+        for _ in 0..tokens {
+            let bits = u64::from(self.number()?) << 32 | u64::from(self.number()?);
+            scores.push(f64::from_bits(bits));
+        }
+        let mut pairs = Vec::new();
+        for _ in 0..self.number()? {
+            pairs.push((self.spelling()?, self.spelling()?));
+        }
+        Ok(Unigram { scores, charsmap: Charsmap::new(&pairs)?, spaces })
     }
 
     fn token<'t>(&mut self, tokens: &'t [String]) -> Result<&'t str, TokenizerError> {

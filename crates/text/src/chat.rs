@@ -19,8 +19,11 @@ use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 
+use crate::calls::{Call, Tool};
+use crate::date::Moment;
 use crate::pyjson::tojson;
 use crate::tags;
+use crate::tools::{Teller, in_words};
 
 /// Longest template that is read, in bytes. The longest in use have about 20 thousand.
 const TEMPLATE_BYTES_MAX: usize = 1 << 18;
@@ -43,12 +46,28 @@ const DEPTH_MAX: usize = 200;
 const NAME: &str = "chat";
 
 /// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant`, and what else the template knows.
+    /// Who speaks: `system`, `user`, `assistant` or `tool`, and what else the template knows.
     pub role: String,
-    /// What is said.
+    /// What is said; of a tool, its result.
     pub content: String,
+    /// Calls of tools that the assistant asks for, after what it says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
+    /// The id of the call that a tool's result is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    /// The tool whose result it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl Message {
+    /// What someone says, and no more.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into(), ..Self::default() }
+    }
 }
 
 /// What a template renders.
@@ -56,18 +75,26 @@ pub struct Message {
 pub struct Conversation<'a> {
     /// The turns, oldest first.
     pub messages: &'a [Message],
+    /// What the assistant may call. A template that knows no tools is given them, and what was called,
+    /// in words.
+    pub tools: &'a [Tool],
     /// Whether the text ends where the assistant's next answer begins.
     pub add_generation_prompt: bool,
     /// How the model spells its first token; empty if it has none.
     pub bos: &'a str,
     /// How the model spells the end of an answer.
     pub eos: &'a str,
+    /// What a template that tells the date takes for now, in seconds since 1970. With none there is no
+    /// date: most such templates tell a fixed one then, and some fail.
+    pub unix_seconds: Option<u64>,
 }
 
 /// A model's chat template, parsed.
 #[derive(Debug)]
 pub struct Chat {
     source: String,
+    /// Whether the template says what to do with tools.
+    knows_tools: bool,
     environment: Environment<'static>,
 }
 
@@ -89,11 +116,15 @@ impl Chat {
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", tojson);
+        for name in ["length", "count"] {
+            environment.add_filter(name, length);
+        }
         environment.add_function("raise_exception", raise_exception);
         environment
-            .add_template_owned(NAME, tags::without_generation(template))
+            .add_template_owned(NAME, tags::translated(template))
             .map_err(|error| parse_error(&error))?;
-        Ok(Self { source: template.to_owned(), environment })
+        let knows_tools = tags::mention(template, "tools");
+        Ok(Self { source: template.to_owned(), knows_tools, environment })
     }
 
     /// The template as it was given.
@@ -120,14 +151,52 @@ impl Chat {
     }
 
     fn render_here(&self, conversation: &Conversation<'_>) -> Result<String, ChatError> {
+        let &Conversation { messages, tools, .. } = conversation;
+        let calls = messages.iter().any(|message| !message.calls.is_empty());
+        if !self.knows_tools && (calls || !tools.is_empty() || messages.iter().any(is_result)) {
+            let told = |teller| {
+                let messages = &in_words(messages, tools, teller);
+                self.write(&Conversation { messages, tools: &[], ..*conversation }, as_object)
+            };
+            return match told(Teller::System) {
+                // Some templates know no system; what else they refuse is refused again.
+                Err(refused @ ChatError::Refused { .. }) if !tools.is_empty() => {
+                    told(Teller::User).map_err(|_| refused)
+                }
+                written => written,
+            };
+        }
+        match self.write(conversation, as_object) {
+            // Some templates join the arguments to a text, which only a text can be.
+            Err(ChatError::Failed { .. }) if calls => self.write(conversation, as_text),
+            written => written,
+        }
+    }
+
+    fn write(
+        &self,
+        conversation: &Conversation<'_>,
+        arguments: fn(&str) -> Value,
+    ) -> Result<String, ChatError> {
         let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
-        let messages: Value = conversation.messages.iter().map(turn).collect();
-        let context = context! {
-            messages,
-            add_generation_prompt => conversation.add_generation_prompt,
-            bos_token => conversation.bos,
-            eos_token => conversation.eos,
-        };
+        let turns = conversation.messages.iter().map(|message| turn(message, arguments));
+        let mut fields: Vec<(&str, Value)> = vec![
+            ("messages", turns.collect()),
+            ("add_generation_prompt", conversation.add_generation_prompt.into()),
+            ("bos_token", conversation.bos.into()),
+            ("eos_token", conversation.eos.into()),
+        ];
+        // Templates ask whether there are tools at all, so there is no empty list of them.
+        if !conversation.tools.is_empty() {
+            let tools = conversation.tools.iter().map(|tool| as_object(&tool.json));
+            fields.push(("tools", tools.collect()));
+        }
+        if let Some(now) = conversation.unix_seconds {
+            let now = Moment::at(now);
+            let tell = move |format: &str| now.tell(format);
+            fields.push(("strftime_now", Value::from_function(tell)));
+        }
+        let context = Value::from_pairs(fields);
         let mut page = Page { text: Vec::new(), full: false };
         let rendered = template.render_captured_to(context, &mut page).map(drop);
         if page.full {
@@ -140,9 +209,38 @@ impl Chat {
     }
 }
 
-/// A message as templates see it.
-fn turn(message: &Message) -> Value {
-    context! { role => message.role.as_str(), content => message.content.as_str() }
+fn is_result(message: &Message) -> bool {
+    message.role == "tool"
+}
+
+/// A message as templates see it; what it lacks is not there.
+fn turn(message: &Message, arguments: fn(&str) -> Value) -> Value {
+    let mut fields: Vec<(&str, Value)> =
+        vec![("role", message.role.as_str().into()), ("content", message.content.as_str().into())];
+    if !message.calls.is_empty() {
+        let calls = message.calls.iter().map(|call| {
+            let function = context! {
+                name => call.name.as_str(), arguments => arguments(&call.arguments),
+            };
+            context! { id => call.id.as_str(), type => "function", function }
+        });
+        fields.push(("tool_calls", calls.collect()));
+    }
+    for (field, said) in [("tool_call_id", &message.call), ("name", &message.name)] {
+        if let Some(said) = said {
+            fields.push((field, said.as_str().into()));
+        }
+    }
+    Value::from_pairs(fields)
+}
+
+/// What JSON says; what is none is the text that it is.
+fn as_object(json: &str) -> Value {
+    serde_json::from_str(json).unwrap_or_else(|_| as_text(json))
+}
+
+fn as_text(json: &str) -> Value {
+    json.into()
 }
 
 /// Text that is being written, up to [`TEXT_BYTES_MAX`].
@@ -174,6 +272,17 @@ struct Refusal(String);
 fn raise_exception(reason: String) -> Result<Value, Error> {
     let refusal = Refusal(reason);
     Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(refusal))
+}
+
+/// As in Python, what is undefined has no length, and that is 0.
+fn length(value: &Value) -> Result<usize, Error> {
+    if value.is_undefined() {
+        return Ok(0);
+    }
+    value.len().ok_or_else(|| {
+        let reason = format!("{} has no length", value.kind());
+        Error::new(ErrorKind::InvalidOperation, reason)
+    })
 }
 
 fn parse_error(error: &Error) -> ChatError {
@@ -262,7 +371,7 @@ pub enum ChatError {
         reason: String,
     },
     /// The template did something it cannot do, such as calling a function there is not.
-    /// Templates that need the date end here: a rendering must not depend on the clock.
+    /// Templates that need the date end here where none is given: there is no clock.
     #[error("chat template fails: {reason}, in line {line}")]
     Failed {
         /// What the engine says.
@@ -285,13 +394,14 @@ mod tests {
 
     fn render(template: &str) -> Result<String, ChatError> {
         let turns = [("system", " Be brief. "), ("user", "1<2"), ("assistant", "yes")];
-        let messages =
-            turns.map(|(role, content)| Message { role: role.into(), content: content.into() });
+        let messages = turns.map(|(role, content)| Message::new(role, content));
         let conversation = Conversation {
             messages: &messages,
+            tools: &[],
             add_generation_prompt: true,
             bos: "<s>",
             eos: "</s>",
+            unix_seconds: None,
         };
         Chat::new(template)?.render(&conversation)
     }
@@ -362,6 +472,104 @@ mod tests {
         check("a {%- generation -%} b {%- endgeneration %} c", "ab c");
         check("{% generation %}\nx{% endgeneration %}", "x");
         check("{{ generation is defined }}{% set generation = 1 %}{{ generation }}", "False1");
+    }
+
+    /// Renders a call and its result, with its tool.
+    fn render_call(template: &str) -> Result<String, ChatError> {
+        let call =
+            Call { id: "c".into(), name: "f".into(), arguments: r#"{"b":1,"a":"x"}"#.into() };
+        let messages = [
+            Message::new("user", "go"),
+            Message { calls: vec![call], ..Message::new("assistant", "") },
+            Message { call: Some("c".into()), name: Some("f".into()), ..Message::new("tool", "7") },
+        ];
+        let json = r#"{"type":"function","function":{"name":"f"}}"#.into();
+        let tools = &[Tool { name: "f".into(), parameters: None, strict: false, json }];
+        let conversation = Conversation {
+            messages: &messages,
+            tools,
+            add_generation_prompt: false,
+            bos: "",
+            eos: "",
+            unix_seconds: None,
+        };
+        Chat::new(template)?.render(&conversation)
+    }
+
+    #[test]
+    fn templates_see_tools_calls_and_results() {
+        let check = |template: &str, expected: &str| {
+            assert_eq!(render_call(template).as_deref(), Ok(expected), "{template}");
+        };
+        check(
+            "{% if tools %}{{ tools|tojson }}{% endif %}",
+            r#"[{"type": "function", "function": {"name": "f"}}]"#,
+        );
+        let arguments = "{% set c = messages[1].tool_calls[0] %}{{ c.id }} {{ c.function.name }} ";
+        check(
+            &(arguments.to_owned() + "{{ c.function.arguments|tojson }}{{ tools[0].type }}"),
+            r#"c f {"b": 1, "a": "x"}function"#,
+        );
+        // What cannot be joined to an object is joined to its text.
+        check(
+            &(arguments.to_owned() + "{{ 'x' + c.function.arguments }}{{ tools[0].type }}"),
+            r#"c f x{"b":1,"a":"x"}function"#,
+        );
+        check("{{ messages[2].tool_call_id }}{{ messages[2].name }}{{ tools|length }}", "cf1");
+        check("{{ 'tool_calls' in messages[0] }}{{ tools|length }}", "False1");
+        assert_eq!(render("{{ tools is defined }}").as_deref(), Ok("False"));
+    }
+
+    #[test]
+    fn a_template_that_knows_no_tools_is_given_words() {
+        let said =
+            render_call("{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}");
+        let said = said.unwrap();
+        assert!(said.starts_with("[system] You may call these functions:\n{\"type\""), "{said}");
+        let rest = "[user] go\n[assistant] <tool_call>\n{\"name\": \"f\", \"arguments\": {\"b\":1,\"a\":\"x\"}}\n\
+            </tool_call>\n[user] <tool_response>\n7\n</tool_response>\n";
+        assert!(said.ends_with(rest), "{said}");
+    }
+
+    #[test]
+    fn the_user_tells_of_tools_where_there_is_no_system() {
+        let turns = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}";
+        let no_system =
+            "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}";
+        let said = render_call(&(no_system.to_owned() + turns)).unwrap();
+        assert!(said.starts_with("[user] You may call these functions:\n{\"type\""), "{said}");
+        let nobody = "{{ raise_exception(messages[0].role) }}";
+        assert_eq!(render_call(nobody), Err(ChatError::Refused { reason: "system".to_owned() }));
+    }
+
+    #[test]
+    fn what_is_undefined_has_no_length() {
+        check("{{ nothing|length }}{{ messages|count }}", "03");
+        let error = render("{{ 1|length }}").unwrap_err().to_string();
+        assert!(error.contains("number has no length"), "{error}");
+    }
+
+    #[test]
+    fn queues_in_namespaces_change() {
+        check(
+            "{% set q = namespace(ids=[]) %}{% for m in messages %}{% set _ = q.ids.append(m.role[0]) %}\
+             {% endfor %}{% set first = q.ids.pop(0) %}{{ first }} {{ q.ids|join }}",
+            "s ua",
+        );
+    }
+
+    #[test]
+    fn a_date_is_told_where_one_is_given() {
+        let conversation = Conversation {
+            messages: &[],
+            tools: &[],
+            add_generation_prompt: false,
+            bos: "",
+            eos: "",
+            unix_seconds: Some(86_400),
+        };
+        let text = Chat::new("{{ strftime_now('%d %b %Y') }}").unwrap().render(&conversation);
+        assert_eq!(text.as_deref(), Ok("02 Jan 1970"));
     }
 
     #[test]

@@ -103,6 +103,32 @@ pub enum TokenizerError {
     /// Prompts are to begin with a token that the model does not name.
     #[error("prompts are to begin with bos, but the vocabulary names none")]
     NoBos,
+    /// A vocabulary that WordPiece cannot use.
+    #[error("a WordPiece vocabulary {problem}")]
+    WordPiece {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A vocabulary that Unigram cannot use.
+    #[error("a Unigram vocabulary {problem}")]
+    Unigram {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A score that cannot be added to others.
+    #[error("the score {found} is no finite number: token {id}")]
+    Score {
+        /// The score.
+        found: String,
+        /// The token.
+        id: u32,
+    },
+    /// A damaged map of characters, or one that is too large.
+    #[error("the map of characters {problem}")]
+    Charsmap {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A way to cut words that this crate does not know.
     #[error("unknown pre-tokenizer {found:?}, known are {known}")]
     UnknownPreTokenizer {

@@ -1,15 +1,18 @@
 //! Reads `tokenizer.json`, the file of the `tokenizers` library.
 //!
 //! The file describes a whole pipeline. We read the pipelines of byte-level BPE models that
-//! are in use, and refuse every other by name, because a nearly right tokenizer is worse
-//! than none: it gives other ids, and nobody notices.
+//! are in use, BERT's ([`crate::json_bert`]) and those of Unigram ([`crate::json_unigram`]), and refuse
+//! every other by name, because a nearly right tokenizer is worse than none: it gives other ids, and
+//! nobody notices.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
 use crate::vocabulary::TOKENS_MAX;
-use crate::{PreTokenizer, TokenKind, Tokenizer, TokenizerError, Vocabulary};
+use crate::{
+    PreTokenizer, TokenKind, Tokenizer, TokenizerError, Vocabulary, json_bert, json_unigram,
+};
 
 /// Llama 3's words, as its file states them.
 const LLAMA3: &str = concat!(
@@ -23,39 +26,53 @@ const QWEN2: &str = concat!(
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
 
+/// The file, with a model of some kind.
 #[derive(Deserialize)]
-struct File {
+pub(crate) struct File<M = Model> {
     #[serde(default)]
-    added_tokens: Vec<AddedToken>,
-    normalizer: Option<serde_json::Value>,
-    pre_tokenizer: Option<Step>,
-    post_processor: Option<Finish>,
-    decoder: Option<serde_json::Value>,
-    model: Model,
+    pub(crate) added_tokens: Vec<AddedToken>,
+    pub(crate) normalizer: Option<serde_json::Value>,
+    pub(crate) pre_tokenizer: Option<Step>,
+    pub(crate) post_processor: Option<Finish>,
+    pub(crate) decoder: Option<serde_json::Value>,
+    pub(crate) model: M,
+}
+
+/// What kind of model it is, which decides how the rest is read.
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "type")]
+    kind: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct AddedToken {
-    id: u32,
-    content: String,
+struct Of<M> {
+    model: M,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct AddedToken {
+    pub(crate) id: u32,
+    pub(crate) content: String,
     #[serde(default)]
-    single_word: bool,
+    pub(crate) single_word: bool,
     #[serde(default)]
     lstrip: bool,
     #[serde(default)]
-    rstrip: bool,
+    pub(crate) rstrip: bool,
     #[serde(default)]
-    special: bool,
+    pub(crate) special: bool,
 }
 
 #[derive(Deserialize)]
-struct Model {
+pub(crate) struct Model {
     #[serde(rename = "type")]
     kind: Option<String>,
-    vocab: HashMap<String, u32>,
-    merges: Vec<Pair>,
-    unk_token: Option<String>,
-    continuing_subword_prefix: Option<String>,
+    pub(crate) vocab: HashMap<String, u32>,
+    merges: Option<Vec<Pair>>,
+    pub(crate) unk_token: Option<String>,
+    pub(crate) continuing_subword_prefix: Option<String>,
+    pub(crate) max_input_chars_per_word: Option<usize>,
     end_of_word_suffix: Option<String>,
     #[serde(default)]
     byte_fallback: bool,
@@ -74,7 +91,7 @@ enum Pair {
 /// One step of cutting text into words.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "type")]
-enum Step {
+pub(crate) enum Step {
     Sequence {
         pretokenizers: Vec<Step>,
     },
@@ -92,6 +109,15 @@ enum Step {
         #[serde(default)]
         invert: bool,
     },
+    BertPreTokenizer {},
+    WhitespaceSplit {},
+    Metaspace {
+        replacement: Option<String>,
+        prepend_scheme: Option<String>,
+        /// How older files say that the scheme is `always`.
+        add_prefix_space: Option<bool>,
+        split: Option<bool>,
+    },
     #[serde(other)]
     Other,
 }
@@ -101,7 +127,7 @@ fn yes() -> bool {
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-enum Pattern {
+pub(crate) enum Pattern {
     Regex(String),
     String(String),
 }
@@ -109,7 +135,7 @@ enum Pattern {
 /// What is put around the tokens of a text.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "type")]
-enum Finish {
+pub(crate) enum Finish {
     Sequence {
         processors: Vec<Finish>,
     },
@@ -118,25 +144,35 @@ enum Finish {
         single: Vec<Piece>,
         special_tokens: BTreeMap<String, SpecialToken>,
     },
+    BertProcessing {
+        cls: (String, u32),
+        sep: (String, u32),
+    },
     #[serde(other)]
     Other,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-enum Piece {
+pub(crate) enum Piece {
     SpecialToken { id: String },
     Sequence {},
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct SpecialToken {
-    ids: Vec<u32>,
+pub(crate) struct SpecialToken {
+    pub(crate) ids: Vec<u32>,
 }
 
 /// Reads a whole file.
 pub(crate) fn read(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
-    let file: File = serde_json::from_slice(bytes)
-        .map_err(|error| TokenizerError::Json { reason: error.to_string() })?;
+    let kind: Of<Kind> = parse(bytes)?;
+    if kind.model.kind.as_deref() == Some("Unigram") {
+        return json_unigram::read(parse(bytes)?);
+    }
+    let file: File = parse(bytes)?;
+    if file.model.kind.as_deref() == Some("WordPiece") {
+        return json_bert::read(file);
+    }
     let pre = read_pre(file.pre_tokenizer.as_ref())?;
     check_normalizer(file.normalizer.as_ref(), pre)?;
     check_decoder(file.decoder.as_ref())?;
@@ -145,7 +181,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
 
     let unknown = file.model.unk_token;
     let (tokens, kinds) = read_tokens(file.model.vocab, file.added_tokens)?;
-    let merges = file.model.merges.into_iter().map(|pair| match pair {
+    let merges = file
+        .model
+        .merges
+        .ok_or_else(|| TokenizerError::Json { reason: "missing field `merges`".to_owned() })?;
+    let merges = merges.into_iter().map(|pair| match pair {
         Pair::Joined(pair) => pair,
         Pair::Apart(left, right) => format!("{left} {right}"),
     });
@@ -160,7 +200,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
     }
 }
 
-fn unsupported(part: &'static str, found: impl ToString) -> TokenizerError {
+fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, TokenizerError> {
+    let failed = |error: serde_json::Error| TokenizerError::Json { reason: error.to_string() };
+    serde_json::from_slice(bytes).map_err(failed)
+}
+
+pub(crate) fn unsupported(part: &'static str, found: impl ToString) -> TokenizerError {
     TokenizerError::Unsupported { part, found: found.to_string() }
 }
 
@@ -249,12 +294,12 @@ fn read_bos(finish: &Finish) -> Result<Option<u32>, TokenizerError> {
             }
             _ => Err(refuse()),
         },
-        Finish::Other => Err(refuse()),
+        Finish::BertProcessing { .. } | Finish::Other => Err(refuse()),
     }
 }
 
 /// All tokens in the order of their ids, which must be without holes.
-fn read_tokens(
+pub(crate) fn read_tokens(
     vocab: HashMap<String, u32>,
     added: Vec<AddedToken>,
 ) -> Result<(Vec<String>, Vec<TokenKind>), TokenizerError> {
@@ -388,7 +433,7 @@ mod tests {
         refused(|file| file["pre_tokenizer"] = split("\\s+"), "pre_tokenizer");
         refused(|file| file["normalizer"] = json!({"type": "Lowercase"}), "normalizer");
         refused(|file| file["decoder"] = json!({"type": "Metaspace"}), "decoder");
-        refused(|file| file["model"]["type"] = "WordPiece".into(), "model");
+        refused(|file| file["model"]["type"] = "WordLevel".into(), "model");
         refused(|file| file["model"]["byte_fallback"] = true.into(), "byte_fallback");
         refused(|file| file["model"]["ignore_merges"] = true.into(), "ignore_merges");
         refused(|file| file["model"]["end_of_word_suffix"] = "</w>".into(), "end_of_word_suffix");

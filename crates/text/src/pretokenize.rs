@@ -8,6 +8,7 @@
 //! also takes some marks); `\s` is the `White_Space` property.
 
 use crate::TokenizerError;
+use crate::steps::{cut, steps};
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 /// How text is cut into words before merging.
@@ -26,6 +27,26 @@ pub enum PreTokenizer {
     SentencePiece = 5,
     /// SentencePiece without that space.
     SentencePieceBare = 6,
+    /// WordPiece, with case and accents taken off: BERT.
+    WordPiece = 7,
+    /// WordPiece of text as it is written.
+    WordPieceCased = 8,
+    /// Qwen 3.5: as Qwen 2, with marks among the letters, and text as it is written.
+    Qwen35 = 9,
+    /// Falcon: punctuation cut out first, then as GPT-2, three digits together.
+    Falcon = 10,
+    /// DeepSeek Coder: lines, words, punctuation, East Asian text, every digit alone.
+    DeepseekCoder = 11,
+    /// DeepSeek LLM: as DeepSeek Coder, with the letters that have two cases apart.
+    DeepseekLlm = 12,
+    /// DeepSeek V3 and R1: up to three digits, East Asian text, then words.
+    DeepseekV3 = 13,
+    /// Punctuation cut out first, then as GPT-2, numbers apart: what files mean that name `default`.
+    Signs = 14,
+    /// Gemma 4: pieces of SentencePiece, merged in the order of a list; runs of newlines apart.
+    Gemma4 = 15,
+    /// Unigram: of all ways to cut a word into pieces, the one whose scores are highest. T5, XLM-RoBERTa.
+    Unigram = 16,
 }
 
 impl PreTokenizer {
@@ -38,18 +59,43 @@ impl PreTokenizer {
             4 => Self::Qwen2,
             5 => Self::SentencePiece,
             6 => Self::SentencePieceBare,
+            7 => Self::WordPiece,
+            8 => Self::WordPieceCased,
+            9 => Self::Qwen35,
+            10 => Self::Falcon,
+            11 => Self::DeepseekCoder,
+            12 => Self::DeepseekLlm,
+            13 => Self::DeepseekV3,
+            14 => Self::Signs,
+            15 => Self::Gemma4,
+            16 => Self::Unigram,
             _ => return None,
         })
     }
 
-    /// Whether the vocabulary is one of SentencePiece.
+    /// Whether tokens are spelled as SentencePiece spells them.
     pub(crate) fn is_sentence_piece(self) -> bool {
+        self.is_scored() || matches!(self, Self::Gemma4 | Self::Unigram)
+    }
+
+    /// Whether merges follow from scores, so that all that make one token have one rank.
+    pub(crate) fn is_scored(self) -> bool {
         matches!(self, Self::SentencePiece | Self::SentencePieceBare)
+    }
+
+    /// Whether the vocabulary is one of WordPiece.
+    pub fn is_word_piece(self) -> bool {
+        matches!(self, Self::WordPiece | Self::WordPieceCased)
+    }
+
+    /// Whether pieces are chosen by the sum of their scores.
+    pub fn is_unigram(self) -> bool {
+        self == Self::Unigram
     }
 }
 
 /// Names that GGUF files give in `tokenizer.ggml.pre`.
-const NAMES: [(&str, PreTokenizer); 19] = [
+const NAMES: [(&str, PreTokenizer); 37] = [
     ("gpt-2", PreTokenizer::Gpt2),
     ("phi-2", PreTokenizer::Gpt2),
     ("mpt", PreTokenizer::Gpt2),
@@ -69,6 +115,24 @@ const NAMES: [(&str, PreTokenizer); 19] = [
     ("qwen2", PreTokenizer::Qwen2),
     ("deepseek-r1-qwen", PreTokenizer::Qwen2),
     ("megrez", PreTokenizer::Qwen2),
+    ("qwen35", PreTokenizer::Qwen35),
+    ("falcon", PreTokenizer::Falcon),
+    ("deepseek-coder", PreTokenizer::DeepseekCoder),
+    ("deepseek-llm", PreTokenizer::DeepseekLlm),
+    ("deepseek-v3", PreTokenizer::DeepseekV3),
+    ("default", PreTokenizer::Signs),
+    ("gemma4", PreTokenizer::Gemma4),
+    ("falcon3", PreTokenizer::Llama3),
+    ("falcon-h1", PreTokenizer::Llama3),
+    ("pixtral", PreTokenizer::Llama3),
+    ("lfm2", PreTokenizer::Llama3),
+    ("gigachat", PreTokenizer::Gpt2),
+    ("a.x-4.0", PreTokenizer::Gpt2),
+    ("mellum", PreTokenizer::Gpt2),
+    ("trillion", PreTokenizer::Gpt2),
+    ("granite-docling", PreTokenizer::Gpt2),
+    ("minerva-7b", PreTokenizer::Smollm),
+    ("mellum2", PreTokenizer::Smollm),
 ];
 
 impl TryFrom<&str> for PreTokenizer {
@@ -87,15 +151,18 @@ impl TryFrom<&str> for PreTokenizer {
 impl PreTokenizer {
     /// Cuts `text` into words; joined they are `text` again, and none is empty.
     pub(crate) fn words(self, text: &str) -> impl Iterator<Item = &str> {
-        let mut rest = text;
-        std::iter::from_fn(move || {
+        let steps = steps(self);
+        let pieces = steps.map(|steps| cut(steps, text));
+        // What was cut in steps is cut no more.
+        let mut rest = if pieces.is_some() { "" } else { text };
+        pieces.into_iter().flatten().chain(std::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
             }
             let (word, after) = rest.split_at(self.word_length(rest));
             rest = after;
             Some(word)
-        })
+        }))
     }
 
     /// Bytes in the first word of `text`, which is not empty.
@@ -103,11 +170,34 @@ impl PreTokenizer {
         match self {
             Self::Gpt2 => gpt2(text, Digits::Together),
             Self::Smollm => gpt2(text, Digits::Alone),
-            Self::Llama3 => llama3(text, 3),
-            Self::Qwen2 => llama3(text, 1),
-            Self::SentencePiece | Self::SentencePieceBare => text.len(),
+            Self::Llama3 => llama3(text, 3, Marks::Other),
+            Self::Qwen2 => llama3(text, 1, Marks::Other),
+            Self::Qwen35 => llama3(text, 1, Marks::Letters),
+            Self::Gemma4 => lines(text),
+            // These cut text in their own ways.
+            Self::SentencePiece
+            | Self::SentencePieceBare
+            | Self::WordPiece
+            | Self::WordPieceCased
+            | Self::Unigram
+            | Self::Falcon
+            | Self::DeepseekCoder
+            | Self::DeepseekLlm
+            | Self::DeepseekV3
+            | Self::Signs => text.len(),
         }
     }
+}
+
+/// `[^\n]+|[\n]+`
+fn lines(text: &str) -> usize {
+    let is_newline = text.starts_with('\n');
+    text.find(|letter| (letter == '\n') != is_newline).unwrap_or(text.len())
+}
+
+/// GPT-2's expression where it sees numbers.
+pub(crate) fn gpt2_whole(text: &str) -> usize {
+    gpt2(text, Digits::Together)
 }
 
 /// Whether GPT-2's expression sees numbers, or they were cut out one by one before.
@@ -140,15 +230,33 @@ fn gpt2(text: &str, digits: Digits) -> usize {
     }
 }
 
+/// What marks are, which Unicode sets beside letters: accents and vowel signs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    Letters,
+    Other,
+}
+
 /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|`
 /// ` ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`, with `digits` for the 3.
-fn llama3(text: &str, digits: usize) -> usize {
+///
+/// With [`Marks::Letters`], `[\p{L}\p{M}]+` for `\p{L}+` and `[^\s\p{L}\p{M}\p{N}]+` for
+/// `[^\s\p{L}\p{N}]+`.
+fn llama3(text: &str, digits: usize, marks: Marks) -> usize {
     if let Some(length) = contraction(text, Case::Any) {
         return length;
     }
+    let class = |letter: char| match class(letter) {
+        Class::Other if marks == Marks::Letters && is_mark(letter) => Class::Letter,
+        class => class,
+    };
+    let first_class = |text: &str| text.chars().next().map(class);
+    let run = |text: &str, wanted: Class, max: usize| -> usize {
+        let run = text.chars().take(max).take_while(|&letter| class(letter) == wanted);
+        run.map(char::len_utf8).sum()
+    };
     let first = first_length(text);
-    let class = first_class(text);
-    match class {
+    match first_class(text) {
         Some(Class::Letter) => return run(text, Class::Letter, usize::MAX),
         Some(Class::Number) => return run(text, Class::Number, digits),
         _ => {}
@@ -248,6 +356,10 @@ fn run(text: &str, wanted: Class, max: usize) -> usize {
     text.chars().take(max).take_while(|&letter| class(letter) == wanted).map(char::len_utf8).sum()
 }
 
+fn is_mark(letter: char) -> bool {
+    letter.general_category_group() == GeneralCategoryGroup::Mark
+}
+
 fn is_newline(letter: char) -> bool {
     matches!(letter, '\r' | '\n')
 }
@@ -286,6 +398,16 @@ mod tests {
     }
 
     #[test]
+    fn words_in_several_steps() {
+        check(PreTokenizer::Falcon, "a+b 12345 it's", "a|+|b| |123|45| it|'|s");
+        check(PreTokenizer::DeepseekCoder, "x\r\n 12(y) 한국", "x|\r|\n| |1|2|(|y|)| |한국");
+        check(PreTokenizer::DeepseekV3, "/usr 価格1234 {a", "/usr| |価格|123|4| {|a");
+        check(PreTokenizer::DeepseekLlm, "hé ЖƐ  ", "h|é| ЖƐ|  ");
+        check(PreTokenizer::Signs, "a=12345", "a|=|123|45");
+        check(PreTokenizer::Gemma4, "a b\n\nc", "a b|\n\n|c");
+    }
+
+    #[test]
     fn an_unknown_name_is_refused_with_those_known() {
         assert_eq!(PreTokenizer::try_from("llama-bpe"), Ok(PreTokenizer::Llama3));
         let error = PreTokenizer::try_from("tekken").unwrap_err().to_string();
@@ -304,7 +426,7 @@ mod tests {
         }
         let cases: Vec<Case> =
             serde_json::from_str(include_str!("../../../tests/vectors/pretokenize.json")).unwrap();
-        assert!(cases.len() > 100);
+        assert!(cases.len() > 1000);
         for case in cases {
             let pre = PreTokenizer::try_from(case.pre.as_str()).unwrap();
             let words: Vec<&str> = pre.words(&case.text).collect();

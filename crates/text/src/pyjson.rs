@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
@@ -13,14 +13,16 @@ use serde_json::ser::{Formatter, Serializer};
 /// Deepest indentation that is written, in spaces per level.
 const INDENT_MAX: usize = 16;
 
-/// The filter: `value|tojson(ensure_ascii=False, indent=None, separators=None)`.
+/// The filter: `value|tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 ///
-/// Keys keep their order. Fails on options Python's filter has and this one lacks.
+/// Keys keep their order, unless they are to be sorted. Fails on options Python's filter has and this one lacks.
 pub(crate) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let separators: Option<Vec<String>> = options.get("separators")?;
     let ascii: Option<bool> = options.get("ensure_ascii")?;
+    let sorted: Option<bool> = options.get("sort_keys")?;
     options.assert_all_used()?;
+    let value = &if sorted == Some(true) { with_sorted_keys(value)? } else { value.clone() };
 
     let comma = if indent.is_some() { "," } else { ", " };
     let separators = separators.unwrap_or_else(|| vec![comma.to_owned(), ": ".to_owned()]);
@@ -42,6 +44,26 @@ pub(crate) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let json = String::from_utf8(json)
         .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     Ok(Value::from(json))
+}
+
+/// The same value, each map in the order of its keys.
+fn with_sorted_keys(value: &Value) -> Result<Value, Error> {
+    match value.kind() {
+        ValueKind::Map => {
+            let mut keys: Vec<Value> = value.try_iter()?.collect();
+            keys.sort();
+            let pairs = keys.into_iter().map(|key| {
+                let item = with_sorted_keys(&value.get_item(&key)?)?;
+                Ok((key, item))
+            });
+            Ok(Value::from_pairs(pairs.collect::<Result<Vec<_>, Error>>()?))
+        }
+        ValueKind::Seq => {
+            let items = value.try_iter()?.map(|item| with_sorted_keys(&item));
+            Ok(Value::from(items.collect::<Result<Vec<_>, Error>>()?))
+        }
+        _ => Ok(value.clone()),
+    }
 }
 
 /// Writes JSON with Python's spaces.
@@ -127,6 +149,20 @@ impl Formatter for Python {
         writer.write_all(self.key.as_bytes())
     }
 
+    /// As Python's `repr`: with an exponent of two digits and a sign from 1e16 on, and below 0.0001.
+    fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        if value == 0.0 || (1e-4..1e16).contains(&value.abs()) {
+            return write!(writer, "{value:?}");
+        }
+        let shortest = format!("{value:e}");
+        let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+        let (sign, exponent) = match exponent.strip_prefix('-') {
+            Some(exponent) => ('-', exponent),
+            None => ('+', exponent),
+        };
+        write!(writer, "{digits}e{sign}{exponent:0>2}")
+    }
+
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         writer: &mut W,
@@ -166,6 +202,22 @@ mod tests {
         check("{'b': 1, 'a': [true, none, 1.5]}|tojson", r#"{"b": 1, "a": [true, null, 1.5]}"#);
         check("[[], {}, '']|tojson", r#"[[], {}, ""]"#);
         check("{'a': 1, 'b': 2}|tojson(separators=(',', ':'))", r#"{"a":1,"b":2}"#);
+    }
+
+    #[test]
+    fn keys_are_sorted_where_asked() {
+        check(
+            "{'b': [{'d': 1, 'c': 2}], 'a': {}}|tojson(sort_keys=true)",
+            r#"{"a": {}, "b": [{"c": 2, "d": 1}]}"#,
+        );
+        check("{'b': 1, 'a': 2}|tojson(sort_keys=false)", r#"{"b": 1, "a": 2}"#);
+    }
+
+    #[test]
+    fn numbers_are_pythons() {
+        check("[0.1, 100.0, -0.0, 0.0001]|tojson", "[0.1, 100.0, -0.0, 0.0001]");
+        check("[1e16, 1.5e300, -1e15]|tojson", "[1e+16, 1.5e+300, -1000000000000000.0]");
+        check("[0.00001, -1.25e-7, 1e-300]|tojson", "[1e-05, -1.25e-07, 1e-300]");
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Spelled {
     }
 
     /// The longest spelling that `bytes` begins with.
-    fn longest(&self, bytes: &[u8]) -> Option<(usize, u32)> {
+    pub(crate) fn longest(&self, bytes: &[u8]) -> Option<(usize, u32)> {
         let mut node = 0;
         let mut found = None;
         for (&byte, length) in bytes.iter().zip(1..) {

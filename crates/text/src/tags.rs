@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::ChatError;
+use crate::mutation::without_mutation;
 
 /// Words and signs in one tag. The longest tags in use have under two hundred.
 const SIGNS_MAX: usize = 600;
@@ -36,31 +37,55 @@ pub(crate) fn check(template: &str) -> Result<(), ChatError> {
     Ok(())
 }
 
-/// Takes out `{% generation %}` and `{% endgeneration %}`.
+/// The template with other words where Python's templates say what the engine has no word for.
 ///
-/// They mark the assistant's words for training and render as nothing. A condition that
-/// always holds does the same, and keeps what the tags do to the white space around them.
-pub(crate) fn without_generation(template: &str) -> String {
+/// `{% generation %}` and `{% endgeneration %}` mark the assistant's words for training and render as
+/// nothing. A condition that always holds does the same, and keeps what the tags do to the white space
+/// around them. Lists that are changed in place: see [`crate::mutation`].
+pub(crate) fn translated(template: &str) -> String {
     let mut changed = String::with_capacity(template.len());
     let mut copied = 0;
     for tag in tags(template) {
         let body = &template[tag.clone()];
-        let word = name(body);
-        let condition = match word {
-            "generation" => "if true",
-            "endgeneration" => "endif",
-            _ => continue,
-        };
-        if body.trim_matches(is_blank_or_mark) != word || !template[..tag.start].ends_with("{%") {
+        if !template[..tag.start].ends_with("{%") {
             continue;
         }
-        let before = body.len() - body.trim_start_matches(is_blank_or_mark).len();
-        changed.push_str(&template[copied..tag.start + before]);
-        changed.push_str(condition);
-        copied = tag.start + before + word.len();
+        let said = body.trim_matches(is_blank_or_mark);
+        let other = match said {
+            "generation" => Some("if true".to_owned()),
+            "endgeneration" => Some("endif".to_owned()),
+            _ => without_mutation(said),
+        };
+        let Some(other) = other else { continue };
+        let start = tag.start + body.len() - body.trim_start_matches(is_blank_or_mark).len();
+        changed.push_str(&template[copied..start]);
+        changed.push_str(&other);
+        copied = start + said.len();
     }
     changed.push_str(&template[copied..]);
     changed
+}
+
+/// Whether a tag says `wanted` as a name of its own: not within a string, and not as a part of something.
+pub(crate) fn mention(template: &str, wanted: &str) -> bool {
+    tags(template).any(|tag| says(&template[tag], wanted))
+}
+
+fn says(tag: &str, wanted: &str) -> bool {
+    let mut rest = tag;
+    let mut before = ' ';
+    while let Some(letter) = rest.chars().next() {
+        let length = match letter {
+            '\'' | '"' => string_length(rest, letter),
+            _ => word_length(rest).max(letter.len_utf8()),
+        };
+        if before != '.' && &rest[..length] == wanted {
+            return true;
+        }
+        before = letter;
+        rest = &rest[length..];
+    }
+    false
 }
 
 /// Where the insides of `{{ … }}` and `{% … %}` lie, leaving out comments and raw text.
@@ -117,6 +142,33 @@ fn name(tag: &str) -> &str {
 /// White space, and the marks that control white space around a tag.
 fn is_blank_or_mark(letter: char) -> bool {
     letter.is_whitespace() || matches!(letter, '-' | '+')
+}
+
+/// Whether `text` is one word.
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && word_length(text) == text.len()
+}
+
+/// Whether every bracket in `text` is closed in it, and none before it was opened.
+pub(crate) fn is_balanced(text: &str) -> bool {
+    let mut depth = 0i32;
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        let length = match letter {
+            '\'' | '"' => string_length(rest, letter),
+            _ => letter.len_utf8(),
+        };
+        depth += match letter {
+            '(' | '[' | '{' => 1,
+            ')' | ']' | '}' => -1,
+            _ => 0,
+        };
+        if depth < 0 {
+            return false;
+        }
+        rest = &rest[length..];
+    }
+    depth == 0
 }
 
 /// How much there is in a tag.
@@ -192,13 +244,41 @@ mod tests {
 
     #[test]
     fn generation_tags_go() {
-        let change = |template| without_generation(template);
+        let change = |template| translated(template);
         assert_eq!(change("{%- generation +%}a{%endgeneration%}"), "{%- if true +%}a{%endif%}");
         assert_eq!(
             change("{% generation x %}{{ generation }}"),
             "{% generation x %}{{ generation }}"
         );
         assert_eq!(change("{# {% generation %} #}é"), "{# {% generation %} #}é");
+    }
+
+    #[test]
+    fn lists_are_put_anew() {
+        assert_eq!(
+            translated(
+                "{%- set _ = q.ids.append('%}') -%}{{ set _ = q.ids.pop() }}{% set x = q.ids.pop(0) %}"
+            ),
+            "{%- set q.ids = q.ids + ['%}'] -%}{{ set _ = q.ids.pop() }}\
+             {% set x = q.ids[0] %}{% set q.ids = q.ids[1:] %}",
+        );
+    }
+
+    #[test]
+    fn names_are_told_from_words_and_parts() {
+        for said in ["{% set tools = tools or [] %}", "{{ f(tools)|length }}", "{%-if tools%}"] {
+            assert!(mention(said, "tools"), "{said}");
+        }
+        for other in [
+            "tools",
+            "{# {{ tools }} #}",
+            "{{ 'tools' }}",
+            "{{ message.tools }}",
+            "{{ my_tools }}{{ tools2 }}",
+            "{% raw %}{{ tools }}{% endraw %}",
+        ] {
+            assert!(!mention(other, "tools"), "{other}");
+        }
     }
 
     fn refused(template: &str, expected: &str) {

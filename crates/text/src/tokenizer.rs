@@ -1,5 +1,6 @@
 //! Byte-level BPE: the tokenizer of GPT-2, Llama 3, Qwen and most open models since. Vocabularies of
-//! SentencePiece are brought to the same form: see [`crate::merges_of_scores`].
+//! SentencePiece are brought to the same form: see [`crate::merges_of_scores`]. Those of BERT have no
+//! merges, those of T5 scores: see [`PreTokenizer::WordPiece`], [`PreTokenizer::Unigram`].
 //!
 //! Text is cut into words ([`PreTokenizer`]), each word into one token per byte, and those
 //! are merged in the order the vocabulary states. Any text has an encoding, and the tokens
@@ -13,7 +14,11 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use crate::bpe::{Merge, Merges};
 use crate::pretokenize::PreTokenizer;
 use crate::spelled::{Part, SPELLED_BYTES_MAX, Spelled};
-use crate::vocabulary::{MERGES_MAX, SPELLING_BYTES_MAX, TOKENS_MAX, TokenKind, Vocabulary};
+use crate::unigram::{self, Lattice, Unigram};
+use crate::vocabulary::{
+    SPELLING_BYTES_MAX, TokenKind, Vocabulary, check_sizes, index, read_merges,
+};
+use crate::wordpiece::{self, WordPiece};
 use crate::{TokenizerError, alphabet, canonical, json, pieces};
 
 /// Cuts text into token ids and joins ids to text, for one model.
@@ -23,6 +28,10 @@ pub struct Tokenizer {
     kinds: Vec<TokenKind>,
     merges: Merges,
     pre: PreTokenizer,
+    /// Pieces of words, where the vocabulary is of WordPiece.
+    word_piece: Option<WordPiece>,
+    /// Pieces with scores, where the vocabulary is of Unigram.
+    lattice: Option<Lattice>,
     bos: Option<u32>,
     /// Ascending, each once.
     eos: Vec<u32>,
@@ -46,26 +55,47 @@ impl Tokenizer {
     /// Every [`TokenizerError`] but those of the formats: sizes out of bounds, a token twice,
     /// a merge of or into tokens that do not exist, ids outside the vocabulary.
     pub fn new(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
+        Self::build(vocabulary, None)
+    }
+
+    /// The same of a vocabulary of [`PreTokenizer::Unigram`], which has no merges.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`], [`TokenizerError::Scores`] and [`TokenizerError::Score`] for scores that are
+    /// too few or no numbers, [`TokenizerError::Unigram`] for anything else that has no place here.
+    pub fn with_scores(vocabulary: Vocabulary, unigram: Unigram) -> Result<Self, TokenizerError> {
+        Self::build(vocabulary, Some(unigram))
+    }
+
+    fn build(vocabulary: Vocabulary, unigram: Option<Unigram>) -> Result<Self, TokenizerError> {
         let Vocabulary { tokens, kinds, merges, pre, bos, eos, add_bos } = vocabulary;
         check_sizes(&tokens, &kinds, &merges)?;
         let ids = index(&tokens)?;
-        let scored = pre.is_sentence_piece();
-        let merges = Merges::new(read_merges(&merges, &ids, &kinds)?, scored);
+        let pieced = pre.is_sentence_piece();
+        let word_piece = word_piece(pre, &tokens, &kinds, &merges)?;
+        let lattice = match (pre.is_unigram(), unigram) {
+            (true, Some(_)) if !merges.is_empty() => return Err(unigram::refuse("has merges")),
+            (true, Some(unigram)) => Some(Lattice::new(&tokens, &kinds, unigram)?),
+            (false, None) => None,
+            (true, None) => return Err(unigram::refuse("has no scores")),
+            (false, Some(_)) => return Err(unigram::refuse("has another pre-tokenizer")),
+        };
+        let merges = Merges::new(read_merges(&merges, &ids, &kinds)?, pre.is_scored());
 
         let mut text = Vec::new();
         let mut ends = Vec::with_capacity(tokens.len());
         for (spelling, &kind) in tokens.iter().zip(&kinds) {
-            text.extend(if scored {
-                piece_meaning(spelling, kind)
-            } else {
-                meaning(spelling, kind)
+            text.extend(match pre {
+                _ if pieced => piece_meaning(spelling, kind),
+                _ if pre.is_word_piece() => wordpiece::meaning(spelling, kind),
+                _ => meaning(spelling, kind),
             });
             ends.push(text.len());
         }
         let letters = std::array::from_fn(|byte| {
             let byte = byte as u8;
             let letter =
-                if scored { pieces::spell_byte(byte) } else { alphabet::letter(byte).to_string() };
+                if pieced { pieces::spell_byte(byte) } else { alphabet::letter(byte).to_string() };
             let id = *ids.get(letter.as_str())?;
             is_word(kinds[id as usize]).then_some(id)
         });
@@ -79,6 +109,8 @@ impl Tokenizer {
             kinds,
             merges,
             pre,
+            word_piece,
+            lattice,
             bos: None,
             eos: Vec::new(),
             add_bos: false,
@@ -95,11 +127,11 @@ impl Tokenizer {
     /// Reads a `tokenizer.json` of the `tokenizers` library.
     ///
     /// That file does not say which token ends an answer: see [`Self::with_eos`]. A token
-    /// that its post-processor puts first becomes `bos`.
+    /// that its post-processor puts first becomes `bos`; of BERT, the one it puts last becomes `eos`.
     ///
     /// # Errors
     /// [`TokenizerError::Json`] if it is not such a file, [`TokenizerError::Unsupported`] if
-    /// it asks for anything but byte-level BPE with a known [`PreTokenizer`], and those of
+    /// it asks for anything but byte-level BPE with a known [`PreTokenizer`] or BERT's WordPiece, and those of
     /// [`Self::new`].
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
         json::read(bytes)
@@ -150,7 +182,10 @@ impl Tokenizer {
     /// ```text
     /// "tokenizer", 1                      ten bytes: format and version
     /// pre: u8                             1 gpt2, 2 smollm, 3 llama3, 4 qwen2,
-    ///                                     5 sentencepiece, 6 without the first space
+    ///                                     5 sentencepiece, 6 without the first space,
+    ///                                     7 wordpiece, 8 with case kept, 9 qwen35,
+    ///                                     10 falcon, 11 deepseek coder, 12 llm, 13 v3,
+    ///                                     14 default of GGUF, 15 gemma 4, 16 unigram
     /// add_bos: u8                         0 or 1
     /// bos: u32                            2^32 - 1 for none
     /// count: u32, then eos: u32 each      ascending, each once
@@ -159,6 +194,11 @@ impl Tokenizer {
     ///     length: u32, spelling           UTF-8
     /// count: u32, then merges, the earliest first:
     ///     left: u32, right: u32           ids
+    /// of unigram alone:
+    ///     spaces: u8                      see `Spaces`
+    ///     one score for each token: u64   bits of binary64
+    ///     count: u32, then the map of characters, ascending by key:
+    ///         length: u32, key; length: u32, replacement
     /// ```
     pub fn canonical(&self) -> Vec<u8> {
         canonical::write(self)
@@ -190,6 +230,22 @@ impl Tokenizer {
         self.encode_parts(&self.visible, text)
     }
 
+    /// A whole text as an encoder takes it: its tokens as [`Self::encode_plain`] gives them, between the
+    /// one that begins a text and the one that ends it. `None` if those are more than `tokens_max`.
+    ///
+    /// With WordPiece and Unigram, words behind the first `tokens_max` tokens cost nothing but their
+    /// reading. With Unigram, a text longer than so many of the longest tokens counts as more of them.
+    pub fn enclose(&self, text: &str, tokens_max: usize) -> Option<Vec<u32>> {
+        let mut ids: Vec<u32> = self.bos.filter(|_| self.add_bos).into_iter().collect();
+        match (&self.word_piece, &self.lattice) {
+            (Some(word_piece), _) => word_piece.encode(text, tokens_max, &mut ids),
+            (_, Some(lattice)) => lattice.encode(text, tokens_max, &mut ids),
+            _ => ids.extend(self.encode_plain(text)),
+        }
+        ids.extend(self.eos.first());
+        (ids.len() <= tokens_max).then_some(ids)
+    }
+
     /// Whether `text` spells a token that [`Self::encode`] finds in it and [`Self::encode_plain`]
     /// does not: put into a template as it is, such text would say more than it should.
     pub fn spells_control(&self, text: &str) -> bool {
@@ -211,8 +267,14 @@ impl Tokenizer {
     }
 
     fn encode_text(&self, text: &str, ids: &mut Vec<u32>) {
+        if let Some(word_piece) = &self.word_piece {
+            return word_piece.encode(text, usize::MAX, ids);
+        }
+        if let Some(lattice) = &self.lattice {
+            return lattice.encode(text, usize::MAX, ids);
+        }
         if self.pre.is_sentence_piece() {
-            return self.encode_pieces(text, ids);
+            return self.pre.words(text).for_each(|word| self.encode_pieces(word, ids));
         }
         let text = match self.pre {
             PreTokenizer::Qwen2 => compose(text),
@@ -232,6 +294,12 @@ impl Tokenizer {
 
     /// One token per character, or its bytes where it has none, merged all together.
     fn encode_pieces(&self, text: &str, ids: &mut Vec<u32>) {
+        if self.pre == PreTokenizer::Gemma4
+            && text.starts_with('\n')
+            && let Some(id) = self.id_of(text)
+        {
+            return ids.push(id);
+        }
         let first = (self.pre == PreTokenizer::SentencePiece).then_some(pieces::SPACE);
         let mut characters = Vec::with_capacity(text.len());
         let mut buffer = [0; 4];
@@ -325,6 +393,11 @@ impl Tokenizer {
         self.merges.list()
     }
 
+    /// What a vocabulary of Unigram has beyond tokens.
+    pub(crate) fn unigram(&self) -> Option<&Unigram> {
+        self.lattice.as_ref().map(Lattice::parts)
+    }
+
     /// The first byte that can occur in UTF-8 and has no token.
     pub(crate) fn missing_byte(&self) -> Option<u8> {
         // UTF-8 never holds C0, C1, or F5 and above.
@@ -332,74 +405,20 @@ impl Tokenizer {
     }
 }
 
-fn check_sizes(
+/// The pieces of a vocabulary of WordPiece, if it is one.
+fn word_piece(
+    pre: PreTokenizer,
     tokens: &[String],
     kinds: &[TokenKind],
     merges: &[String],
-) -> Result<(), TokenizerError> {
-    if tokens.len() > TOKENS_MAX {
-        return Err(TokenizerError::TooManyTokens { found: tokens.len(), max: TOKENS_MAX });
+) -> Result<Option<WordPiece>, TokenizerError> {
+    if !pre.is_word_piece() {
+        return Ok(None);
     }
-    if merges.len() > MERGES_MAX {
-        return Err(TokenizerError::TooManyMerges { found: merges.len(), max: MERGES_MAX });
+    if !merges.is_empty() {
+        return Err(wordpiece::refuse("has merges"));
     }
-    if kinds.len() != tokens.len() {
-        return Err(TokenizerError::Kinds { found: kinds.len(), expected: tokens.len() });
-    }
-    for (id, spelling) in (0u32..).zip(tokens) {
-        if spelling.len() > SPELLING_BYTES_MAX {
-            let (found, max) = (spelling.len(), SPELLING_BYTES_MAX);
-            return Err(TokenizerError::LongToken { found, max, id });
-        }
-    }
-    Ok(())
-}
-
-fn index(tokens: &[String]) -> Result<HashMap<String, u32>, TokenizerError> {
-    let mut ids = HashMap::with_capacity(tokens.len());
-    for (id, spelling) in (0u32..).zip(tokens) {
-        if let Some(first) = ids.insert(spelling.clone(), id) {
-            let spelling = spelling.clone();
-            return Err(TokenizerError::DuplicateToken { spelling, first, second: id });
-        }
-    }
-    Ok(ids)
-}
-
-fn read_merges(
-    merges: &[String],
-    ids: &HashMap<String, u32>,
-    kinds: &[TokenKind],
-) -> Result<Vec<Merge>, TokenizerError> {
-    let mut list = Vec::with_capacity(merges.len());
-    let mut seen = HashMap::with_capacity(merges.len());
-    for (rank, merge) in merges.iter().enumerate() {
-        let read = read_merge(rank, merge, ids)?;
-        if kinds[read.into as usize] == TokenKind::Control {
-            return Err(TokenizerError::MergeIntoControl { rank, id: read.into });
-        }
-        if let Some(first) = seen.insert((read.left, read.right), rank) {
-            return Err(TokenizerError::DuplicateMerge { first, second: rank });
-        }
-        list.push(read);
-    }
-    Ok(list)
-}
-
-fn read_merge(
-    rank: usize,
-    merge: &str,
-    ids: &HashMap<String, u32>,
-) -> Result<Merge, TokenizerError> {
-    let (left, right) = merge
-        .split_once(' ')
-        .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
-        .ok_or_else(|| TokenizerError::MergeForm { rank, found: merge.to_owned() })?;
-    let id = |spelling: &str| {
-        let missing = || TokenizerError::MergeToken { rank, missing: spelling.to_owned() };
-        ids.get(spelling).copied().ok_or_else(missing)
-    };
-    Ok(Merge { left: id(left)?, right: id(right)?, into: id(&format!("{left}{right}"))? })
+    WordPiece::new(tokens, kinds, pre == PreTokenizer::WordPiece).map(Some)
 }
 
 /// Whether words are made of tokens of this kind.
@@ -531,6 +550,27 @@ mod tests {
     }
 
     #[test]
+    fn gemma4_merges_pieces_in_order_and_keeps_newlines_whole() {
+        let bytes = (0..=255).map(|byte| (pieces::spell_byte(byte), TokenKind::Byte));
+        let words = ["▁", "a", "b", "ab", "▁a", "\n", "\n\n"];
+        let words = words.map(|word| (word.to_owned(), TokenKind::Normal));
+        let (tokens, kinds) = bytes.chain(words).unzip();
+        let merges = vec!["▁ a".to_owned(), "a b".to_owned()];
+        let (pre, bos, eos, add_bos) = (PreTokenizer::Gemma4, None, Vec::new(), false);
+        let vocabulary = Vocabulary { tokens, kinds, merges, pre, bos, eos, add_bos };
+        let tokenizer = Tokenizer::new(vocabulary).unwrap();
+        let spelled = |text: &str| -> Vec<String> {
+            let ids = tokenizer.encode_plain(text);
+            ids.into_iter().map(|id| tokenizer.spelling(id).unwrap().to_owned()).collect()
+        };
+        assert_eq!(spelled(" ab\n\nab"), ["▁a", "b", "\n\n", "ab"]);
+        assert_eq!(spelled("\n\n\né"), ["\n", "\n", "\n", "<0xC3>", "<0xA9>"]);
+        assert_eq!(tokenizer.decode(&tokenizer.encode_plain(" a\né")), " a\né");
+        let canonical = tokenizer.canonical();
+        assert_eq!(Tokenizer::from_canonical(&canonical).unwrap().canonical(), canonical);
+    }
+
+    #[test]
     fn both_ways_to_read_give_one_vocabulary() {
         let tokenizer = NANO.canonical();
         assert_eq!(Tokenizer::from_canonical(&tokenizer).unwrap().canonical(), tokenizer);
@@ -586,7 +626,7 @@ mod tests {
         );
         refused(
             |v| {
-                v.tokens.resize(TOKENS_MAX + 1, String::new());
+                v.tokens.resize(crate::vocabulary::TOKENS_MAX + 1, String::new());
             },
             "vocabulary has 1048577 tokens, at most 1048576 are read",
         );

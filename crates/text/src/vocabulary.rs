@@ -1,5 +1,8 @@
 //! A vocabulary as model files state it: what GGUF and `tokenizer.json` have in common.
 
+use std::collections::HashMap;
+
+use crate::bpe::Merge;
 use crate::{PreTokenizer, TokenizerError};
 
 /// Tokens a vocabulary may have. The largest in use stay under 2^18.
@@ -66,6 +69,79 @@ impl TryFrom<i32> for TokenKind {
             _ => return Err(TokenizerError::UnknownKind { code }),
         })
     }
+}
+
+/// Holds the numbers of things, and the lengths of spellings, against what is read.
+pub(crate) fn check_sizes(
+    tokens: &[String],
+    kinds: &[TokenKind],
+    merges: &[String],
+) -> Result<(), TokenizerError> {
+    if tokens.len() > TOKENS_MAX {
+        return Err(TokenizerError::TooManyTokens { found: tokens.len(), max: TOKENS_MAX });
+    }
+    if merges.len() > MERGES_MAX {
+        return Err(TokenizerError::TooManyMerges { found: merges.len(), max: MERGES_MAX });
+    }
+    if kinds.len() != tokens.len() {
+        return Err(TokenizerError::Kinds { found: kinds.len(), expected: tokens.len() });
+    }
+    for (id, spelling) in (0u32..).zip(tokens) {
+        if spelling.len() > SPELLING_BYTES_MAX {
+            let (found, max) = (spelling.len(), SPELLING_BYTES_MAX);
+            return Err(TokenizerError::LongToken { found, max, id });
+        }
+    }
+    Ok(())
+}
+
+/// The id of each token by its spelling.
+pub(crate) fn index(tokens: &[String]) -> Result<HashMap<String, u32>, TokenizerError> {
+    let mut ids = HashMap::with_capacity(tokens.len());
+    for (id, spelling) in (0u32..).zip(tokens) {
+        if let Some(first) = ids.insert(spelling.clone(), id) {
+            let spelling = spelling.clone();
+            return Err(TokenizerError::DuplicateToken { spelling, first, second: id });
+        }
+    }
+    Ok(ids)
+}
+
+/// Merges as ids; each is of tokens that there are, and into one that text may hold.
+pub(crate) fn read_merges(
+    merges: &[String],
+    ids: &HashMap<String, u32>,
+    kinds: &[TokenKind],
+) -> Result<Vec<Merge>, TokenizerError> {
+    let mut list = Vec::with_capacity(merges.len());
+    let mut seen = HashMap::with_capacity(merges.len());
+    for (rank, merge) in merges.iter().enumerate() {
+        let read = read_merge(rank, merge, ids)?;
+        if kinds[read.into as usize] == TokenKind::Control {
+            return Err(TokenizerError::MergeIntoControl { rank, id: read.into });
+        }
+        if let Some(first) = seen.insert((read.left, read.right), rank) {
+            return Err(TokenizerError::DuplicateMerge { first, second: rank });
+        }
+        list.push(read);
+    }
+    Ok(list)
+}
+
+fn read_merge(
+    rank: usize,
+    merge: &str,
+    ids: &HashMap<String, u32>,
+) -> Result<Merge, TokenizerError> {
+    let (left, right) = merge
+        .split_once(' ')
+        .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
+        .ok_or_else(|| TokenizerError::MergeForm { rank, found: merge.to_owned() })?;
+    let id = |spelling: &str| {
+        let missing = || TokenizerError::MergeToken { rank, missing: spelling.to_owned() };
+        ids.get(spelling).copied().ok_or_else(missing)
+    };
+    Ok(Merge { left: id(left)?, right: id(right)?, into: id(&format!("{left}{right}"))? })
 }
 
 #[cfg(test)]

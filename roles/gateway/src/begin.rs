@@ -69,7 +69,7 @@ pub(crate) async fn taken(
 ) -> Result<Taken, Problem> {
     match gateway.relay.target(&read.bytes).filter(|_| api == Api::Chat) {
         Some(target) => Ok(Taken::Relayed(Box::new(passing(gateway, caller, target, read)?))),
-        None => Ok(Taken::Bought(Box::new(prepared(gateway, caller, api, read).await?))),
+        None => Ok(Taken::Bought(Box::new(prepared(gateway, caller, (api, false), read).await?))),
     }
 }
 
@@ -122,11 +122,11 @@ impl Prepared {
     }
 }
 
-/// Makes orders of a request's body.
+/// Makes orders of a request's body; `flex`: others may go first, whatever it says of that.
 async fn prepared(
     gateway: &Arc<Gateway>,
     caller: &Caller,
-    api: Api,
+    (api, flex): (Api, bool),
     read: Read,
 ) -> Result<Prepared, Problem> {
     let permit = gateway.admit()?;
@@ -140,7 +140,7 @@ async fn prepared(
     // for.
     let prepared = tokio::task::spawn_blocking(move || {
         // Its room is held until the body is an order, even if the client hangs up meanwhile.
-        prepare(&shop, &caller, (api, &history), &read.bytes, permit)
+        prepare(&shop, &caller, (api, &history, flex), &read.bytes, permit)
     })
     .await;
     prepared.map_err(|error| Problem::internal(error.to_string()))?
@@ -150,11 +150,12 @@ async fn prepared(
 fn prepare(
     gateway: &Gateway,
     caller: &Caller,
-    (api, history): (Api, &[Message]),
+    (api, history, flex): (Api, &[Message], bool),
     body: &[u8],
     mut permit: OwnedSemaphorePermit,
 ) -> Result<Prepared, Problem> {
-    let (question, model) = asked(gateway, api, history, body)?;
+    let (mut question, model) = asked(gateway, api, history, body)?;
+    question.sampling.flex |= flex;
     let owner = caller.owner(&gateway.keys);
     if question.sampling.max_tokens == Some(0) {
         let choices = Choices::Counted(counted(&model, &question)?);
@@ -165,12 +166,13 @@ fn prepare(
         permit.merge(gateway.permit()?);
     }
     let mut orders = Vec::with_capacity(question.choices());
+    let now = now_s();
     for prompt in &question.prompts {
-        let draft = draft(&model, prompt, &question.sampling, random()?)?;
+        let draft = draft(&model, prompt, &question.sampling, random()?, now)?;
         for choice in 0..question.n {
             let draft = draft.clone().choice(choice);
             let nonce = U256::from_be_bytes(random()?.0);
-            orders.push(Buying::sign(gateway, caller, Arc::clone(&model), draft, now_s(), nonce)?);
+            orders.push(Buying::sign(gateway, caller, Arc::clone(&model), draft, now, nonce)?);
         }
     }
     Ok(Prepared { question, model, choices: Choices::Bought(orders), owner, permit })
@@ -180,7 +182,7 @@ fn prepare(
 fn counted(model: &Model, question: &Question) -> Result<Vec<u32>, Problem> {
     let mut counts = Vec::with_capacity(question.choices());
     for prompt in &question.prompts {
-        let count = u32::try_from(tokens(model, prompt)?.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(tokens(model, prompt, now_s())?.len()).unwrap_or(u32::MAX);
         counts.extend((0..question.n).map(|_| count));
     }
     Ok(counts)
@@ -210,7 +212,7 @@ pub(crate) async fn begin(
     read: Read,
 ) -> Result<mpsc::Receiver<News>, Problem> {
     let Prepared { question, choices, permit, .. } =
-        prepared(gateway, caller, Api::Chat, read).await?;
+        prepared(gateway, caller, (Api::Chat, false), read).await?;
     check_single(&question)?;
     match choices {
         Choices::Bought(orders) => {
@@ -233,6 +235,11 @@ fn asked(
     let found = api.parse(body, history).and_then(|question| {
         let model = gateway.catalogue.find(&question.model).map(Arc::clone);
         let model = model.ok_or_else(|| unknown(&question.model))?;
+        if model.listed.vector_width.is_some() {
+            return Err(Problem::only_embeddings(&question.model));
+        }
+        let mut question = question;
+        question.hold(model.calls)?;
         Ok((question, model))
     });
     // Looked at only where it decides what is told: the body is scanned once more for it.
@@ -244,7 +251,8 @@ fn asked(
     })
 }
 
-fn unknown(name: &str) -> Problem {
+/// What a client is told that names a model which there is not, or none.
+pub(crate) fn unknown(name: &str) -> Problem {
     if name.is_empty() { Problem::missing("model") } else { Problem::model(name) }
 }
 
@@ -265,7 +273,7 @@ pub(crate) async fn for_batch(
     api: Api,
     body: Vec<u8>,
 ) -> Result<Prepared, Problem> {
-    let prepared = prepared(gateway, caller, api, body.into()).await?;
+    let prepared = prepared(gateway, caller, (api, true), body.into()).await?;
     let question = &prepared.question;
     let param = match &question.form {
         _ if question.stream => "stream",
@@ -335,8 +343,8 @@ fn check_single(question: &Question) -> Result<(), Problem> {
 /// What the answer to a request would cost now.
 pub(crate) fn quote(gateway: &Gateway, body: &[u8]) -> Result<jsonrpc::Quote, Problem> {
     let Single { prompt, sampling, model } = single(gateway, body)?;
-    let draft = draft(&model, &prompt, &sampling, random()?)?;
     let now = now_s();
+    let draft = draft(&model, &prompt, &sampling, random()?, now)?;
     let wanted = draft.wanted(&model, gateway.price_max);
     let candidates = gateway.directory.candidates(wanted.model, now);
     let chosen =

@@ -16,6 +16,9 @@ use crate::openai::Problem;
 /// Longest request body, in bytes.
 const BODY_BYTES_MAX: usize = 16 << 20;
 
+/// Longest form, which may hold a recording, in bytes.
+const FORM_BYTES_MAX: usize = 32 << 20;
+
 /// Bytes up to which a body counts as short. Every request may have a short one at once; longer
 /// ones share the room below, so that memory is bounded by both together.
 const BODY_BYTES_SHORT: usize = 64 << 10;
@@ -48,28 +51,63 @@ impl From<Vec<u8>> for Read {
     }
 }
 
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Json,
+    /// A multipart form, as whoever asks for one has made sure.
+    Form,
+}
+
+impl Shape {
+    /// Longest body, in bytes.
+    fn bytes_max(self) -> usize {
+        match self {
+            Self::Json => BODY_BYTES_MAX,
+            Self::Form => FORM_BYTES_MAX,
+        }
+    }
+}
+
 /// Reads a request's body, within bounds of bytes and time.
 pub(crate) async fn read(request: Request, gateway: &Gateway) -> Result<Read, Problem> {
-    is_json(request.headers())?;
+    read_as(Shape::Json, request, gateway).await
+}
+
+/// [`read`], for a body of this shape.
+pub(crate) async fn read_as(
+    shape: Shape,
+    request: Request,
+    gateway: &Gateway,
+) -> Result<Read, Problem> {
+    let max = shape.bytes_max();
+    if shape == Shape::Json {
+        is_json(request.headers())?;
+    }
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     // Who waits for leave to go on hears a refusal before the body.
     let hears = request.headers().contains_key(header::EXPECT);
-    if length.is_some_and(|length| length > DISCARD_BYTES_MAX || hears && length > BODY_BYTES_MAX) {
-        return Err(too_large());
+    if length.is_some_and(|length| length > DISCARD_BYTES_MAX || hears && length > max) {
+        return Err(too_large(max));
     }
-    let all = all_of(request.into_body(), length, &gateway.room);
+    let all = all_of(request.into_body(), length, max, &gateway.room);
     timeout(BODY_WAIT_MAX, all).await.unwrap_or_else(|_| {
-        if length.is_some_and(|length| length > BODY_BYTES_MAX) {
-            return Err(too_large());
+        if length.is_some_and(|length| length > max) {
+            return Err(too_large(max));
         }
         let message = "the body took too long to arrive";
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
     })
 }
 
-/// Reads a body to its end; `length` is what its head says of its length.
-async fn all_of(body: Body, length: Option<usize>, room: &Arc<Semaphore>) -> Result<Read, Problem> {
+/// Reads a body of at most `max` bytes to its end; `length` is what its head says of its length.
+async fn all_of(
+    body: Body,
+    length: Option<usize>,
+    max: usize,
+    room: &Arc<Semaphore>,
+) -> Result<Read, Problem> {
     let mut chunks = body.into_data_stream();
     let mut read = Read { bytes: Vec::new(), room: None };
     let mut found = 0;
@@ -79,7 +117,7 @@ async fn all_of(body: Body, length: Option<usize>, room: &Arc<Semaphore>) -> Res
             Problem::new(StatusCode::BAD_REQUEST, "invalid_body", message)
         })?;
         found += chunk.len();
-        if found.max(length.unwrap_or(0)) > BODY_BYTES_MAX {
+        if found.max(length.unwrap_or(0)) > max {
             read = Read { bytes: Vec::new(), room: None };
             if found > DISCARD_BYTES_MAX {
                 break;
@@ -88,23 +126,23 @@ async fn all_of(body: Body, length: Option<usize>, room: &Arc<Semaphore>) -> Res
         }
         if found > BODY_BYTES_SHORT && read.room.is_none() {
             // A body that does not say how long it is may become as long as any.
-            let needed = length.unwrap_or(BODY_BYTES_MAX);
+            let needed = length.unwrap_or(max);
             read.room = Some(room_for(needed, room).await?);
             read.bytes.reserve_exact(needed.saturating_sub(read.bytes.len()));
         }
         read.bytes.extend_from_slice(&chunk);
     }
-    if found > BODY_BYTES_MAX { Err(too_large()) } else { Ok(read) }
+    if found > max { Err(too_large(max)) } else { Ok(read) }
 }
 
 async fn room_for(bytes: usize, room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
-    let bytes = u32::try_from(bytes).map_err(|_| too_large())?;
+    let bytes = u32::try_from(bytes).map_err(|_| too_large(bytes))?;
     let room = timeout(ROOM_WAIT_MAX, Arc::clone(room).acquire_many_owned(bytes)).await;
     room.map_err(|_| Problem::overloaded())?.map_err(|_| Problem::closing())
 }
 
-fn too_large() -> Problem {
-    let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
+fn too_large(max: usize) -> Problem {
+    let message = format!("the body has more than {max} bytes");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
 }
 

@@ -76,6 +76,8 @@ struct Unpaid<'a> {
     terms: &'a Terms,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<u8>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    flex: bool,
     #[serde(skip_serializing_if = "<[SignedGrant]>::is_empty")]
     grants: &'a [SignedGrant],
 }
@@ -170,6 +172,7 @@ impl Buying {
             signature: &signature,
             terms: &draft.terms,
             logprobs: draft.logprobs,
+            flex: draft.flex,
             grants: &grants,
         };
         let submission = serde_json::to_vec(&unpaid)
@@ -200,7 +203,7 @@ impl Buying {
         if self.order.grant.is_zero() { None } else { signed::ungranted(refusal) }
     }
 
-    /// The submission with its payment, as one line without its end.
+    /// The submission with its payment, without the end of its line.
     fn paid_by(&self, payment: &Payment) -> Result<Vec<u8>, Problem> {
         let Some((_, open)) = self.submission.split_last() else {
             return Err(Problem::internal("an order has no bytes"));
@@ -279,6 +282,7 @@ pub(crate) async fn buy(gateway: Arc<Gateway>, buying: Buying, news: mpsc::Sende
     }
     let problem = problem.unwrap_or_else(Problem::no_provider);
     tracing::warn!(order = %buying.hash, problem = problem.message, "not answered");
+    gateway.figures.failed(&buying.model.listed.name, problem.code);
     client.tell(News::Failed(problem));
 }
 
@@ -330,7 +334,8 @@ async fn hand_in(
             };
         if reply.status() == StatusCode::OK {
             client.accept();
-            let lines = Lines::new(reply, buying.tokens_max(), buying.draft.logprobs);
+            let vector_width = buying.model.listed.vector_width;
+            let lines = Lines::new(reply, buying.tokens_max(), buying.draft.logprobs, vector_width);
             return Delivery::new(gateway, buying, candidate, client, lease, top_ups)
                 .run(lines)
                 .await;
@@ -497,6 +502,9 @@ pub(crate) async fn end_session(
 pub(crate) type TopUps = Option<mpsc::Sender<Bytes>>;
 
 /// Sends the order with what `lease` pays, and waits for the head of the reply.
+///
+/// A kept connection may close just as it is used again, which says nothing of the provider: the order is
+/// sent once more. A provider that has it already answers the same.
 async fn submit(
     gateway: &Gateway,
     buying: &Buying,
@@ -505,36 +513,36 @@ async fn submit(
     lease: Option<&mut Lease>,
 ) -> Result<(Response, TopUps), Turn> {
     let is_paid = lease.is_some();
-    let (body, top_ups) = match lease {
-        None => (Body::from(buying.submission.clone()), None),
+    let (submission, is_prepaid) = match lease {
+        None => (buying.submission.clone(), true),
         Some(lease) => {
             let bill = buying.bill(candidate);
-            let submission = buying.paid_by(&lease.pay(bill)).map_err(Turn::Failed)?;
-            if lease.is_prepaid(bill) {
-                (Body::from(submission), None)
-            } else {
-                let (body, top_ups) = open_body(submission);
-                (body, Some(top_ups))
-            }
+            let mut submission = buying.paid_by(&lease.pay(bill)).map_err(Turn::Failed)?;
+            submission.push(b'\n');
+            (Bytes::from(submission), lease.is_prepaid(bill))
         }
     };
-    let request = gateway
-        .http
-        .post(format!("{}/v1/orders", candidate.url))
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(body);
-    let reply = tokio::select! {
+    let send = async {
+        match send(gateway, candidate, &submission, is_prepaid).await {
+            Err(error) if is_hung_up(&error) => {
+                tracing::debug!(order = %buying.hash, %error, "sent once more");
+                send(gateway, candidate, &submission, is_prepaid).await
+            }
+            sent => sent,
+        }
+    };
+    let sent = tokio::select! {
         biased;
         // Hanging up cancels the order, in case it has arrived. One that is paid is cancelled in
         // words, once it is taken, so that there is a receipt for what it cost.
         () = client.news.closed(), if !is_paid => return Err(Turn::Over),
         () = gateway.stopping.cancelled() => return Err(Turn::Failed(Problem::closing())),
-        reply = timeout(gateway.patience.accept_wait_max, request.send()) => reply,
+        sent = timeout(gateway.patience.accept_wait_max, send) => sent,
     };
-    match reply {
-        Ok(Ok(reply)) => Ok((reply, top_ups)),
+    match sent {
+        Ok(Ok(submitted)) => Ok(submitted),
         Ok(Err(error)) => {
-            let message = format!("the provider cannot be reached: {error}");
+            let message = format!("the provider cannot be reached: {}", root_cause(&error));
             Err(Turn::Next(Problem::upstream(message)))
         }
         Err(_) => {
@@ -543,14 +551,46 @@ async fn submit(
     }
 }
 
+/// Sends a submission over whichever connection there is, and leaves the body open for vouchers if it is
+/// not prepaid.
+async fn send(
+    gateway: &Gateway,
+    candidate: &Candidate,
+    submission: &Bytes,
+    is_prepaid: bool,
+) -> reqwest::Result<(Response, TopUps)> {
+    let (body, top_ups) = if is_prepaid {
+        (Body::from(submission.clone()), None)
+    } else {
+        let (body, top_ups) = open_body(submission.clone());
+        (body, Some(top_ups))
+    };
+    let request = gateway
+        .http
+        .post(format!("{}/v1/orders", candidate.url))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body);
+    Ok((request.send().await?, top_ups))
+}
+
+/// Whether a connection that stood was closed before any reply.
+fn is_hung_up(error: &reqwest::Error) -> bool {
+    error.is_request() && !error.is_connect() && !error.is_timeout()
+}
+
+/// What lies behind a failed request: the outermost error alone says little.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.last().map(ToString::to_string).unwrap_or_default()
+}
+
 /// A body that stays open after the submission's line, for vouchers.
-fn open_body(mut submission: Vec<u8>) -> (Body, mpsc::Sender<Bytes>) {
-    submission.push(b'\n');
+fn open_body(submission: Bytes) -> (Body, mpsc::Sender<Bytes>) {
     let (top_ups, lines) = mpsc::channel(TOP_UPS_MAX);
     let rest = stream::unfold(lines, async |mut lines: mpsc::Receiver<Bytes>| {
         lines.recv().await.map(|line| (line, lines))
     });
-    let lines = stream::once(async move { Bytes::from(submission) }).chain(rest);
+    let lines = stream::once(async move { submission }).chain(rest);
     (Body::wrap_stream(lines.map(Ok::<_, Infallible>)), top_ups)
 }
 

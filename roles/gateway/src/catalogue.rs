@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use assay_text::{CallFormat, Chat};
+
 use crate::Listed;
 
 /// A listed model.
@@ -11,6 +13,8 @@ pub(crate) struct Model {
     pub(crate) listed: Listed,
     /// Bytes of prompt text that its longest token stands for, at least one.
     pub(crate) token_bytes_max: usize,
+    /// How it writes calls of tools, as its template shows.
+    pub(crate) calls: CallFormat,
 }
 
 /// The listed models, in the order of the configuration.
@@ -49,7 +53,8 @@ impl Model {
         // A control token adds no text, but a prompt spells it.
         let bytes = |id| tokenizer.bytes(id).len().max(tokenizer.spelling(id).map_or(0, str::len));
         let token_bytes_max = ids.map(bytes).max().unwrap_or(0).max(1);
-        Self { listed, token_bytes_max }
+        let calls = CallFormat::of_template(listed.chat.as_deref().map_or("", Chat::source));
+        Self { listed, token_bytes_max, calls }
     }
 
     /// How the model spells its first token; empty if it has none.

@@ -44,6 +44,9 @@ pub(crate) struct Lie<'a> {
     pub(crate) request: &'a str,
     /// The tokens that came.
     pub(crate) sent: &'a [u32],
+    /// The vector that came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) vector: Option<&'a [i32]>,
     pub(crate) sealed: &'a Sealed,
 }
 
@@ -62,6 +65,10 @@ pub(crate) enum CloseError {
     Position { found: Amount, from: Amount, to: Amount },
     #[error("the states do not lead to the receipt's")]
     States,
+    #[error("no vector came with it")]
+    NoVector,
+    #[error("the vector that came is not the one that the receipt was signed for")]
+    Vector,
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
 }
@@ -100,6 +107,17 @@ pub(crate) fn close(
     Ok(text)
 }
 
+/// Whether `sealed` speaks for the `vector` that was sent, which is what was ordered. Of an order that
+/// was cancelled before it was answered there is none.
+pub(crate) fn check_vector(sealed: &Sealed, vector: Option<&[i32]>) -> Result<(), CloseError> {
+    match vector {
+        _ if sealed.output.is_empty() => Ok(()),
+        None => Err(CloseError::NoVector),
+        Some(vector) if sealed.receipt.binds(vector, &sealed.output) => Ok(()),
+        Some(_) => Err(CloseError::Vector),
+    }
+}
+
 /// Whether a receipt takes up its channel where it was. That the channel advances by the price, the
 /// receipt's own check has seen.
 fn goes_on(line: Option<Line>, receipt: &Receipt) -> Result<(), CloseError> {
@@ -131,6 +149,7 @@ impl Ordered<'_> {
             receipt: sealed.receipt,
             receipt_signature: sealed.signature,
             states: sealed.states,
+            vector: None,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! is kept as the answer, and moves nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use assay_protocol::wire::{Frame, Sealed};
 use assay_protocol::{Amount, Answer, Finish as Ended, Receipt};
@@ -15,7 +16,8 @@ use axum::body::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::buy::{Bought, Buying, Client, News, TopUps, Turn, end_session, leave};
-use crate::close::{CloseError, Lie, Ordered, close};
+use crate::close::{CloseError, Lie, Ordered, check_vector, close};
+use crate::figures::Answered;
 use crate::http::{Gateway, now_s};
 use crate::lines::{Lines, LinesError};
 use crate::openai::{Finish, Problem, Usage};
@@ -51,9 +53,13 @@ pub(crate) struct Delivery<'a> {
     /// Tokens of the prompt that the provider says it did not have to compute.
     cached: u32,
     rates: Rates,
+    /// The vector, where one was ordered.
+    vector: Option<Vec<i32>>,
     stop: Option<Stop>,
     /// When the provider accepted it.
     begun: Instant,
+    /// From the request to its first text.
+    first: Option<Duration>,
     /// When the receipt has to be here.
     deadline: Instant,
 }
@@ -89,8 +95,10 @@ impl<'a> Delivery<'a> {
             text,
             cached: 0,
             rates,
+            vector: None,
             stop: None,
             begun,
+            first: None,
             deadline,
         }
     }
@@ -125,6 +133,11 @@ impl<'a> Delivery<'a> {
                     }
                 }
                 Event::Frame(Ok(Frame::Cached(tokens))) => self.cached = tokens,
+                Event::Frame(Ok(Frame::Vector(vector))) => {
+                    if let Err(lie) = self.take_vector(vector) {
+                        return self.lied(&lie, None).await;
+                    }
+                }
                 Event::Frame(Ok(Frame::Sealed(sealed))) => return self.conclude(*sealed).await,
                 // An order that is cancelled ends with what is paid.
                 Event::Frame(Ok(Frame::Due(_))) if self.stop.is_some() => {}
@@ -201,6 +214,15 @@ impl<'a> Delivery<'a> {
         Ok(())
     }
 
+    fn take_vector(&mut self, vector: Vec<i32>) -> Result<(), NotTokens> {
+        let width = self.buying.model.listed.vector_width.map(|width| width as usize);
+        if width != Some(vector.len()) || self.vector.is_some() {
+            return Err(NotTokens::Vector { found: vector.len(), expected: width.unwrap_or(0) });
+        }
+        self.vector = Some(vector);
+        Ok(())
+    }
+
     fn may_be_unrated(&self) -> bool {
         self.stop.is_some() || self.buying.spending.is_clients_own()
     }
@@ -208,6 +230,7 @@ impl<'a> Delivery<'a> {
     fn show(&mut self, text: String) {
         let piece = self.rates.piece(text, self.text.settled());
         if !piece.is_empty() {
+            self.first.get_or_insert_with(|| self.client.since.elapsed());
             self.client.tell(News::Text(piece));
         }
     }
@@ -259,6 +282,7 @@ impl<'a> Delivery<'a> {
             terms: &self.buying.draft.terms,
             request: &self.buying.draft.request,
             sent: self.text.output(),
+            vector: self.vector.as_deref(),
             sealed,
         };
         Row::lie(self.buying.hash, &lie).ok()
@@ -280,8 +304,12 @@ impl<'a> Delivery<'a> {
             paid_before,
         };
         let closed = close(ordered, &model.listed.tokenizer, self.text.output(), &sealed);
+        let closed = closed.and_then(|text| match model.listed.vector_width {
+            Some(_) => check_vector(&sealed, self.vector.as_deref()).map(|()| text),
+            None => Ok(text),
+        });
         let answer = match closed {
-            Ok(text) => ordered.answer(text, sealed),
+            Ok(text) => Answer { vector: self.vector.take(), ..ordered.answer(text, sealed) },
             Err(error) => return self.lied(&error, self.lie(&error, &sealed)).await,
         };
         if let Err(error) = self.keep(&answer, paid_before).await {
@@ -290,7 +318,7 @@ impl<'a> Delivery<'a> {
             return Turn::Failed(Problem::storage(error));
         }
         let ended = answer.receipt.finish;
-        tracing::info!(
+        tracing::debug!(
             model = model.listed.name,
             prompt = order.prompt_tokens,
             output = answer.receipt.output_tokens,
@@ -322,6 +350,18 @@ impl<'a> Delivery<'a> {
             let tokens = answer.receipt.output_tokens;
             self.gateway.directory.answered(self.candidate.place, took, tokens);
         }
+        self.gateway.figures.answered(&Answered {
+            model: &model.listed.name,
+            finish: match finish {
+                Finish::Stop => "stop",
+                Finish::Length => "length",
+            },
+            prompt_tokens: order.prompt_tokens,
+            cached_tokens: self.cached,
+            output_tokens: answer.receipt.output_tokens,
+            first: self.first,
+            whole: self.client.since.elapsed(),
+        });
         let usage = Usage::new(order.prompt_tokens, answer.receipt.output_tokens);
         let usage = usage.with_cached(self.cached);
         let answer = Answer { states: Vec::new(), ..answer };

@@ -1,5 +1,6 @@
 //! Turns a question into orders: prompt tokens, sampler and limits. Pure.
 
+use std::collections::BTreeMap;
 use std::f64::consts::LOG2_E;
 
 use assay_protocol::{
@@ -11,6 +12,9 @@ use crate::catalogue::Model;
 use crate::openai::{Problem, Prompt, Sampling};
 use crate::prompt::tokens;
 use crate::route::Wanted;
+
+/// The lowest bias there is, in natural logarithms.
+const BIAS_LEAST: f64 = -100.0;
 
 /// An order that lacks only its conditions and its signature.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub(crate) struct Draft {
     pub(crate) stops: Vec<String>,
     /// Alternatives to give with each token, and logprobs of all; none: no logprobs.
     pub(crate) logprobs: Option<u8>,
+    /// Whether others may go first.
+    pub(crate) flex: bool,
 }
 
 /// What the gateway adds to a draft.
@@ -44,8 +50,8 @@ pub(crate) struct Conditions {
     pub(crate) grant: B256,
 }
 
-/// Drafts the order for an answer of `model` to `prompt`. Randomness comes from the client's seed, or
-/// from `seed` if it has none.
+/// Drafts the order for an answer of `model` to `prompt`, made at `now` in Unix seconds. Randomness comes
+/// from the client's seed, or from `seed` if it has none.
 ///
 /// # Errors
 /// What the client can mend: messages the template refuses, a prompt that is too long, a bias for
@@ -55,8 +61,9 @@ pub(crate) fn draft(
     asked: &Prompt,
     sampling: &Sampling,
     seed: B256,
+    now: u64,
 ) -> Result<Draft, Problem> {
-    let prompt = tokens(model, asked)?;
+    let prompt = tokens(model, asked, now)?;
     let prompt_tokens = u32::try_from(prompt.len()).expect("prompts are shorter than a context");
     let room = (prompt_tokens, model.listed.context);
     let max_tokens = max_tokens(sampling.max_tokens, asked.param(), room)?;
@@ -73,7 +80,26 @@ pub(crate) fn draft(
         max_tokens,
         stops: sampling.stop.clone(),
         logprobs: sampling.logprobs,
+        flex: sampling.flex,
     })
+}
+
+/// Drafts the order for the vector of a text with these tokens, of which `request` is the canonical
+/// request: one token, which nothing draws.
+pub(crate) fn vector_draft(model: &Model, prompt: Vec<u32>, request: String) -> Draft {
+    let prompt_tokens = u32::try_from(prompt.len()).expect("prompts are shorter than a context");
+    let (eos, max_tokens) = (model.listed.eos.clone(), 1);
+    let sampler = Sampler::greedy();
+    Draft {
+        terms: Terms { prompt, sampler, stops: Vec::new(), bias: Vec::new(), grammar: None },
+        request,
+        prompt_tokens,
+        max_tokens,
+        ending: Ending { eos, stops: Vec::new(), tokens_max: max_tokens },
+        stops: Vec::new(),
+        logprobs: None,
+        flex: false,
+    }
 }
 
 impl Draft {
@@ -166,7 +192,12 @@ fn bias(model: &Model, sampling: &Sampling) -> Result<Vec<(u32, i32)>, Problem> 
         }
         Ok((token, q16(bias)))
     });
-    biases.collect()
+    let mut biases = biases.collect::<Result<BTreeMap<u32, i32>, _>>()?;
+    if sampling.ignore_eos {
+        // As unlikely as a client can make it, which is less than any other token is.
+        biases.extend(model.listed.eos.iter().map(|&token| (token, q16(BIAS_LEAST))));
+    }
+    Ok(biases.into_iter().collect())
 }
 
 fn sampler(asked: &Sampling, stops: &[Vec<u32>], bias: &[(u32, i32)], seed: B256) -> Sampler {
@@ -232,7 +263,9 @@ pub(crate) mod tests {
             id: ModelId(B256::repeat_byte(1)),
             name: "org/nano".into(),
             tokenizer: Arc::new(tokenizer),
-            chat: Arc::new(Chat::new(TEMPLATE).unwrap()),
+            chat: Some(Arc::new(Chat::new(TEMPLATE).unwrap())),
+            vector_width: None,
+            labels: None,
             eos: vec![eos],
             context: 64,
             assurance: Assurance::Replayable,
@@ -249,12 +282,12 @@ pub(crate) mod tests {
 
     fn drafted(fields: &str) -> Draft {
         let Question { prompts, sampling, .. } = question(fields);
-        draft(&nano(), &prompts[0], &sampling, B256::repeat_byte(7)).unwrap()
+        draft(&nano(), &prompts[0], &sampling, B256::repeat_byte(7), 0).unwrap()
     }
 
     fn refused(question: &Question, code: &str, message: &str) {
         let problem =
-            draft(&nano(), &question.prompts[0], &question.sampling, B256::ZERO).unwrap_err();
+            draft(&nano(), &question.prompts[0], &question.sampling, B256::ZERO, 0).unwrap_err();
         assert_eq!((problem.code, problem.message.as_str()), (code, message));
     }
 
@@ -332,8 +365,9 @@ pub(crate) mod tests {
         );
         let sampling = question("").sampling;
         let long = |content: String| {
-            let message = assay_text::Message { role: "user".into(), content };
-            draft(&nano(), &Prompt::Messages(vec![message]), &sampling, B256::ZERO).unwrap_err()
+            let message = assay_text::Message::new("user", content);
+            draft(&nano(), &Prompt::conversation(vec![message], None), &sampling, B256::ZERO, 0)
+                .unwrap_err()
         };
         let problem = long("1 ".repeat(40));
         assert_eq!(problem.code, "context_length_exceeded");
@@ -341,6 +375,15 @@ pub(crate) mod tests {
         let problem = long("1".repeat(10 << 20));
         assert!(problem.message.contains("take at least "), "{}", problem.message);
         assert_eq!(drafted(&format!(r#","max_tokens":{}"#, 64 - prompt)).max_tokens, 64 - prompt);
+    }
+
+    #[test]
+    fn who_ignores_the_end_makes_it_unlikely() {
+        let eos = nano().listed.eos.clone();
+        let bias = |fields| drafted(fields).terms.bias;
+        assert_eq!(bias(r#","ignore_eos":false"#), []);
+        assert_eq!(bias(r#","ignore_eos":true"#), [(eos[0], -100 << 16)]);
+        assert_eq!(bias(r#","ignore_eos":true,"logit_bias":{"9":1}"#).len(), 2);
     }
 
     #[test]

@@ -23,13 +23,18 @@ use crate::body::{BODIES_BYTES_MAX, read};
 use crate::budget::Budgets;
 use crate::catalogue::{Catalogue, Model};
 use crate::directory::{Directory, Market};
+use crate::embed::{Wanted, embed};
+use crate::figures::{CONTENT_TYPE, Figures, Route};
 use crate::files;
 use crate::jsonrpc;
 use crate::keys::{self, Keys};
 use crate::lies;
-use crate::openai::{Api, ModelCard, Models, Problem, embedded};
+use crate::media;
+use crate::note::{Arrival, Code, Note};
+use crate::openai::{Api, ModelCard, Models, Problem};
 use crate::origin::Origin;
 use crate::pay::{Jobs, Purse};
+use crate::readiness::{self, Readiness};
 use crate::relay::{Relay, pass};
 use crate::repeat::{self, Repeats};
 use crate::shelf::Shelf;
@@ -84,6 +89,11 @@ pub(crate) struct Gateway {
     /// The models that the operator's own servers answer for.
     pub(crate) relay: Relay,
     requests: Arc<Semaphore>,
+    requests_max: usize,
+    /// What it did so far.
+    pub(crate) figures: Figures,
+    /// What is not ready, and since when.
+    pub(crate) readiness: Readiness,
     /// Room for long bodies, in bytes.
     pub(crate) room: Arc<Semaphore>,
     /// One task per purchase.
@@ -161,6 +171,9 @@ impl Gateway {
             repeats: Repeats::default(),
             relay: Relay::new(config.relayed)?,
             requests: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
+            requests_max: config.requests_max.min(Semaphore::MAX_PERMITS),
+            figures: Figures::default(),
+            readiness: Readiness::default(),
             room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
             purchases: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -206,7 +219,9 @@ pub(crate) fn router(gateway: Arc<Gateway>, door: Option<&Arc<Door>>) -> Router 
         .merge(answers(&gateway))
         .merge(stored::routes())
         .merge(files::routes())
+        .merge(media::routes())
         .route("/v1/embeddings", post(embeddings))
+        .route("/classify", post(classify))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model).delete(keep_model))
         .route("/v1/receipts/{id}", get(receipt))
@@ -218,6 +233,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, door: Option<&Arc<Door>>) -> Router 
         .route("/livez", get(health))
         .route("/health", get(health))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/version", get(version))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method);
@@ -242,6 +258,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = json(self.body());
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(Code(self.code));
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
@@ -260,24 +277,25 @@ pub(crate) fn json(body: impl Into<Body>) -> Response {
 /// Gives every response what all have: a request id, and leave for web pages to read it. Pages
 /// that have no leave get no further than here.
 async fn dress(State(gateway): Shared, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let id = request_id();
+    let method = request.method().clone();
+    let arrival = Arrival {
+        method: method.clone(),
+        path: request.uri().path().to_owned(),
+        route: Route::of(&request),
+        begun: Instant::now(),
+        id: id.to_str().unwrap_or("-").to_owned(),
+        _flying: gateway.figures.arrived(),
+        gateway: Arc::clone(&gateway),
+    };
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = match &origin {
+    let response = match &origin {
         Some(origin) if !gateway.trusts(origin) => Problem::origin(origin).into_response(),
         _ if method == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         _ => next.run(request).await,
     };
-    let id = request_id();
-    let status = response.status().as_u16();
-    let ms = started.elapsed().as_millis();
-    // Answers are logged when they are complete, by who bought them.
-    if status >= 400 {
-        tracing::info!(%method, path, status, ms, id = id.to_str().unwrap_or("-"), "refused");
-    } else {
-        tracing::debug!(%method, path, status, ms, id = id.to_str().unwrap_or("-"), "request");
-    }
+    let mut response = arrival.watched(response);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert(header::VARY, HeaderValue::from_static("origin"));
@@ -325,15 +343,13 @@ async fn version() -> Response {
 }
 
 async fn ready(State(gateway): Shared) -> Response {
-    if gateway.closing.is_cancelled() {
-        return Problem::closing().into_response();
-    }
-    let now = now_s();
-    let offered = |model: &Arc<Model>| gateway.directory.offers(model.listed.id, now);
-    if !gateway.catalogue.models.iter().all(offered) {
-        return Problem::no_provider().into_response();
-    }
-    json(r#"{"status":"ready"}"#)
+    readiness::response(&gateway)
+}
+
+async fn metrics(State(gateway): Shared) -> Response {
+    let running = gateway.requests_max.saturating_sub(gateway.requests.available_permits());
+    let page = gateway.figures.page(running, gateway.requests_max);
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], page).into_response()
 }
 
 async fn providers(State(gateway): Shared) -> Response {
@@ -348,8 +364,7 @@ async fn lanes(State(gateway): Shared, headers: HeaderMap) -> Result<Response, P
 }
 
 fn card(model: &Arc<Model>) -> ModelCard {
-    let listed = &model.listed;
-    ModelCard::new(listed.name.clone(), listed.id, listed.created, listed.context)
+    ModelCard::new(&model.listed)
 }
 
 async fn models(State(gateway): Shared) -> Response {
@@ -412,15 +427,22 @@ async fn responses(State(gateway): Shared, request: Request) -> Result<Response,
     answer(&gateway, Api::Responses, request).await
 }
 
-/// No model that is listed here makes vectors of text, and none are made up.
 async fn embeddings(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
-    gateway.keys.caller(request.headers())?;
-    let read = read(request, &gateway).await?;
-    let name = embedded(&read.bytes)?;
-    Err(match gateway.catalogue.find(&name) {
-        Some(_) => Problem::no_embeddings(&name),
-        None => Problem::model(&name),
-    })
+    vectors(&gateway, Wanted::Embeddings, request).await
+}
+
+async fn classify(State(gateway): Shared, request: Request) -> Result<Response, Problem> {
+    vectors(&gateway, Wanted::Classes, request).await
+}
+
+async fn vectors(
+    gateway: &Arc<Gateway>,
+    wanted: Wanted,
+    request: Request,
+) -> Result<Response, Problem> {
+    let caller = gateway.keys.caller(request.headers())?;
+    let read = read(request, gateway).await?;
+    Ok(json(embed(gateway, &caller, wanted, read).await?))
 }
 
 /// Answers a request in the words of its API.
@@ -439,7 +461,12 @@ async fn answer(
     };
     match taken {
         Taken::Bought(prepared) => tell(gateway, *prepared).await,
-        Taken::Relayed(passing) => pass(gateway, *passing).await,
+        Taken::Relayed(passing) => {
+            let note = Note::of_model(passing.model());
+            let mut response = pass(gateway, *passing).await?;
+            response.extensions_mut().insert(note);
+            Ok(response)
+        }
     }
 }
 

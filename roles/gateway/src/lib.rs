@@ -12,7 +12,7 @@
 //! jail), `buy` hands the
 //! order in and `delivery` passes text on (`text` decides how much of it, `lines` reads the provider's
 //! words), `close` checks the receipt, `store` keeps the answer (`disk` under it shares commits), and
-//! `tell` tells it;
+//! `tell` tells it; vectors of texts, and what texts are, are bought and told by `embed`;
 //! what shows that a provider lied is read in `lies`. `jsonrpc` and `x402` are other doors to the same.
 //!
 //! A model that the operator's own servers answer for takes another way: `relay` passes its requests on
@@ -27,6 +27,7 @@
 //! Where providers are paid, `pay` holds the money: an order takes a lane, a channel to its provider,
 //! for itself, and a voucher goes with it. What its answer costs is kept together with the answer.
 
+mod apart;
 mod batches;
 mod begin;
 mod body;
@@ -38,6 +39,8 @@ mod delivery;
 mod directory;
 mod disk;
 mod draft;
+mod embed;
+mod figures;
 mod files;
 mod http;
 mod jsonrpc;
@@ -45,12 +48,15 @@ mod keys;
 mod latency;
 mod lies;
 mod lines;
+mod media;
+mod note;
 mod openai;
 mod origin;
 mod pay;
 mod prompt;
 mod query;
 mod rated;
+mod readiness;
 mod relay;
 mod repeat;
 mod route;
@@ -210,8 +216,12 @@ pub struct Listed {
     pub name: String,
     /// Turns prompts into tokens, and tokens into text.
     pub tokenizer: Arc<Tokenizer>,
-    /// Turns messages into a prompt.
-    pub chat: Arc<Chat>,
+    /// Turns messages into a prompt; none of a model that does not chat.
+    pub chat: Option<Arc<Chat>>,
+    /// How many numbers its vectors have, if it makes vectors of texts and does not go on with them.
+    pub vector_width: Option<u32>,
+    /// What the numbers of its vectors are the probabilities of, if it tells texts apart.
+    pub labels: Option<Arc<[String]>>,
     /// Tokens that end an answer.
     pub eos: Vec<u32>,
     /// Most tokens of prompt and answer together.
@@ -252,7 +262,7 @@ pub enum RunError {
 /// Serves until `shutdown`, and then drains: new requests are refused as closing, running ones
 /// finish within `drain_max` or are cancelled, and their receipts are kept on return.
 ///
-/// `GET /readyz` answers 200 once every model has an offer.
+/// `GET /readyz` answers 200 once every model has an offer, and else what lacks one and since when.
 ///
 /// # Errors
 /// If the store cannot be opened, or there can be no client for HTTP.
@@ -292,6 +302,7 @@ pub async fn run(
     tokio::select! {
         _ = async { tokio::join!(served, drained) } => {}
         () = gateway.directory.watch(poll_every) => {}
+        () = readiness::watch(&gateway) => {}
         () = look_up(&gateway) => {}
         () = fund(&gateway, jobs) => {}
         () = collect(door.as_ref(), paid.as_ref()) => {}
@@ -338,7 +349,7 @@ async fn fund(gateway: &Gateway, jobs: Option<pay::Jobs>) {
             for model in &gateway.catalogue.models {
                 let wanted = route::Wanted {
                     model: model.listed.id,
-                    assurance: Assurance::Replayable,
+                    assurance: model.listed.assurance,
                     prompt_tokens: 1,
                     max_tokens: 1,
                     max_price: gateway.price_max,

@@ -35,12 +35,20 @@ pub(crate) enum LinesError {
 
 impl Lines {
     /// The frames in `reply`, for an answer of at most `tokens_max` tokens with so many alternatives to
-    /// each.
-    pub(crate) fn new(reply: Response, tokens_max: u32, logprobs: Option<u8>) -> Self {
+    /// each, or for a vector of so many numbers.
+    pub(crate) fn new(
+        reply: Response,
+        tokens_max: u32,
+        logprobs: Option<u8>,
+        vector_width: Option<u32>,
+    ) -> Self {
         // A token and its logprob, as JSON, for the drawn one and each alternative.
         let rated = logprobs.map_or(0, |top| 64 * (usize::from(top) + 1));
         let rated = rated.saturating_mul(tokens_max as usize);
-        let line_bytes_max = line_bytes_max(tokens_max).saturating_add(rated);
+        // A number, its sign and a comma.
+        let vector = vector_width.map_or(0, |width| 12 * width as usize);
+        let line_bytes_max =
+            line_bytes_max(tokens_max).saturating_add(rated).saturating_add(vector);
         Self { reply, bytes: Vec::new(), searched: 0, line_bytes_max }
     }
 

@@ -5,7 +5,7 @@
 //! reply says so (`x-assay-assurance: none`).
 //!
 //! Bytes pass through: of a request only the model's name and how the answer is wanted are looked at, of a
-//! reply nothing.
+//! reply nothing. Beside chat, requests for images and sound pass ([`crate::media`]).
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -96,6 +96,40 @@ pub(crate) struct Relay {
     pub(crate) models: Vec<Arc<Target>>,
 }
 
+/// What a server is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Chat,
+    Images,
+    Speech,
+    Transcriptions,
+    Translations,
+}
+
+impl Service {
+    /// Where servers, and this gateway, are asked for it.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/v1/chat/completions",
+            Self::Images => "/v1/images/generations",
+            Self::Speech => "/v1/audio/speech",
+            Self::Transcriptions => "/v1/audio/transcriptions",
+            Self::Translations => "/v1/audio/translations",
+        }
+    }
+
+    /// What it makes.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Chat => "answers",
+            Self::Images => "images",
+            Self::Speech => "speech",
+            Self::Transcriptions => "transcriptions",
+            Self::Translations => "translations",
+        }
+    }
+}
+
 /// How an answer is wanted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Manner {
@@ -103,13 +137,15 @@ pub(crate) enum Manner {
     Stream,
     /// At once, of so many tokens at most: nothing is heard before the last one.
     Whole(u32),
+    /// At once, and not counted in tokens.
+    Other,
 }
 
 /// A relayed model at work.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) model: String,
-    /// Where each server takes chat requests.
+    /// The servers' base URLs.
     places: Vec<Uri>,
     authorization: Option<HeaderValue>,
     price: Amount,
@@ -131,6 +167,11 @@ impl Relay {
         Ok(Self { client, models: models.collect::<Result<_, _>>()? })
     }
 
+    /// The relayed model of this name, if there is one.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Target>> {
+        self.models.iter().find(|target| target.model == name)
+    }
+
     /// The relayed model that a body asks, if it does, and how. Nothing is looked at where there is none.
     pub(crate) fn target(&self, body: &[u8]) -> Option<(&Arc<Target>, Manner)> {
         #[derive(Deserialize)]
@@ -146,7 +187,7 @@ impl Relay {
         }
         // A body that is no request is refused by whoever reads it whole.
         let asked: Asked = serde_json::from_slice(body).ok()?;
-        let target = self.models.iter().find(|target| target.model == asked.model)?;
+        let target = self.named(&asked.model)?;
         let most = asked.max_completion_tokens.or(asked.max_tokens).unwrap_or(TOKENS_MOST);
         Some((
             target,
@@ -160,28 +201,32 @@ impl Target {
         if relayed.servers.is_empty() {
             return Err(RelayError::NoServer { model: relayed.model });
         }
-        let places = relayed.servers.into_iter().map(place).collect::<Result<_, _>>()?;
+        let chat = |server: Uri| match place(&server, Service::Chat) {
+            Some(_) => Ok(server),
+            None => Err(RelayError::Url { url: server }),
+        };
+        let places = relayed.servers.into_iter().map(chat).collect::<Result<_, _>>()?;
         let Relayed { model, authorization, price, .. } = relayed;
         Ok(Self { model, places, authorization, price, next: AtomicUsize::new(0) })
     }
 }
 
-/// Where a server takes chat requests.
-fn place(url: Uri) -> Result<Uri, RelayError> {
+/// Where the server at a base URL is asked for a service; `None` if that is no URL of a server.
+fn place(url: &Uri, service: Service) -> Option<Uri> {
     let is_http = url.scheme() == Some(&Scheme::HTTP);
-    let host = url.authority().map(Authority::as_str).filter(|host| !host.is_empty());
-    let path = format!("{}/v1/chat/completions", url.path().trim_end_matches('/'));
-    let found = host.filter(|_| is_http).and_then(|host| {
-        let path = PathAndQuery::try_from(path).ok()?;
-        Uri::builder().scheme(Scheme::HTTP).authority(host).path_and_query(path).build().ok()
-    });
-    found.ok_or(RelayError::Url { url })
+    let host = url.authority().map(Authority::as_str).filter(|host| !host.is_empty() && is_http)?;
+    let path = format!("{}{}", url.path().trim_end_matches('/'), service.path());
+    let path = PathAndQuery::try_from(path).ok()?;
+    Uri::builder().scheme(Scheme::HTTP).authority(host).path_and_query(path).build().ok()
 }
 
 /// A request for a relayed model, with leave to run it.
 pub(crate) struct Passing {
     target: Arc<Target>,
+    service: Service,
     manner: Manner,
+    /// The body's content type, if it is not JSON.
+    kind: Option<HeaderValue>,
     body: Bytes,
     spending: Spending,
     hold: Hold,
@@ -195,13 +240,23 @@ struct Hold {
 }
 
 impl Passing {
+    /// The model that it asks for.
+    pub(crate) fn model(&self) -> &str {
+        &self.target.model
+    }
+
     /// The most that the answer may cost its client, in base units.
     pub(crate) fn price_max(&self) -> Amount {
         self.target.price
     }
+
+    /// The same, for another service than chat and a body of this content type; `None` for JSON.
+    pub(crate) fn to(self, service: Service, kind: Option<HeaderValue>) -> Self {
+        Self { service, kind, ..self }
+    }
 }
 
-/// Takes a request whose body names the model of `target`.
+/// Takes a request whose body names the model of `target`, for chat unless it is said otherwise.
 pub(crate) fn passing(
     gateway: &Gateway,
     caller: &Caller,
@@ -212,16 +267,25 @@ pub(crate) fn passing(
     caller.count()?;
     let spending =
         caller.set_aside_for(&target.model, |name| *name == target.model, target.price)?;
-    Ok(Passing { target: Arc::clone(target), manner, body: read.bytes.into(), spending, hold })
+    Ok(Passing {
+        target: Arc::clone(target),
+        service: Service::Chat,
+        manner,
+        kind: None,
+        body: read.bytes.into(),
+        spending,
+        hold,
+    })
 }
 
 /// Hands a request on, and gives back what comes of it.
 pub(crate) async fn pass(gateway: &Gateway, passing: Passing) -> Result<Response, Problem> {
-    let Passing { target, manner, body, spending, hold } = passing;
+    let Passing { target, service, manner, kind, body, spending, hold } = passing;
+    let kind = kind.unwrap_or(HeaderValue::from_static("application/json"));
     let reply = tokio::select! {
         biased;
         () = gateway.stopping.cancelled() => return Err(Problem::closing()),
-        reply = ask(gateway, &target, manner, body) => reply?,
+        reply = ask(gateway, &target, service, manner, (kind, body)) => reply?,
     };
     let (mut head, body) = reply.into_parts();
     let mut headers = HeaderMap::with_capacity(PASSED.len() + 4);
@@ -248,22 +312,25 @@ pub(crate) async fn pass(gateway: &Gateway, passing: Passing) -> Result<Response
 async fn ask(
     gateway: &Gateway,
     target: &Target,
+    service: Service,
     manner: Manner,
-    body: Bytes,
+    (kind, body): (HeaderValue, Bytes),
 ) -> Result<hyper::Response<Incoming>, Problem> {
     let wait_max = match manner {
         Manner::Stream => gateway.patience.frame_wait_max,
         Manner::Whole(tokens) => gateway.patience.answer_wait_max(tokens),
+        // An image takes about as long as the longest text.
+        Manner::Other => gateway.patience.answer_wait_max(TOKENS_MOST),
     };
     let first = target.next.fetch_add(1, Ordering::Relaxed);
     let mut unreached = None;
     for turn in 0..target.places.len() {
-        let place = &target.places[first.wrapping_add(turn) % target.places.len()];
+        let server = &target.places[first.wrapping_add(turn) % target.places.len()];
+        let Some(place) = place(server, service) else { continue };
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = place.clone();
-        let json = HeaderValue::from_static("application/json");
-        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        request.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
         if let Some(authorization) = &target.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }

@@ -22,7 +22,10 @@ use crate::begin::input_tokens;
 use crate::body::read;
 use crate::http::{Gateway, now_s};
 use crate::keys::Caller;
-use crate::openai::{Form, Problem, Prompt, Question, failure, replayed, responses, sent_metadata};
+use crate::openai::{
+    Form, Problem, Prompt, Question, failure, input_items, kept, remembered, replayed, responses,
+    sent_metadata, shown,
+};
 use crate::query::Query;
 use crate::shelf::{Kind, Owner, Thing};
 use crate::store::StoreError;
@@ -89,11 +92,11 @@ impl Keeping {
         let question = &self.question;
         reply["metadata"] = json!(question.metadata);
         let said: Vec<Value> = match question.prompts.first() {
-            Some(Prompt::Messages(messages)) => messages.iter().map(turn).collect(),
+            Some(Prompt::Messages { messages, .. }) => messages.iter().map(shown).collect(),
             _ => Vec::new(),
         };
         let input: Vec<Value> = match &question.form {
-            Form::Response(wish) => wish.input.iter().map(turn).collect(),
+            Form::Response(wish) => wish.input.iter().map(shown).collect(),
             _ => Vec::new(),
         };
         let value = json!({ "reply": reply, "said": said, "input": input });
@@ -104,10 +107,6 @@ impl Keeping {
     }
 }
 
-fn turn(message: &Message) -> Value {
-    json!({ "role": message.role, "content": message.content })
-}
-
 /// Routes of what is stored.
 pub(crate) fn routes() -> Router<Arc<Gateway>> {
     Router::new()
@@ -115,7 +114,7 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
         .route("/v1/chat/completions/{id}/messages", get(messages))
         .route("/v1/responses/input_tokens", post(count))
         .route("/v1/responses/{id}", get(response).delete(forget_response))
-        .route("/v1/responses/{id}/input_items", get(input_items))
+        .route("/v1/responses/{id}/input_items", get(list_input))
         .route("/v1/responses/{id}/cancel", post(cancel))
 }
 
@@ -274,30 +273,16 @@ async fn forget_response(
     Ok(axum::Json(json!({ "id": id, "object": "response", "deleted": true })).into_response())
 }
 
-async fn input_items(
+async fn list_input(
     State(gateway): Shared,
     headers: HeaderMap,
     uri: Uri,
     id: Id,
 ) -> Result<Response, Problem> {
     let (id, thing) = found(&gateway, &headers, RESPONSE, id).await?;
-    let input = thing.value["input"].as_array().into_iter().flatten().enumerate();
-    let items = input.map(|(place, message)| {
-        let (kind, mut part) = match message["role"] == "assistant" {
-            true => ("output_text", json!({ "annotations": [] })),
-            false => ("input_text", json!({})),
-        };
-        part["type"] = json!(kind);
-        part["text"] = message["content"].clone();
-        json!({
-            "id": format!("{}-{place}", id.replacen("resp_", "msg_", 1)),
-            "type": "message",
-            "role": message["role"],
-            "status": "completed",
-            "content": [part],
-        })
-    });
-    part(items.collect(), &uri, true)
+    let input: Vec<Message> =
+        thing.value["input"].as_array().into_iter().flatten().map(kept).collect();
+    part(input_items(&input, &id), &uri, true)
 }
 
 async fn cancel(State(gateway): Shared, headers: HeaderMap, id: Id) -> Result<Response, Problem> {
@@ -348,24 +333,16 @@ pub(crate) async fn history(
     let thing = gateway.shelf.get(Kind::Response, &id, owner).await.map_err(unreadable)?;
     let thing = thing.ok_or_else(missing)?;
     let reply = &thing.value["reply"];
-    let text = reply["output"][0]["content"][0]["text"].as_str();
-    let text = text.ok_or_else(|| {
+    let answer = remembered(&reply["output"]).ok_or_else(|| {
         let message = format!("the response {id:?} has no answer to go on from");
         Problem::invalid_value("previous_response_id", message)
     })?;
-    let mut said: Vec<Message> = thing.value["said"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|message| Message {
-            role: message["role"].as_str().unwrap_or_default().to_owned(),
-            content: message["content"].as_str().unwrap_or_default().to_owned(),
-        })
-        .collect();
+    let mut said: Vec<Message> =
+        thing.value["said"].as_array().into_iter().flatten().map(kept).collect();
     // Instructions are those of one request.
     if reply["instructions"].is_string() && !said.is_empty() {
         said.remove(0);
     }
-    said.push(Message { role: "assistant".into(), content: text.to_owned() });
+    said.push(answer);
     Ok(said)
 }

@@ -22,6 +22,7 @@ use crate::begin::{Choices, Prepared, random, start};
 use crate::buy::{Bought, Buying, News};
 use crate::catalogue::Model;
 use crate::http::{Gateway, json, now_s};
+use crate::note::Note;
 use crate::openai::{
     ChatReply, CompletionReply, Finish, Form, Head, Problem, Prompt, Question, Reply,
     ResponseReply, Told, Usage, failure,
@@ -44,14 +45,19 @@ pub(crate) async fn tell(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<R
     let keeping = Keeping::new(&question, &head.id, owner);
     let unattended = unattended(&question, &head, keeping.as_ref())?;
     let reply = reply(&question, &model, head);
+    let name = model.listed.name.clone();
     let news = match choices {
         Choices::Counted(prompts) => {
-            return Ok(counted(gateway, reply, question.stream, keeping, &prompts).await);
+            let mut said = counted(gateway, reply, question.stream, keeping, &prompts).await;
+            let note = Note::default();
+            note.is(&name, (prompts.iter().sum(), 0));
+            said.extensions_mut().insert(note);
+            return Ok(said);
         }
         Choices::Bought(orders) => begun(gateway, orders, permit)?,
     };
     let gateway = Arc::clone(gateway);
-    let mut telling = Telling::new(gateway, reply, news, question.choices(), keeping);
+    let mut telling = Telling::new(gateway, (reply, name), news, question.choices(), keeping);
     match unattended {
         Some(begun) => begun.leave(telling).await,
         None => {
@@ -87,6 +93,7 @@ pub(crate) async fn whole(gateway: &Arc<Gateway>, prepared: Prepared) -> Result<
         Choices::Bought(orders) => {
             let news = begun(gateway, orders, permit)?;
             let shop = Arc::clone(gateway);
+            let reply = (reply, model.listed.name.clone());
             let mut telling = Telling::new(shop, reply, news, question.choices(), keeping);
             let told = telling.finish().await?;
             telling.reply.whole(&told)
@@ -143,9 +150,12 @@ fn head(question: &Question, model: &Model, first: Option<OrderHash>) -> Result<
 
 /// How the answers to a question are told.
 fn reply(question: &Question, model: &Model, head: Head) -> Words {
+    let rules = question.rules(model.calls);
     match &question.form {
-        Form::Chat => Box::new(ChatReply::new(head, question.choices())),
-        Form::Response(wish) => Box::new(ResponseReply::new(head, (**wish).clone(), question)),
+        Form::Chat => Box::new(ChatReply::new(head, question.choices(), rules)),
+        Form::Response(wish) => {
+            Box::new(ResponseReply::new(head, (**wish).clone(), question, rules))
+        }
         &Form::Completion { echo } => {
             let echo = |prompt: &Prompt| match prompt {
                 Prompt::Text(text) if echo => text.clone(),
@@ -173,7 +183,7 @@ fn unattended(
         let message = "a response in the background can be fetched with an API key only";
         return Err(Problem::unsupported("background", message));
     };
-    let reply = ResponseReply::new(head.clone(), (**wish).clone(), question);
+    let reply = ResponseReply::new(head.clone(), (**wish).clone(), question, None);
     Ok(Some(Begun { id: head.id.clone(), reply: reply.begun("in_progress"), keeping }))
 }
 
@@ -283,12 +293,15 @@ struct Telling {
     reply: Words,
     /// How the reply is kept, if it is.
     keeping: Option<Keeping>,
+    /// Which model answers.
+    model: String,
     news: SelectAll<BoxStream<'static, Heard>>,
     /// What was told of each choice so far.
     texts: Vec<Piece>,
     /// Choices that are complete.
     told: Vec<Option<Told>>,
     cost: Cost,
+    note: Note,
 }
 
 /// What is next in a reply.
@@ -301,14 +314,15 @@ enum Next {
 impl Telling {
     fn new(
         gateway: Arc<Gateway>,
-        reply: Words,
+        (reply, model): (Words, String),
         news: SelectAll<BoxStream<'static, Heard>>,
         choices: usize,
         keeping: Option<Keeping>,
     ) -> Self {
+        let (cost, note) = (Cost::default(), Note::default());
         let texts = vec![Piece::default(); choices];
         let told = vec![None; choices];
-        Self { gateway, reply, keeping, news, texts, told, cost: Cost::default() }
+        Self { gateway, reply, keeping, model, news, texts, told, cost, note }
     }
 
     /// Waits until a provider has taken the first order.
@@ -362,6 +376,8 @@ impl Telling {
         let told: Vec<Told> = std::mem::take(&mut self.told).into_iter().flatten().collect();
         let prices = told.iter().filter_map(|told| Some(told.answer.as_ref()?.receipt.price.0));
         self.cost.is(Amount(prices.fold(0, u128::saturating_add)));
+        let usage = Usage::sum(told.iter().map(|told| told.usage));
+        self.note.is(&self.model, usage.tokens());
         keep(&self.gateway, self.keeping.as_ref(), self.reply.as_mut(), &told).await;
         Some(told)
     }
@@ -382,13 +398,14 @@ impl Telling {
         let told = self.finish().await?;
         let mut response = json(self.reply.whole(&told));
         response.extensions_mut().insert(self.cost);
+        response.extensions_mut().insert(self.note);
         Ok(response)
     }
 
     /// The answers as server-sent events, as they come.
     fn stream(mut self) -> Response {
         let first = self.reply.opened();
-        let cost = self.cost.clone();
+        let (cost, note) = (self.cost.clone(), self.note.clone());
         let rest = stream::unfold(Some(self), async |telling| {
             let mut telling = telling?;
             let Ok(next) = timeout(PING_EVERY, telling.next()).await else {
@@ -414,6 +431,7 @@ impl Telling {
         let events = stream::once(async { first }).chain(rest).map(Ok::<_, Infallible>);
         let mut response = event_stream(Body::from_stream(events));
         response.extensions_mut().insert(cost);
+        response.extensions_mut().insert(note);
         response
     }
 }

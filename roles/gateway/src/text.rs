@@ -34,6 +34,14 @@ pub(crate) enum NotTokens {
     /// There are no logprobs, and they were asked for.
     #[error("tokens came without their logprobs")]
     Unrated,
+    /// There is a vector that is not what was ordered.
+    #[error("a vector of {found} numbers came, expected one of {expected}")]
+    Vector {
+        /// Its numbers.
+        found: usize,
+        /// The model's; zero where it makes none, or one was there.
+        expected: usize,
+    },
     /// The logprobs are not such as a model gives.
     #[error(transparent)]
     Logprobs(#[from] LogprobsError),

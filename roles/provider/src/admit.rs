@@ -3,7 +3,7 @@
 //! Cheap questions come first, so that a stranger cannot make us hash a prompt that could never
 //! be answered.
 
-use assay_engine::Job;
+use assay_engine::{Job, Priority};
 use assay_protocol::wire::{Accepts, Refusal, Submission};
 use assay_protocol::{
     Address, Amount, B256, ChainId, LOGPROBS_MAX, Offer, OrderHash, SignedGrant, Use, check_grants,
@@ -40,6 +40,13 @@ fn within_bounds(submission: &Submission, served: &Served) -> Result<(), Refusal
         return Err(Refusal::Invalid { reason });
     }
     let invalid = |reason: String| Err(Refusal::Invalid { reason });
+    let most = submission.order.max_tokens;
+    if served.makes_vectors && (most != 1 || submission.logprobs.is_some()) {
+        return invalid(format!(
+            "this model gives a text one vector: expected an order for one token without logprobs, \
+             not for {most}"
+        ));
+    }
     let biased = terms.bias.iter().map(|(token, _)| token);
     if let Some(token) = terms.prompt.iter().chain(biased).find(|&&id| id >= served.vocabulary) {
         return invalid(format!(
@@ -80,6 +87,7 @@ pub(crate) fn admit(
     }
     let mut job = Job::new(hash, order, &submission.terms, &served.eos, served.context);
     job.logprobs = submission.logprobs;
+    job.priority = if submission.flex { Priority::Low } else { Priority::Normal };
     let asked: Amount = offer.price(order.prompt_tokens, job.ending.tokens_max);
     if asked > order.max_price {
         return Err(Refusal::Price { asked, max: order.max_price });
@@ -165,11 +173,12 @@ mod tests {
     fn served() -> Served {
         Served {
             id: ModelId(B256::repeat_byte(1)),
-            trees: None,
+            holder: None,
             context: 10,
             vocabulary: 50,
             eos: vec![2],
             tokenizer: None,
+            makes_vectors: false,
             backend: Arc::new(Idle),
             tracer: None,
         }
@@ -219,6 +228,7 @@ mod tests {
             signature,
             terms,
             logprobs: None,
+            flex: false,
             grants: vec![],
             payment: None,
         };

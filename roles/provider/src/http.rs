@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::audits::{self, Audits};
 use crate::canaries::Canaries;
 use crate::defend::{self, Shared};
+use crate::figures::{CONTENT_TYPE, Figures};
 use crate::grammar::Compilers;
 use crate::grants::Grants;
 use crate::intake::{Intake, accept, storage};
@@ -51,6 +52,8 @@ pub(crate) struct Seller {
     pub(crate) grants: Option<Grants>,
     pub(crate) store: Store,
     pub(crate) slots: Slots,
+    /// What it did so far.
+    pub(crate) figures: Arc<Figures>,
     /// What defends its receipts; `None`: nothing does.
     pub(crate) court: Option<Arc<Shared>>,
     /// What answers auditors; `None`: nothing does.
@@ -96,6 +99,7 @@ impl Seller {
             intake: Intake::new(context_max),
             store,
             slots: Slots::new(config.orders_max),
+            figures: Arc::default(),
             court,
             audits,
             canaries,
@@ -110,7 +114,8 @@ impl Seller {
             assurance: served.backend.assurance(),
             asset: Address::ZERO,
             price_in: self.price_in,
-            price_out: self.price_out,
+            // Of a vector, the prompt is all the work.
+            price_out: if served.makes_vectors { Amount(0) } else { self.price_out },
             context: served.context,
             expires,
         }
@@ -137,7 +142,7 @@ impl Seller {
     }
 }
 
-/// The routes of [`assay_protocol::wire`] and [`assay_court::wire`], and `GET /health`.
+/// The routes of [`assay_protocol::wire`] and [`assay_court::wire`], and those of its operator.
 pub(crate) fn router(seller: Arc<Seller>) -> Router {
     Router::new()
         .route("/v1/offers", get(offers))
@@ -149,6 +154,9 @@ pub(crate) fn router(seller: Arc<Seller>) -> Router {
         .route(assay_court::wire::NODES, get(defend::nodes))
         .route(assay_court::wire::LEAVES, get(defend::leaf))
         .route("/health", get(health))
+        .route("/livez", get(alive))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .with_state(seller)
 }
 
@@ -168,6 +176,31 @@ async fn health(State(seller): State<Arc<Seller>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "closing\n").into_response();
     }
     "ok\n".into_response()
+}
+
+async fn alive() -> Response {
+    Json(serde_json::json!({ "status": "ok" })).into_response()
+}
+
+/// Whether orders are taken, and if not, why and since when.
+async fn ready(State(seller): State<Arc<Seller>>) -> Response {
+    let Some(since) = seller.slots.closing_since() else {
+        return Json(serde_json::json!({ "status": "ready" })).into_response();
+    };
+    let reason = "the provider is shutting down and takes no new orders";
+    let reasons = [serde_json::json!({ "what": "provider", "reason": reason, "since": since })];
+    let said = serde_json::json!({ "status": "not ready", "reasons": reasons });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(said)).into_response()
+}
+
+async fn metrics(State(seller): State<Arc<Seller>>) -> Response {
+    for served in seller.models.values() {
+        if let Some(computed) = served.backend.so_far() {
+            seller.figures.computed(served.id, computed);
+        }
+    }
+    let page = seller.figures.page(seller.slots.running(), seller.slots.max());
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], page).into_response()
 }
 
 async fn sealed(
@@ -230,6 +263,7 @@ async fn submit(State(seller): State<Arc<Seller>>, body: Body) -> Response {
         }
         Err(refusal) => {
             tracing::info!(%refusal, "order refused");
+            seller.figures.refused(&refusal);
             refuse(&refusal)
         }
     }

@@ -16,7 +16,7 @@ use crate::grants::Hold;
 use crate::http::Seller;
 use crate::lanes::{Lane, Lanes};
 use crate::now_ms;
-use crate::seal::settle_left;
+use crate::seal::{Beside, settle_left};
 use crate::serve::{Answering, frames_max, serve};
 use crate::store::{self, Begun, Kept, Ordered, StoreError};
 use crate::tab::Paid;
@@ -132,7 +132,12 @@ async fn start(
     let (sender, frames) = mpsc::channel(frames_max(job.ending.tokens_max));
     let answering = Answering {
         begun,
-        rated: job.logprobs.is_some(),
+        beside: match job.logprobs {
+            Some(_) => Beside::Logprobs(Vec::new()),
+            None if served.makes_vectors => Beside::Vector(None),
+            None => Beside::Nothing,
+        },
+        figures: Arc::clone(&seller.figures),
         ending: job.ending.clone(),
         signer: seller.signer.clone(),
         tokenizer: served.tokenizer.clone(),
@@ -145,6 +150,9 @@ async fn start(
     // Late, because it costs most: whoever has it done has a slot, and pays where answers are paid.
     if let Some(text) = &submission.terms.grammar {
         job.grammar = Some(Box::new(seller.compilers.compile(served, text).await?));
+    }
+    if let Some(what) = served.backend.unable(&job) {
+        return Err(Refusal::NotOffered { what: what.into() });
     }
     let deltas = served.backend.run(job).map_err(|busy| Refusal::Busy {
         running_max: u32::try_from(busy.queue_max).unwrap_or(u32::MAX),

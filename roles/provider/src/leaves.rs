@@ -21,7 +21,7 @@ pub(crate) async fn leaf(
     Path((id, index)): Path<(String, u64)>,
 ) -> Response {
     let served = id.parse::<ModelId>().ok().and_then(|id| seller.models.get(&id));
-    let Some(trees) = served.and_then(|served| served.trees.clone()) else {
+    let Some(holder) = served.and_then(|served| served.holder.clone()) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let Ok(turn) = Arc::clone(&seller.looking).try_acquire_owned() else {
@@ -30,13 +30,17 @@ pub(crate) async fn leaf(
     // The turn is held until the work ends, even if who asked is gone.
     let found = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        trees.weight(index)
+        holder.show(index)
     });
     match found.await {
-        Ok(Some(found)) => {
+        Ok(Ok(Some(found))) => {
             Json(WeightLeaf { data: found.data.into(), proof: found.proof }).into_response()
         }
-        Ok(None) => StatusCode::NOT_FOUND.into_response(),
+        Ok(Ok(None)) => StatusCode::NOT_FOUND.into_response(),
+        Ok(Err(error)) => {
+            tracing::error!(model = id, %error, "a model cannot be shown");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -24,6 +24,7 @@ mod body;
 mod canaries;
 mod collect;
 mod defend;
+mod figures;
 mod grammar;
 mod grants;
 mod http;
@@ -44,7 +45,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use assay_court::Tracer;
-use assay_engine::{Backend, Trees};
+use assay_engine::{Backend, Holder};
 use assay_net::Limits;
 use assay_protocol::wire::Accepts;
 use assay_protocol::{Address, Amount, ChainId, Key, ModelId};
@@ -117,8 +118,8 @@ pub struct Payment {
 pub struct Served {
     /// Which model.
     pub id: ModelId,
-    /// Its trees, of which leaves are shown to whoever asks; without them nobody can tell that it is here.
-    pub trees: Option<Arc<Trees>>,
+    /// Shows leaves of its weights to whoever asks; without it nobody can tell that the model is here.
+    pub holder: Option<Arc<dyn Holder>>,
     /// Most tokens of prompt and output together.
     pub context: u32,
     /// Token ids that the model knows are below this. Orders that name others are refused, since
@@ -128,6 +129,8 @@ pub struct Served {
     pub eos: Vec<u32>,
     /// Turns output into the receipt's text; without one the text is empty.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Whether its answers are vectors of prompts: one output token each, which costs nothing.
+    pub makes_vectors: bool,
     /// Answers the orders.
     pub backend: Arc<dyn Backend>,
     /// Computes answers again that are disputed; without one disputes about them are lost.

@@ -6,7 +6,7 @@ use assay_engine::Delta;
 use assay_protocol::wire::{Frame, Sealed};
 use assay_protocol::{
     Amount, B256, ChainId, ChannelId, Ending, Finish, Key, Logprobs, OrderHash, Receipt, State,
-    keccak256, token_root,
+    keccak256, token_root, vector_hash,
 };
 use assay_text::Tokenizer;
 
@@ -25,18 +25,25 @@ pub(crate) struct Progress {
     pub(crate) output: Vec<u32>,
     pub(crate) states: Vec<B256>,
     state: State,
-    /// The logprobs of the tokens that are not in a frame yet, if the buyer asks for any.
-    rated: Option<Vec<Logprobs>>,
+    beside: Beside,
+}
+
+/// What goes with the tokens of an answer, as far as it is not in a frame yet.
+pub(crate) enum Beside {
+    Nothing,
+    /// Logprobs, which the buyer asks for.
+    Logprobs(Vec<Logprobs>),
+    /// The vector, which is what the model makes.
+    Vector(Option<Vec<i32>>),
 }
 
 /// Why an answer gets no receipt: the engine, in these words.
 pub(crate) type Broken = &'static str;
 
 impl Progress {
-    /// Before the first token; `rated`: whether logprobs go with the tokens.
-    pub(crate) fn new(order: OrderHash, rated: bool) -> Self {
-        let rated = rated.then(Vec::new);
-        Self { output: Vec::new(), states: Vec::new(), state: State::start(order), rated }
+    /// Before the first token.
+    pub(crate) fn new(order: OrderHash, beside: Beside) -> Self {
+        Self { output: Vec::new(), states: Vec::new(), state: State::start(order), beside }
     }
 
     /// Takes the next delta; true if it is the last. An engine that does not end where the order's
@@ -45,29 +52,45 @@ impl Progress {
         let due = ending.at(&self.output);
         match (delta, due) {
             (Some(Delta::Token { token, hidden, logprobs }), None) => {
-                match (&mut self.rated, logprobs) {
-                    (None, _) => {}
-                    (Some(rated), Some(logprobs)) => rated.push(*logprobs),
-                    (Some(_), None) => return Err("the engine gave no logprobs"),
+                match (&mut self.beside, logprobs) {
+                    (Beside::Nothing, _) => {}
+                    (Beside::Logprobs(rated), Some(logprobs)) => rated.push(*logprobs),
+                    (Beside::Logprobs(_), None) => return Err("the engine gave no logprobs"),
+                    (Beside::Vector(Some(vector)), _) if vector_hash(vector) == hidden => {}
+                    (Beside::Vector(Some(_)), _) => return Err("the engine hashed another vector"),
+                    (Beside::Vector(None), _) => return Err("the engine gave no vector"),
                 }
                 self.output.push(token);
                 self.state = self.state.next(token, hidden);
                 self.states.push(self.state.0);
                 Ok(false)
             }
+            (Some(Delta::Vector(vector)), None) => match &mut self.beside {
+                Beside::Vector(none @ None) => {
+                    *none = Some(vector);
+                    Ok(false)
+                }
+                _ => Err("the engine gave a vector that nobody asked for"),
+            },
             (Some(Delta::Done(finish)), Some(due)) if finish == due => Ok(true),
-            (Some(Delta::Token { .. }), Some(_)) => Err("the engine did not stop"),
+            (Some(Delta::Token { .. } | Delta::Vector(_)), Some(_)) => {
+                Err("the engine did not stop")
+            }
             (Some(Delta::Done(_)), _) => Err("the engine stopped for no reason"),
             (None, _) => Err("the engine closed the answer early"),
         }
     }
 
-    /// The frame of the tokens from place `sent` on, which are in none yet.
-    pub(crate) fn frame(&mut self, sent: usize) -> Frame {
-        match &mut self.rated {
-            Some(rated) => Frame::Logprobs(std::mem::take(rated)),
-            None => Frame::Tokens(self.output[sent..].to_vec()),
-        }
+    /// The frames of the tokens from place `sent` on, which are in none yet, and of what goes with them.
+    pub(crate) fn frames(&mut self, sent: usize) -> impl Iterator<Item = Frame> {
+        let (vector, rated) = match &mut self.beside {
+            Beside::Nothing => (None, None),
+            Beside::Logprobs(rated) => (None, Some(std::mem::take(rated))),
+            Beside::Vector(vector) => (vector.take(), None),
+        };
+        let tokens = || Frame::Tokens(self.output[sent..].to_vec());
+        let tokens = rated.map_or_else(tokens, Frame::Logprobs);
+        vector.map(Frame::Vector).into_iter().chain([tokens])
     }
 
     /// Number of output tokens.

@@ -7,7 +7,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use assay_engine::{Delta, Deltas};
 use assay_protocol::Ending;
@@ -16,23 +16,25 @@ use assay_text::Tokenizer;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
+use crate::figures::Figures;
 use crate::now_ms;
-use crate::seal::{Broken, Progress, Signer, seal};
+use crate::seal::{Beside, Broken, Progress, Signer, seal};
 use crate::slots::Slot;
 use crate::store::{self, Begun, Kept, Store, StoreError};
 use crate::tab::{Event, Moved, Next, Paid};
 
 /// Frames an answer of `tokens_max` tokens can have: one per token, one before each that had to be
-/// paid for first, what was cached, those that were sealed before, and the last one.
+/// paid for first, what was cached, those that were sealed before, a vector, and the last one.
 pub(crate) fn frames_max(tokens_max: u32) -> usize {
-    2 * tokens_max as usize + 4
+    2 * tokens_max as usize + 5
 }
 
 /// An order that is being answered.
 pub(crate) struct Answering {
     pub(crate) begun: Begun,
-    /// Whether its buyer asks for logprobs.
-    pub(crate) rated: bool,
+    /// What goes with its tokens.
+    pub(crate) beside: Beside,
+    pub(crate) figures: Arc<Figures>,
     pub(crate) ending: Ending,
     pub(crate) signer: Signer,
     pub(crate) tokenizer: Option<Arc<Tokenizer>>,
@@ -75,8 +77,10 @@ pub(crate) async fn serve(
     slot: Slot,
     frames: mpsc::Sender<Frame>,
 ) {
-    let order = answering.begun.order;
-    let mut progress = Progress::new(order, answering.rated);
+    let (since, figures) = (Instant::now(), Arc::clone(&answering.figures));
+    let (order, model) = (answering.begun.order, answering.begun.model);
+    let beside = std::mem::replace(&mut answering.beside, Beside::Nothing);
+    let mut progress = Progress::new(order, beside);
     let end = deliver(&mut answering, &mut progress, &mut deltas, &slot, &frames).await;
     // The engine computes for others while the disk is waited for.
     drop(deltas);
@@ -96,11 +100,15 @@ pub(crate) async fn serve(
     let frame = match last {
         Ok(sealed) => {
             let (finish, price) = (sealed.receipt.finish, sealed.receipt.price);
-            tracing::info!(%order, tokens, %finish, %price, "answered");
+            let (took, sold) = (since.elapsed(), sealed.receipt.output_tokens);
+            figures.sealed(model, finish, sold, took);
+            let ms = took.as_millis();
+            tracing::info!(%order, %model, tokens, %finish, %price, ms, "answered");
             Frame::Sealed(Box::new(sealed))
         }
         Err(refusal) => {
-            tracing::error!(%order, tokens, %refusal, "not answered");
+            figures.refused(&refusal);
+            tracing::error!(%order, %model, tokens, %refusal, "not answered");
             Frame::Failed(refusal)
         }
     };
@@ -169,7 +177,7 @@ async fn deliver(
             if let (0, Some(cached @ 1..)) = (sent, deltas.cached_tokens()) {
                 hand(frames, Frame::Cached(cached));
             }
-            hand(frames, progress.frame(sent));
+            progress.frames(sent).for_each(|frame| hand(frames, frame));
         }
         if ended {
             return End::Finished;

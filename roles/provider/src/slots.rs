@@ -22,7 +22,8 @@ pub(crate) struct Slots {
 #[derive(Debug, Default)]
 struct State {
     running: HashMap<OrderHash, Running>,
-    closing: bool,
+    /// Since when, Unix seconds, if it closes.
+    closing: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Slots {
     /// Takes a slot for `order`, or says why there is none: closing, running already, or busy.
     pub(crate) fn take(&self, order: OrderHash, signature: Signature) -> Result<Slot, Refusal> {
         let mut state = self.lock();
-        if state.closing {
+        if state.closing.is_some() {
             return Err(Refusal::Closing);
         }
         if state.running.contains_key(&order) {
@@ -91,7 +92,7 @@ impl Slots {
     /// Refuses every order from now on. `tasks` is empty once all slots are free and all answers
     /// delivered, and stays so.
     pub(crate) fn close(&self) {
-        self.lock().closing = true;
+        self.lock().closing.get_or_insert(crate::now_ms() / 1000);
         self.tasks.close();
     }
 
@@ -110,9 +111,14 @@ impl Slots {
         self.max
     }
 
+    /// Since when orders are refused as closing, Unix seconds.
+    pub(crate) fn closing_since(&self) -> Option<u64> {
+        self.lock().closing
+    }
+
     /// Whether orders are refused as closing.
     pub(crate) fn is_closing(&self) -> bool {
-        self.lock().closing
+        self.closing_since().is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -6,13 +6,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::running::Running;
+use super::running::{Running, binary, said};
 use super::settle::{figures, gas_of, measure};
 use super::{Row, keep_measured, load, random_model};
 use crate::{cargo, line, root, step};
@@ -73,9 +73,7 @@ fn timed(name: &str, model: Option<&Path>, prompt: &str) -> Result<Vec<Row>> {
     }
     let median = |field: &str| -> Result<Value> {
         let figures = found.iter().map(|one| one[field].as_f64().context("a figure"));
-        let mut figures = figures.collect::<Result<Vec<f64>>>()?;
-        figures.sort_by(f64::total_cmp);
-        Ok(json!(figures[ROUNDS / 2]))
+        Ok(json!(super::median(figures.collect::<Result<_>>()?)))
     };
     Ok(vec![
         Row::new(&format!("dispute.{name}.seconds"), &median("seconds")?, "s"),
@@ -121,18 +119,4 @@ fn assay() -> Command {
     let mut command = Command::new(binary());
     command.env("ASSAY_LOG", "error");
     command
-}
-
-fn binary() -> PathBuf {
-    root().join("target/release/assay")
-}
-
-/// The JSON document that a command prints.
-fn said(command: &mut Command) -> Result<Value> {
-    eprintln!("==> {}", line(command));
-    let output = command.output().with_context(|| format!("{} cannot run", line(command)))?;
-    if !output.status.success() {
-        bail!("{}: {}", line(command), String::from_utf8_lossy(&output.stderr));
-    }
-    serde_json::from_slice(&output.stdout).context("it prints JSON")
 }

@@ -6,7 +6,7 @@
 //! the run alone, for llama.cpp of the run and its warm-up, over the tokens of both.
 
 mod ours;
-mod peer;
+pub(crate) mod peer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Row, keep_measured, load, random_model};
+use super::{Row, keep_measured, load, median, random_model};
 use crate::{cargo, step};
 use ours::Ours;
 use peer::{Build, NAME, Peer};
@@ -68,7 +68,9 @@ struct Model {
     suffix: &'static str,
 }
 
-const MODELS: [Model; 2] = [
+const MODELS: [Model; 3] = [
+    // Every matrix of the file has four bits, and in ours has so too.
+    Model { shape: "q05", quant: "q4_0", format: "q4", suffix: "" },
     Model { shape: "q05", quant: "q8_0", format: "q8", suffix: "" },
     Model { shape: "llama1b", quant: "q8_0", format: "q8", suffix: ".1b" },
 ];
@@ -77,7 +79,8 @@ pub(crate) fn run() -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--release", "--locked", "--package", "assay-engine"]);
     step("our engine", build.args(["--example", "speed"]))?;
-    let peers = [Peer::built(Build::Native)?, Peer::built(Build::Avx2)?];
+    let built = |build| Peer::built(build, "llama-bench");
+    let peers = [built(Build::Native)?, built(Build::Avx2)?];
     let found = |model: Model| Ok((random_model(model.shape, model.quant)?, model));
     let models: Vec<(PathBuf, Model)> = MODELS.into_iter().map(found).collect::<Result<_>>()?;
 
@@ -92,15 +95,16 @@ pub(crate) fn run() -> Result<()> {
 
 /// All rounds of one model with one instruction set.
 fn beside(model: &Model, path: &Path, peer: &Peer) -> Result<Vec<Row>> {
-    let mut ours = Ours::start(path, peer.build().isa())?;
+    let mut ours = Ours::start(path, peer.build().isa(), model.format == "q4")?;
     let mut found: BTreeMap<(Task, usize), [Vec<Speed>; 2]> = BTreeMap::new();
     for round in 1..=ROUNDS {
         for task in Task::ALL {
             for threads in [1, 2] {
                 let [a, b] = [ours.run(task, threads)?, peer.run(path, task, threads)?];
                 eprintln!(
-                    "    {} {} {} {threads}t, round {round}: {:.1} beside {:.1} tokens/s",
+                    "    {} {} {} {} {threads}t, round {round}: {:.1} beside {:.1} tokens/s",
                     model.shape,
+                    model.format,
                     peer.build().name(),
                     task.name(),
                     a.tokens_s,
@@ -117,18 +121,13 @@ fn beside(model: &Model, path: &Path, peer: &Peer) -> Result<Vec<Row>> {
         let name =
             |what: &str| format!("engine.{}.{}.{threads}t{what}{ended}", task.name(), model.format);
         let row = |what: &str, unit: &str, of: fn(&Speed) -> f64| {
-            let [ours, theirs] = speeds.each_ref().map(|speeds| json!(median(speeds, of)));
+            let [ours, theirs] =
+                speeds.each_ref().map(|speeds| json!(median(speeds.iter().map(of).collect())));
             Row::new(&name(what), &ours, unit).beside(NAME, &theirs)
         };
         [row("", "tokens/s", |speed| speed.tokens_s), row(".cpu", "ms/token", |speed| speed.cpu_ms)]
     });
     Ok(rows.collect())
-}
-
-fn median(speeds: &[Speed], of: fn(&Speed) -> f64) -> f64 {
-    let mut values: Vec<f64> = speeds.iter().map(of).collect();
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// A number of a JSON object.

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::running::{Running, Start, free_port, wait_for};
+use super::running::{Running, Start, binary, free_port, wait_for};
 use super::{Row, keep_measured, load};
 use crate::{cargo, line, root, step};
 
@@ -105,8 +105,7 @@ impl Found {
     }
 
     fn median(&self, name: &'static str, how: &'static str, field: &str) -> Result<f64> {
-        let sorted = self.sorted(name, how, field)?;
-        Ok(sorted[sorted.len() / 2])
+        Ok(super::median(self.sorted(name, how, field)?))
     }
 
     fn best(&self, name: &'static str, how: &'static str, field: &str) -> Result<f64> {
@@ -347,10 +346,6 @@ impl Assay {
 fn relay(whole: u16, events: u16) -> String {
     let server = |port| format!("http://127.0.0.1:{port}");
     format!("{WHOLE}={},{EVENTS}={}", server(whole), server(events))
-}
-
-fn binary() -> PathBuf {
-    root().join("target/release/assay")
 }
 
 /// Other people's gateways, in Python environments of their own.

@@ -1,13 +1,15 @@
 //! Programs that run while something is measured, and end with it.
 
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
-use crate::line;
+use crate::{line, root};
 
 /// Longest that a program may take to start.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -49,4 +51,19 @@ pub(super) fn wait_for(port: u16) -> Result<()> {
         sleep(Duration::from_millis(100));
     }
     Ok(())
+}
+
+/// Our binary, as it is measured.
+pub(super) fn binary() -> PathBuf {
+    root().join("target/release/assay")
+}
+
+/// The JSON document that a command prints.
+pub(super) fn said(command: &mut Command) -> Result<Value> {
+    eprintln!("==> {}", line(command));
+    let output = command.output().with_context(|| format!("{} cannot run", line(command)))?;
+    if !output.status.success() {
+        bail!("{}: {}", line(command), String::from_utf8_lossy(&output.stderr));
+    }
+    serde_json::from_slice(&output.stdout).context("it prints JSON")
 }

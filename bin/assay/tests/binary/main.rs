@@ -3,12 +3,28 @@
 
 mod support;
 
+#[path = "../../../../crates/models/tests/support/gguf_writer.rs"]
+mod gguf_writer;
+#[path = "../../../../crates/models/tests/support/random_family.rs"]
+mod random_family;
+
+#[path = "../../../../crates/engine/tests/support/onnx_writer.rs"]
+mod onnx_writer;
+
+#[path = "../hub/fake.rs"]
+mod fake_hub;
+
+mod backend;
 mod chain;
 mod commands;
 mod dispute;
+mod experts;
 mod front;
 mod library;
 mod money;
 mod network;
+mod onnx;
+mod pull;
 mod registry;
+mod vectors;
 mod x402;

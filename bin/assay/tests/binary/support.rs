@@ -51,6 +51,13 @@ impl Up {
         Self::start_by(assay(), data)
     }
 
+    /// A network that serves these models.
+    pub(crate) fn start_serving(data: &Path, models: &[&str], options: &[&str]) -> Self {
+        let mut command = assay();
+        command.arg("up").args(models.iter().flat_map(|model| ["--model", model])).args(options);
+        Self::started(command, data)
+    }
+
     /// A network with one setting from the environment.
     pub(crate) fn start_with(data: &Path, name: &str, value: &str) -> Self {
         let mut command = assay();
@@ -70,18 +77,14 @@ impl Up {
     }
 
     fn start_by(mut command: Command, data: &Path) -> Self {
+        command.arg("up");
+        Self::started(command, data)
+    }
+
+    /// A network by a command whose words end with options of `up`.
+    fn started(mut command: Command, data: &Path) -> Self {
         let mut child = command
-            .args([
-                "up",
-                "--json",
-                "--port",
-                "0",
-                "--rpc-port",
-                "0",
-                "--threads",
-                "1",
-                "--data-dir",
-            ])
+            .args(["--json", "--port", "0", "--rpc-port", "0", "--threads", "1", "--data-dir"])
             .arg(data)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -162,6 +165,16 @@ pub(crate) fn done(output: Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{:?}: {said}", output.status.code());
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command prints as JSON, and its exit code.
+pub(crate) fn said(data: &Path, words: &[&str]) -> (i32, Value) {
+    let mut command = assay();
+    let output = command.args(words).arg("--json").arg("--data-dir").arg(data).output().unwrap();
+    let said = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{error}: {}", String::from_utf8_lossy(&output.stderr));
+    });
+    (output.status.code().unwrap(), said)
 }
 
 /// The exit code of a command that fails, and what it said.

@@ -140,6 +140,7 @@ pub(crate) fn generate(
         receipt_signature: receipt.sign(LOCAL_CHAIN, &key),
         receipt,
         states,
+        vector: None,
     };
     (took, answer)
 }

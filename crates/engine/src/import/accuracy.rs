@@ -40,6 +40,45 @@ pub(super) fn compare(
     Ok(Accuracy { kl: share(kl), greedy_agreement: share(agree as f64), positions })
 }
 
+/// How near the vectors of the converted model are to its source's, over a sample of texts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Nearness {
+    /// Cosine of the angle between the two vectors of the text where it is widest.
+    pub cosine_min: f64,
+    /// Texts compared.
+    pub texts: usize,
+}
+
+/// Tokens of a text whose vectors are compared.
+const TEXT_TOKENS: usize = 32;
+
+/// Compares the vectors of the converted model with its source's, of texts cut out of `tokens`.
+pub(super) fn compare_vectors(
+    float: &FloatModel,
+    model: &Model,
+    tokens: &[u32],
+    cpu: &Cpu,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Nearness, ForwardError> {
+    let (mut cosine_min, mut texts) = (1.0f64, 0);
+    let mut scratch = Scratch::default();
+    for text in tokens.chunks(TEXT_TOKENS) {
+        let found = model.embed(cpu, text, &mut scratch, &mut ())?;
+        let found: Vec<f64> = found.into_iter().map(f64::from).collect();
+        let expected: Vec<f64> = float.embedding(text).into_iter().map(f64::from).collect();
+        let cosine =
+            dot(&found, &expected) / (dot(&found, &found) * dot(&expected, &expected)).sqrt();
+        cosine_min = cosine_min.min(cosine);
+        texts += 1;
+        progress((texts * TEXT_TOKENS).min(tokens.len()) as u64);
+    }
+    Ok(Nearness { cosine_min, texts })
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
 fn divergence(expected: &[f32], found: &[i32]) -> f64 {
     let expected = log_softmax(expected.iter().map(|&logit| f64::from(logit)));
     let unit = f64::from(1u32 << FRAC_LOGITS);

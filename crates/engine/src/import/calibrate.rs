@@ -47,20 +47,32 @@ pub(super) fn calibrate(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Precision, ForwardError> {
     let mut peaks = Peaks::new(model.shape());
+    run(model, tokens, cpu, &mut peaks, progress)?;
+    Ok(peaks.precision())
+}
+
+/// Runs `model` over `tokens` while `tap` looks on.
+pub(super) fn run<T: Tap>(
+    model: &Model,
+    tokens: &[u32],
+    cpu: &Cpu,
+    tap: &mut T,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), ForwardError> {
     if !model.shape().graph().causal {
-        model.embed(cpu, tokens, &mut Scratch::default(), &mut peaks)?;
+        model.embed(cpu, tokens, &mut Scratch::default(), tap)?;
         progress(tokens.len() as u64);
-        return Ok(peaks.precision());
+        return Ok(());
     }
     let mut cache = Cache::new(model.shape());
     let mut scratch = Scratch::default();
     for chunk in tokens.chunks(CHUNK) {
         let rows: Vec<Row> =
             chunk.iter().map(|&token| Row { token, sequence: 0, wanted: true }).collect();
-        model.forward(cpu, &rows, &mut [&mut cache], &mut scratch, &mut peaks)?;
+        model.forward(cpu, &rows, &mut [&mut cache], &mut scratch, tap)?;
         progress(cache.len() as u64);
     }
-    Ok(peaks.precision())
+    Ok(())
 }
 
 /// Largest absolute value seen at each site, as fixed point of the wide precision.
@@ -131,6 +143,8 @@ impl Peaks {
                 Some(&mut self.residual)
             }
             OpKind::Residual1 | OpKind::Residual2 => Some(&mut self.residual),
+            // What one expert finds may be larger than what several make of it together.
+            OpKind::Down if self.graph.routed => Some(&mut self.residual),
             OpKind::Norm1 => Some(&mut peaks.attention_norm),
             // Before a norm of their own, queries and keys have fraction bits of their own.
             OpKind::Query | OpKind::Key if self.graph.head_norms => None,

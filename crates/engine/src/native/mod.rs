@@ -4,12 +4,14 @@
 //! admitted jobs. Each turn it starts the jobs whose tenants were served least ([`queue`]) as long as
 //! there are pages for their keys and values ([`pool`]), forms a batch ([`batch`]), runs it, draws the
 //! next tokens of every sequence that is due some ([`sequence`]), and hands them over. Where a
-//! sequence repeats itself, the batch computes ahead what it may say next ([`guess`]).
+//! sequence repeats itself, the batch computes ahead what it may say next ([`guess`]). A model that makes
+//! vectors of texts needs none of that: its jobs are computed whole, several at once ([`encoding`]).
 //!
 //! A row's arithmetic is its own, so nothing here can change a bit: not the batch, the chunks of a
 //! prompt, what was remembered of other jobs, the guesses, who leaves, or who has to make room.
 
 mod batch;
+mod encoding;
 mod figures;
 mod guess;
 mod place;
@@ -22,7 +24,7 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use assay_kernels::Cpu;
@@ -30,6 +32,9 @@ use assay_protocol::Assurance;
 
 use crate::job::{Backend, Busy, Deltas, DeltasSender, Job};
 use crate::package::Loaded;
+#[cfg(feature = "onnx")]
+pub(crate) use encoding::Vectors;
+use encoding::{Encoding, Exact};
 use figures::Counters;
 pub use figures::Figures;
 pub(crate) use place::{Place, Places};
@@ -74,6 +79,42 @@ struct Admitted {
     place: Place,
 }
 
+/// What the backend's thread does: draw tokens, or make vectors.
+enum Worker {
+    Decodes(Box<Scheduler>),
+    Encodes(Box<Encoding>),
+}
+
+impl Worker {
+    fn new(
+        loaded: Arc<Loaded>,
+        cpu: Arc<Cpu>,
+        config: NativeConfig,
+        stop: Arc<AtomicBool>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        if loaded.vector_width().is_none() {
+            return Self::Decodes(Box::new(Scheduler::new(loaded, cpu, config, stop, counters)));
+        }
+        let vectors = Box::new(Exact::new(loaded, cpu));
+        Self::Encodes(Box::new(Encoding::new(vectors, config, stop, counters)))
+    }
+
+    fn run(&mut self, jobs: &Receiver<Admitted>) {
+        match self {
+            Self::Decodes(scheduler) => scheduler.run(jobs),
+            Self::Encodes(encoding) => encoding.run(jobs),
+        }
+    }
+
+    fn reset(&mut self) {
+        match self {
+            Self::Decodes(scheduler) => scheduler.reset(),
+            Self::Encodes(encoding) => encoding.reset(),
+        }
+    }
+}
+
 /// The native backend. Dropping it stops its thread; streams that are open then close.
 pub struct Native {
     queue: Option<Sender<Admitted>>,
@@ -88,20 +129,40 @@ pub struct Native {
 impl Native {
     /// Starts the backend's thread. The model is shared with whoever else holds it.
     pub fn start(loaded: Arc<Loaded>, cpu: Arc<Cpu>, config: NativeConfig) -> Self {
-        let queue_max = config.queue_max.get();
-        let assurance = loaded.assurance();
+        let (queue_max, assurance) = (config.queue_max.get(), loaded.assurance());
+        Self::spawn(queue_max, assurance, |stop, counters| {
+            Worker::new(loaded, cpu, config, stop, counters)
+        })
+    }
+
+    /// Starts the thread of a backend whose vectors something else makes.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn encode(
+        vectors: Box<dyn Vectors>,
+        assurance: Assurance,
+        config: NativeConfig,
+    ) -> Self {
+        Self::spawn(config.queue_max.get(), assurance, |stop, counters| {
+            Worker::Encodes(Box::new(Encoding::new(vectors, config, stop, counters)))
+        })
+    }
+
+    fn spawn(
+        queue_max: usize,
+        assurance: Assurance,
+        worker: impl FnOnce(Arc<AtomicBool>, Arc<Counters>) -> Worker,
+    ) -> Self {
         // Whoever sends holds a place, so the channel is bounded by them.
         let (queue, jobs) = mpsc::channel();
         let (stop, counters) = (Arc::new(AtomicBool::new(false)), Arc::new(Counters::default()));
-        let mut scheduler =
-            Scheduler::new(loaded, cpu, config, Arc::clone(&stop), Arc::clone(&counters));
+        let mut worker = worker(Arc::clone(&stop), Arc::clone(&counters));
         let thread = std::thread::Builder::new()
             .name("assay-native".into())
             .spawn(move || {
                 // A panic is our mistake. It costs the batch at hand, not the provider.
-                while catch_unwind(AssertUnwindSafe(|| scheduler.run(&jobs))).is_err() {
+                while catch_unwind(AssertUnwindSafe(|| worker.run(&jobs))).is_err() {
                     tracing::error!("the engine broke and starts again");
-                    scheduler.reset();
+                    worker.reset();
                 }
             })
             .expect("the system can start one thread");
@@ -138,6 +199,10 @@ impl Native {
 impl Backend for Native {
     fn assurance(&self) -> Assurance {
         self.assurance
+    }
+
+    fn so_far(&self) -> Option<Figures> {
+        Some(self.figures())
     }
 
     fn run(&self, job: Job) -> Result<Deltas, Busy> {

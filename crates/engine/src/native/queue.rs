@@ -14,13 +14,20 @@ use std::collections::{BTreeMap, VecDeque};
 
 use assay_protocol::Address;
 
-use crate::job::Priority;
+use crate::job::{Job, Priority};
 
 /// Jobs that are tallied together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Flow {
     pub(super) tenant: Address,
     pub(super) priority: Priority,
+}
+
+impl Flow {
+    /// The one that a job belongs to.
+    pub(super) fn of(job: &Job) -> Self {
+        Self { tenant: job.tenant, priority: job.priority }
+    }
 }
 
 /// Jobs that wait, and what the tenants of those that run were served.

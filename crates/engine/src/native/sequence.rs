@@ -63,7 +63,7 @@ impl Sequence {
     }
 
     pub(super) fn flow(&self) -> Flow {
-        Flow { tenant: self.job.tenant, priority: self.job.priority }
+        Flow::of(&self.job)
     }
 
     /// Marks it as started; `number` counts starts. False if it had been started before.

@@ -68,6 +68,7 @@ struct Resident {
     model: usize,
     places: Places,
     queue_max: usize,
+    assurance: Assurance,
     /// Shared by all, so that the thread stops when the last one is gone.
     keeper: Arc<Keeper>,
 }
@@ -152,7 +153,8 @@ impl Residents {
         let places = Places::new(queue_max);
         let resident = |(model, summary)| {
             let (places, keeper) = (places.clone(), Arc::clone(&keeper));
-            (summary, Arc::new(Resident { model, places, queue_max, keeper }))
+            let assurance = Summary::assurance(&summary);
+            (summary, Arc::new(Resident { model, places, queue_max, assurance, keeper }))
         };
         Ok(Self { models: summaries.into_iter().enumerate().map(resident).collect(), loads })
     }
@@ -173,7 +175,7 @@ impl Residents {
 
 impl Backend for Resident {
     fn assurance(&self) -> Assurance {
-        Assurance::Replayable
+        self.assurance
     }
 
     fn run(&self, job: Job) -> Result<Deltas, Busy> {

@@ -89,7 +89,7 @@ fn program(loaded: &Loaded) -> Result<Vec<op::Step>, TraceError> {
     let parts = [
         ("shape", manifest.shape == commit::shape_words(model.shape())),
         ("arithmetic", manifest.arithmetic == commit::arithmetic(model)),
-        ("tensor table", manifest.tensors == commit::tensors(model.shape())),
+        ("tensor table", manifest.tensors == commit::table(model)),
         ("program", manifest.parts.program == commit::program_root(model)),
     ];
     if let Some((what, _)) = parts.into_iter().find(|(_, holds)| !holds) {

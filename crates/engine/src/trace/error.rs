@@ -4,6 +4,8 @@ use assay_evidence::op::RuleError;
 use assay_models::{Family, ForwardError};
 use assay_protocol::{Assurance, ModelId, OrderError};
 
+use crate::package::PackageError;
+
 /// Why the trace of an answer cannot be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
@@ -22,6 +24,14 @@ pub enum TraceError {
     Unjudged {
         /// The family.
         family: Family,
+        /// What its answers are sold as.
+        offered: Assurance,
+    },
+    /// No judge knows the form of the model's weights.
+    #[error(
+        "no judge knows weights of four bits: answers of their models are {offered}, not replayable"
+    )]
+    UnjudgedWeights {
         /// What its answers are sold as.
         offered: Assurance,
     },
@@ -58,6 +68,9 @@ pub enum TraceError {
         /// Number of token ids.
         vocab: u32,
     },
+    /// The model could not be read.
+    #[error(transparent)]
+    Package(#[from] PackageError),
     /// The model could not be run.
     #[error(transparent)]
     Forward(#[from] ForwardError),

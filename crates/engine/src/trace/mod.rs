@@ -111,8 +111,11 @@ impl Trace {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, TraceError> {
         if !loaded.model.is_judged() {
-            let (family, offered) = (loaded.model.shape().family, loaded.assurance());
-            return Err(TraceError::Unjudged { family, offered });
+            let (graph, offered) = (loaded.model.shape().graph(), loaded.assurance());
+            return Err(match graph.judged {
+                true => TraceError::UnjudgedWeights { offered },
+                false => TraceError::Unjudged { family: loaded.model.shape().family, offered },
+            });
         }
         let claimed = Claimed::new(&loaded, model, answer)?;
         let mut run = Run::new(&loaded, &claimed);

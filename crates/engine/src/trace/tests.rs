@@ -196,8 +196,9 @@ fn cheaper(loaded: &Loaded) -> Arc<Loaded> {
                 if changed && at == 7 { 127 - q.unsigned_abs() as i8 } else { q }
             };
             let q: Vec<i8> = (0..rows * columns).map(number).collect();
-            let scales: Vec<u16> =
-                (0..rows * groups).map(|at| weights.scale(at / groups, at % groups)).collect();
+            let scales: Vec<u16> = (0..rows * groups)
+                .map(|at| weights.scale(at / groups, at % groups) as u16)
+                .collect();
             let exponents = &weights.exponents()[..rows];
             Ok(assay_kernels::Weights::from_rows(rows, columns, &q, &scales, exponents).unwrap())
         },

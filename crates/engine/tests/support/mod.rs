@@ -34,9 +34,15 @@ pub(crate) static NANO: LazyLock<Arc<Loaded>> =
 
 /// Token ids of a conversation of one user turn.
 pub(crate) fn prompt(loaded: &Loaded, user: &str) -> Vec<u32> {
-    let messages = [Message { role: "user".into(), content: user.into() }];
-    let conversation =
-        Conversation { messages: &messages, add_generation_prompt: true, bos: "", eos: "" };
+    let messages = [Message::new("user", user)];
+    let conversation = Conversation {
+        messages: &messages,
+        tools: &[],
+        add_generation_prompt: true,
+        bos: "",
+        eos: "",
+        unix_seconds: None,
+    };
     let text = loaded.chat.as_ref().unwrap().render(&conversation).unwrap();
     loaded.tokenizer.as_ref().unwrap().encode(&text)
 }
@@ -103,6 +109,7 @@ pub(crate) fn finish(mut deltas: Deltas) -> (Vec<(u32, B256)>, Finish) {
         match deltas.next_blocking() {
             Some(Delta::Token { token, hidden, .. }) => tokens.push((token, hidden)),
             Some(Delta::Done(finish)) => return (tokens, finish),
+            Some(Delta::Vector(_)) => panic!("a vector of a model that writes"),
             None => panic!("the backend closed a stream without an end"),
         }
     }
@@ -155,6 +162,7 @@ pub(crate) fn sign(
         receipt_signature: receipt.sign(LOCAL_CHAIN, &provider()),
         receipt,
         states,
+        vector: None,
     };
     seal_again(&mut answer);
     answer

@@ -17,7 +17,7 @@ pub fn embed(weights: &WeightLeaf, column: usize, frac_residual: u8) -> Result<i
     within(Quantity::Column, column as u64, 0, LEAF_COLUMNS as i128 - 1)?;
     fraction(frac_residual)?;
     let scale = weights.scales[column / GROUP];
-    Ok(reference::embed(weights.quants[column], scale, weights.exponent, frac_residual))
+    Ok(reference::embed(weights.quants[column], scale.into(), weights.exponent, frac_residual))
 }
 
 /// RES: `sat32(x + y)`.

@@ -18,6 +18,7 @@ pub(crate) static TINY: LazyLock<Known> = LazyLock::new(|| {
         kv_heads: 1,
         head_dim: 32,
         hidden: 32,
+        experts: None,
         vocab: 32,
         context: 8,
         norm_eps: 1e-5,

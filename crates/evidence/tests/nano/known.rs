@@ -47,6 +47,7 @@ pub(crate) static AWKWARD: LazyLock<Known> = LazyLock::new(|| {
         kv_heads: 2,
         head_dim: 160,
         hidden: 201,
+        experts: None,
         vocab: 77,
         context: 96,
         norm_eps: 1e-5,
@@ -96,7 +97,7 @@ fn matrix(model: &Model, role: Role) -> Vec<Vec<u8>> {
         let mut quants = vec![0; weights.columns()];
         weights.row_q(row, &mut quants);
         for (chunk, quants) in quants.as_chunks::<128>().0.iter().enumerate() {
-            let scales = std::array::from_fn(|group| weights.scale(row, 4 * chunk + group));
+            let scales = std::array::from_fn(|group| weights.scale(row, 4 * chunk + group) as u16);
             leaves.push(weight_leaf(weights.exponent(row), &scales, quants).to_vec());
         }
     }

@@ -4,9 +4,12 @@
 //! columns of a panel falls apart into its even and its odd ones by a mask and a shift, and inputs
 //! are packed in the same way.
 
+mod w4;
+
 use std::arch::x86_64::*;
 
 use crate::attend::Attention;
+use crate::format::Format;
 use crate::lanes;
 use crate::path::Values;
 use crate::quantised::Rows;
@@ -46,32 +49,34 @@ fn packed(x: Rows<'_>) -> Packed<WORDS> {
 pub(super) fn matmul(panels: Panels<'_>, shifts: &[i8], x: Rows<'_>, y: &mut [&mut [i32]]) {
     assert_eq!(shifts.len(), panels.len() * LANES, "one shift per lane");
     assert_eq!(x.len(), y.len(), "one slice of outputs per row");
+    if panels.format == Format::W4 {
+        return w4::matmul(panels, shifts, x, y);
+    }
     let packed = packed(x);
     for panel in 0..panels.len() {
-        let shifts = [0, HALF].map(|half| Shifts::load(&shifts[panel * LANES + half..][..HALF]));
+        let shifts = Shifts::halves(&shifts[panel * LANES..][..LANES]);
         for rows in tiles(x.len(), TILE) {
             let (y, x) = (&mut y[rows.clone()], packed.rows(rows));
             match y.len() {
-                4 => tile_matmul::<4>(panels, panel, &shifts, x, y),
-                3 => tile_matmul::<3>(panels, panel, &shifts, x, y),
-                2 => tile_matmul::<2>(panels, panel, &shifts, x, y),
-                _ => tile_matmul::<1>(panels, panel, &shifts, x, y),
+                4 => put(tile::<4>(panels, panel, x), panel, &shifts, y),
+                3 => put(tile::<3>(panels, panel, x), panel, &shifts, y),
+                2 => put(tile::<2>(panels, panel, x), panel, &shifts, y),
+                _ => put(tile::<1>(panels, panel, x), panel, &shifts, y),
             }
         }
     }
 }
 
-/// One panel times the `T` rows of a tile; `y` has a slice for each of them.
+/// Shifts the products of one panel with the `T` rows of a tile to their places; `y` has a slice
+/// for each of these rows.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn tile_matmul<const T: usize>(
-    panels: Panels<'_>,
+fn put<const T: usize>(
+    sums: [[Sums; T]; 2],
     panel: usize,
     shifts: &[Shifts; 2],
-    x: &[[i32; WORDS]],
     y: &mut [&mut [i32]],
 ) {
-    let sums = tile::<T>(panels, panel, x);
     for (half, (sums, shifts)) in sums.into_iter().zip(shifts).enumerate() {
         for (sums, y) in sums.into_iter().zip(y.iter_mut()) {
             let mut outputs = [0; HALF];
@@ -87,7 +92,7 @@ fn tile_matmul<const T: usize>(
 /// The 64-bit sums of even and of odd lanes.
 type Sums = [__m256i; 2];
 
-/// Exact products of both halves of a panel with the `T` rows of a tile.
+/// Exact products of both halves of a panel of numbers of eight bits with the `T` rows of a tile.
 ///
 /// Numbers of the panel are below 256 with their signs flipped, those of the rows below 128, so
 /// that a pair of products stays below 2^17 and all 32 of a group below 2^21.
@@ -152,6 +157,13 @@ struct Shifts {
 }
 
 impl Shifts {
+    /// Of both halves of a panel, from sixteen shifts in 1..=62.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn halves(shifts: &[i8]) -> [Shifts; 2] {
+        [Shifts::load(&shifts[..HALF]), Shifts::load(&shifts[HALF..])]
+    }
+
     /// From eight shifts in 1..=62.
     #[inline]
     #[target_feature(enable = "avx2")]

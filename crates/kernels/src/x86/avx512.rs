@@ -1,15 +1,18 @@
 //! Products with 512-bit registers: sixteen rows at a time.
 
+mod w4;
+
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::attend::Attention;
+use crate::format::Format;
 use crate::lanes;
 use crate::path::Values;
 use crate::quantised::Rows;
 use crate::reference::WIDE_FRAC;
 use crate::weights::{LANES, Panels, QUAD};
-use crate::x86::packed::{Packed, quads, tiles};
+use crate::x86::packed::{Packed, WORDS, tiles, whole};
 use crate::{BLOCK, GROUP};
 
 /// Most rows of `x` that a tile takes: their sums fill two thirds of the registers.
@@ -32,7 +35,7 @@ pub(super) fn matmul(panels: Panels<'_>, shifts: &[i8], x: Rows<'_>, y: &mut [&m
     assert_eq!(shifts.len(), panels.len() * LANES, "one shift per lane");
     assert_eq!(x.len(), y.len(), "one slice of outputs per row");
     if (2..=PACKED_MAX).contains(&x.len()) {
-        panels_matmul(panels, shifts, &packed(x), y);
+        panels_matmul(panels, shifts, &whole(x, TILE), y);
     } else {
         panels_matmul(panels, shifts, x, y);
     }
@@ -126,18 +129,6 @@ impl Tile for Rows<'_> {
     }
 }
 
-/// Words per group and row of a packed tile: eight quads, the offset and the scale.
-const WORDS: usize = GROUP / QUAD + 2;
-
-fn packed(x: Rows<'_>) -> Packed<WORDS> {
-    Packed::new(x, TILE, |q, term| {
-        let mut words = [0; WORDS];
-        words[..WORDS - 2].copy_from_slice(&quads(q));
-        words[WORDS - 2..].copy_from_slice(&[term.offset, term.scale]);
-        words
-    })
-}
-
 impl Input for &Packed<WORDS> {
     #[inline(always)]
     fn tile<const T: usize>(&self, rows: Range<usize>) -> impl Tile {
@@ -180,7 +171,11 @@ fn tile_matmul<const T: usize>(
     x: impl Tile,
     y: &mut [&mut [i32]],
 ) {
-    for (sums, y) in tile::<T>(panels, panel, x).into_iter().zip(y) {
+    let sums = match panels.format {
+        Format::W8 => tile::<T>(panels, panel, x),
+        Format::W4 => w4::tile::<T>(panels, panel, x),
+    };
+    for (sums, y) in sums.into_iter().zip(y) {
         let y = &mut y[panel * LANES..];
         let outputs = interleave(clamp(shifts.apply(sums)));
         let lanes = y.len().min(LANES);
@@ -195,7 +190,7 @@ fn tile_matmul<const T: usize>(
 /// The 64-bit sums of even and of odd lanes.
 type Sums = [__m512i; 2];
 
-/// Exact products of one panel with `T` rows.
+/// Exact products of one panel of numbers of eight bits with `T` rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn tile<const T: usize>(panels: Panels<'_>, panel: usize, x: impl Tile) -> [Sums; T] {

@@ -52,8 +52,21 @@ impl<const N: usize> Packed<N> {
     }
 }
 
+/// Words per group and row of [`whole`] rows: eight quads, the offset and the scale.
+pub(super) const WORDS: usize = GROUP / QUAD + 2;
+
+/// Rows whose words are their numbers as they stand, four in each.
+pub(super) fn whole(x: Rows<'_>, most: usize) -> Packed<WORDS> {
+    Packed::new(x, most, |q, term| {
+        let mut words = [0; WORDS];
+        words[..WORDS - 2].copy_from_slice(&quads(q));
+        words[WORDS - 2..].copy_from_slice(&[term.offset, term.scale]);
+        words
+    })
+}
+
 /// Four neighbouring numbers as one word.
-pub(super) fn quads(q: &[i8; GROUP]) -> [i32; GROUP / QUAD] {
+fn quads(q: &[i8; GROUP]) -> [i32; GROUP / QUAD] {
     std::array::from_fn(|quad| {
         i32::from_le_bytes(std::array::from_fn(|i| q[quad * QUAD + i] as u8))
     })

@@ -1,13 +1,14 @@
 //! The forward pass against its plain twin, and against itself in other batches, on other
 //! instruction sets, with other numbers of threads.
 
-use assay_kernels::{Isa, Pairing, Weights, reference};
+use assay_kernels::{GROUP, Isa, Pairing, Weights, reference};
 use proptest::prelude::*;
 
 use super::*;
 use crate::batch::{ForwardError, Row};
+use crate::bounds::ModelError;
 use crate::program::program;
-use crate::shape::{FRAC_GATE, Sites};
+use crate::shape::{Experts, FRAC_GATE, Sites};
 use crate::testing::{self, Noise};
 
 /// What one row gives: the quantised final norm and the logits.
@@ -66,10 +67,16 @@ impl Twin<'_> {
         let of = |role| Role::Layer(layer, role);
         let matrix = |role| model.weights(of(role)).unwrap();
         let input = padded(&self.norm(x, of(LayerRole::AttentionNorm), sites.attention_norm));
-        let mut query =
-            product(matrix(LayerRole::Query), &input, sites.attention_norm, sites.query);
-        let mut key = product(matrix(LayerRole::Key), &input, sites.attention_norm, sites.query);
+        let frac_heads = model.fractions(of(LayerRole::Query)).1;
+        let mut query = product(matrix(LayerRole::Query), &input, sites.attention_norm, frac_heads);
+        let mut key = product(matrix(LayerRole::Key), &input, sites.attention_norm, frac_heads);
         let value = product(matrix(LayerRole::Value), &input, sites.attention_norm, sites.value);
+        if shape.graph().head_norms {
+            for (role, x) in [(LayerRole::QueryNorm, &mut query), (LayerRole::KeyNorm, &mut key)] {
+                let heads = x.chunks(shape.head_dim);
+                *x = heads.flat_map(|head| self.norm(head, of(role), sites.query)).collect();
+            }
+        }
         self.turn(position, &mut query);
         self.turn(position, &mut key);
         self.keys[layer].push(records(&key, shape.head_dim));
@@ -98,6 +105,9 @@ impl Twin<'_> {
         let of = |role| Role::Layer(layer, role);
         let matrix = |role| model.weights(of(role)).unwrap();
         let input = padded(&self.norm(x, of(LayerRole::HiddenNorm), sites.hidden_norm));
+        if let Some(experts) = model.shape().experts {
+            return self.experts(layer, experts, &input);
+        }
         let gate = product(matrix(LayerRole::Gate), &input, sites.hidden_norm, FRAC_GATE);
         let up = product(matrix(LayerRole::Up), &input, sites.hidden_norm, FRAC_GATE);
         let activation: Vec<i32> = gate
@@ -113,11 +123,39 @@ impl Twin<'_> {
         )
     }
 
+    /// Every expert that the row chose, one after the other.
+    fn experts(&self, layer: usize, experts: Experts, input: &Record) -> Vec<i32> {
+        let Shape { width, hidden, .. } = *self.model.shape();
+        let sites = self.model.precision().layers[layer];
+        let matrix = |role| self.model.weights(Role::Layer(layer, role)).unwrap();
+        let logits = product(matrix(LayerRole::Router), input, sites.hidden_norm, 16);
+        let chosen = reference::route(&logits, experts.chosen);
+        let found: Vec<Vec<i32>> = chosen
+            .iter()
+            .map(|(expert, _)| {
+                let all = |role| product(matrix(role), input, sites.hidden_norm, FRAC_GATE);
+                let own = expert * hidden..(expert + 1) * hidden;
+                let gate = all(LayerRole::ExpertGates)[own.clone()].to_vec();
+                let up = all(LayerRole::ExpertUps)[own].to_vec();
+                let pairs = gate.into_iter().zip(up);
+                let activation: Vec<i32> =
+                    pairs.map(|(gate, up)| reference::silu_mul(gate, up, sites.hidden)).collect();
+                let (activation, frac) = (padded(&activation), self.model.precision().residual);
+                let down = product(matrix(LayerRole::ExpertDowns), &activation, sites.hidden, frac);
+                down[expert * width..(expert + 1) * width].to_vec()
+            })
+            .collect();
+        let shares = chosen.iter().map(|(_, share)| *share);
+        let at = |column: usize| found.iter().map(move |found| found[column]);
+        (0..width).map(|column| reference::mix(at(column).zip(shares.clone()))).collect()
+    }
+
     fn norm(&self, x: &[i32], role: Role, frac_out: u8) -> Vec<i32> {
         let gain = self.model.vector(role).unwrap();
-        // 1e-5 · 2^32, rounded.
+        // 1e-5 · 2^32, rounded; of heads 1e-5 · 2^24.
         assert_eq!(self.model.precision().residual, 16);
-        reference::rmsnorm(x, gain, 42_950, frac_out)
+        let of_heads = matches!(role, Role::Layer(_, LayerRole::QueryNorm | LayerRole::KeyNorm));
+        reference::rmsnorm(x, gain, if of_heads { 168 } else { 42_950 }, frac_out)
     }
 
     fn turn(&self, position: usize, x: &mut [i32]) {
@@ -153,7 +191,7 @@ fn product(weights: &Weights, x: &Record, frac_in: u8, frac_out: u8) -> Vec<i32>
     let output = |row| {
         let mut q = vec![0; weights.columns()];
         weights.row_q(row, &mut q);
-        let scales: Vec<u16> =
+        let scales: Vec<i32> =
             (0..weights.columns() / 32).map(|group| weights.scale(row, group)).collect();
         let shift = i32::from(weights.exponent(row)) + i32::from(frac_in) - i32::from(frac_out);
         reference::matmul((&q, &scales), view(x), shift)
@@ -196,14 +234,48 @@ fn prefill(model: &Model, cpu: &Cpu, tokens: &[u32]) -> Vec<Answer> {
 
 #[test]
 fn every_instruction_set_and_thread_count_agrees_with_the_twin() {
-    let (model, tokens) = (testing::model(1), tokens(96, 2));
-    let expected = expected(&model, &tokens);
-    for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
-        for threads in [1, 2] {
-            let Some(cpu) = testing::cpu(isa, threads) else { continue };
-            assert_eq!(prefill(&model, &cpu, &tokens), expected, "{isa}, {threads} threads");
+    let four_bits = testing::model(1).map::<ModelError>(|role, weights| match role {
+        // The table of tokens keeps eight: a model may have both.
+        Role::Embedding => Ok(weights),
+        _ => Ok(halved(&weights)),
+    });
+    let tokens = tokens(96, 2);
+    let experts = testing::model_with_experts(1);
+    let experts_in_four_bits = experts.clone().map::<ModelError>(|role, weights| match role {
+        Role::Embedding | Role::Layer(_, LayerRole::Router) => Ok(weights),
+        _ => Ok(halved(&weights)),
+    });
+    let four_bits = [four_bits.unwrap(), experts_in_four_bits.unwrap()];
+    for model in four_bits.into_iter().chain([testing::model(1), experts]) {
+        let expected = expected(&model, &tokens);
+        for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
+            for threads in [1, 2] {
+                let Some(cpu) = testing::cpu(isa, threads) else { continue };
+                assert_eq!(prefill(&model, &cpu, &tokens), expected, "{isa}, {threads} threads");
+            }
         }
     }
+}
+
+/// A matrix of about the same numbers in four bits, with scales of both signs.
+fn halved(weights: &Weights) -> Weights {
+    let (rows, columns) = (weights.rows(), weights.columns());
+    let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+    let sign = |row: usize, group: usize| if (row + group) % 3 == 0 { -1 } else { 1 };
+    let q: Vec<i8> = places
+        .map(|(row, column)| sign(row, column / GROUP) as i8 * (weights.q(row, column) / 17))
+        .collect();
+    let groups = (0..rows).flat_map(|row| (0..columns / GROUP).map(move |group| (row, group)));
+    let scales: Vec<i16> = groups
+        .map(|(row, group)| match weights.scale(row, group) {
+            // As padding has it.
+            1 => 1,
+            scale => sign(row, group) as i16 * (scale / 2) as i16,
+        })
+        .collect();
+    let exponents: Vec<i8> =
+        weights.exponents()[..rows].iter().map(|e| if *e == 31 { 31 } else { e - 5 }).collect();
+    Weights::from_rows_w4(rows, columns, &q, &scales, &exponents).unwrap()
 }
 
 #[test]
@@ -326,7 +398,13 @@ impl Tap for Notes {
 
 #[test]
 fn a_tap_sees_every_row_in_the_order_of_the_program() {
-    let (model, cpu, tokens) = (testing::model(11), testing::any_cpu(), tokens(5, 12));
+    for model in [testing::model(11), testing::model_with_experts(11)] {
+        check_order(&model);
+    }
+}
+
+fn check_order(model: &Model) {
+    let (cpu, tokens) = (testing::any_cpu(), tokens(5, 12));
     let rows: Vec<Row> =
         (0..5).map(|index| Row { wanted: index % 2 == 1, ..row(tokens[index], 0) }).collect();
     let mut notes = Notes::default();
@@ -337,6 +415,8 @@ fn a_tap_sees_every_row_in_the_order_of_the_program() {
     let steps = program(model.shape(), model.precision());
     let inside = [
         OpKind::NormStat1,
+        OpKind::QueryNormStat,
+        OpKind::KeyNormStat,
         OpKind::NormStat2,
         OpKind::NormStatFinal,
         OpKind::Score,
@@ -357,13 +437,17 @@ fn a_tap_sees_every_row_in_the_order_of_the_program() {
             ops(expected.iter().map(|step| step.op).collect())
         );
         for ((_, op, numbers), step) in seen.iter().zip(expected) {
-            // Quantised inputs of matrices are padded.
-            let padded = step.outputs.next_multiple_of(128);
+            // Quantised inputs of matrices are padded, those of experts each.
+            let inputs = match (op.kind, model.shape().experts) {
+                (OpKind::QuantiseHidden, Some(experts)) => experts.chosen,
+                _ => 1,
+            };
+            let padded = inputs * (step.outputs / inputs).next_multiple_of(128);
             assert!([step.outputs, padded].contains(&numbers.len()), "{op}: {}", numbers.len());
         }
     }
     // Looking changes nothing, and what is shown is what is answered.
-    assert_eq!(answers(&output), prefill_wanted(&model, &cpu, &rows));
+    assert_eq!(answers(&output), prefill_wanted(model, &cpu, &rows));
     let logits: Vec<i64> = notes
         .0
         .iter()
@@ -427,8 +511,13 @@ proptest! {
 
     /// Sequences advance by random amounts in random order, their rows interleaved at random.
     #[test]
-    fn batches_change_nothing(seed in any::<u64>(), sequences in 1..5usize, threads in 1..3usize) {
-        let model = testing::model(15);
+    fn batches_change_nothing(
+        seed in any::<u64>(),
+        sequences in 1..5usize,
+        threads in 1..3usize,
+        experts in any::<bool>(),
+    ) {
+        let model = if experts { testing::model_with_experts(15) } else { testing::model(15) };
         let cpu = testing::cpu(Isa::detect(), threads).unwrap();
         let mut noise = Noise(seed);
         let texts: Vec<Vec<u32>> =
@@ -449,6 +538,25 @@ proptest! {
             prop_assert_eq!(run(&model, &cpu, &rows, &mut caches), wanted);
         }
     }
+}
+
+#[test]
+fn a_batch_goes_through_every_expert_and_rows_through_different_ones() {
+    let (model, cpu, tokens) = (testing::model_with_experts(1), testing::any_cpu(), tokens(96, 2));
+    let mut notes = Notes::default();
+    let rows: Vec<Row> = tokens.iter().map(|token| row(*token, 0)).collect();
+    let mut cache = Cache::new(model.shape());
+    let mut scratch = Scratch::default();
+    model.forward(&cpu, &rows, &mut [&mut cache], &mut scratch, &mut notes).unwrap();
+    let mut chosen = [0; 5];
+    for (.., numbers) in notes.0.iter().filter(|(_, op, _)| op.kind == OpKind::Choose) {
+        let [first, share, second, rest] = numbers[..] else { panic!("two of two numbers") };
+        assert!(first != second && share >= rest && rest >= 0, "{numbers:?}");
+        assert!((share + rest - (1 << 15)).abs() <= 1, "{numbers:?}");
+        chosen[first as usize] += 1;
+        chosen[second as usize] += 1;
+    }
+    assert!(chosen.iter().all(|times| *times > 10), "{chosen:?}");
 }
 
 #[test]

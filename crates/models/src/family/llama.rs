@@ -22,6 +22,7 @@ pub(super) const GRAPH: Graph = Graph {
     head_norms: false,
     pairing: Some(Pairing::Adjacent),
     gated: true,
+    routed: false,
     activation: Activation::Silu,
     scaled_embedding: false,
     causal: true,

@@ -12,6 +12,7 @@ mod llama;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3moe;
 
 use assay_kernels::{Activation, Pairing};
 
@@ -34,6 +35,8 @@ pub enum Family {
     Gpt2,
     /// An encoder: attention in both directions, norms after each half layer; embeds texts.
     Bert,
+    /// Qwen 3 whose layers have many feed-forwards, of which a position goes through a few.
+    Qwen3Moe,
 }
 
 /// What distinguishes one family's graph from another's.
@@ -58,6 +61,8 @@ pub struct Graph {
     pub pairing: Option<Pairing>,
     /// Whether the activation of one matrix multiplies the output of another.
     pub gated: bool,
+    /// Whether a layer has experts: many feed-forwards, of which each position chooses a few.
+    pub routed: bool,
     /// The activation.
     pub activation: Activation,
     /// Whether the embedding is multiplied with the square root of its width.
@@ -94,7 +99,7 @@ pub enum Biases {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 7] = [
+    pub const ALL: [Family; 8] = [
         Family::Llama,
         Family::Qwen2,
         Family::Qwen3,
@@ -102,6 +107,7 @@ impl Family {
         Family::Phi3,
         Family::Gpt2,
         Family::Bert,
+        Family::Qwen3Moe,
     ];
 
     /// Its graph.
@@ -114,6 +120,7 @@ impl Family {
             Family::Phi3 => &phi3::GRAPH,
             Family::Gpt2 => &gpt2::GRAPH,
             Family::Bert => &bert::GRAPH,
+            Family::Qwen3Moe => &qwen3moe::GRAPH,
         }
     }
 
@@ -139,7 +146,8 @@ impl Graph {
     pub fn has(&self, role: LayerRole) -> bool {
         use LayerRole as R;
         match role {
-            R::Query | R::Key | R::Value | R::AttentionOutput | R::Up | R::Down => true,
+            R::Query | R::Key | R::Value | R::AttentionOutput => true,
+            R::Up | R::Down => !self.routed,
             R::AttentionNorm | R::HiddenNorm => self.norms != Norms::After,
             R::AttentionNormBias | R::HiddenNormBias => self.norms != Norms::After && self.centred,
             R::PostAttentionNorm | R::PostHiddenNorm => self.norms != Norms::Before,
@@ -149,7 +157,8 @@ impl Graph {
             R::QueryBias | R::KeyBias | R::ValueBias => self.biases != Biases::None,
             R::AttentionOutputBias | R::UpBias | R::DownBias => self.biases == Biases::All,
             R::QueryNorm | R::KeyNorm => self.head_norms,
-            R::Gate => self.gated,
+            R::Gate => self.gated && !self.routed,
+            R::Router | R::ExpertGates | R::ExpertUps | R::ExpertDowns => self.routed,
         }
     }
 }
@@ -164,7 +173,7 @@ mod tests {
             assert_eq!(Family::from_code(family.graph().code), Some(family));
             assert_eq!(Family::from_name(family.graph().name), Some(family));
         }
-        assert_eq!(Family::from_code(7), None);
+        assert_eq!(Family::from_code(8), None);
         assert_eq!(Family::from_name("rwkv"), None);
     }
 

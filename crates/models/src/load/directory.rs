@@ -14,25 +14,29 @@ use assay_kernels::{HEAD_DIM_MAX, Pairing};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::routing::{Routing, each_expert};
 use super::{
     Bytes, COLUMNS_MAX, CONTEXT_MAX, Fused, HEADS_MAX, Kept, LAYERS_MAX, LoadError, Place, Source,
-    SourceTokenizer, VOCAB_MAX, assign, check, open_file, safetensors, stem,
+    SourceTokenizer, VOCAB_MAX, assign, check, open_file, safetensors, stack, stem,
 };
 use crate::family::Family;
 use crate::rope::{Llama3Scaling, llama3_factors};
 use crate::shape::{LayerRole, Role, Rope, Shape, Window};
 
+/// The document that says what a directory holds.
+const CONFIG: &str = "config.json";
 /// Largest of the JSON documents; big tokenizers have some 30 MiB.
 const DOCUMENT_MAX: u64 = 64 << 20;
 /// Most files that a model may be split into.
 const SHARDS_MAX: usize = 1 << 10;
 
 /// The `model_type` of each family that is read from such directories.
-const FAMILIES: [(&str, Family); 6] = [
+const FAMILIES: [(&str, Family); 7] = [
     ("llama", Family::Llama),
     ("mistral", Family::Llama),
     ("qwen2", Family::Qwen2),
     ("qwen3", Family::Qwen3),
+    ("qwen3_moe", Family::Qwen3Moe),
     ("phi3", Family::Phi3),
     ("bert", Family::Bert),
 ];
@@ -124,23 +128,31 @@ struct Index {
 
 /// Opens the directory.
 pub(super) fn open(path: &Path) -> Result<Source, LoadError> {
-    let config: Config = document(path, "config.json")?;
+    let config: Config = document(path, CONFIG)?;
     let family = family(&config)?;
     refuse_unsupported(&config, family)?;
     if !family.graph().causal {
         refuse_pooling(path)?;
     }
-    let shape = shape(&config, family)?;
+    let routing = match family.graph().routed {
+        true => Some(document::<Routing>(path, CONFIG)?),
+        false => None,
+    };
+    let shape = shape(&config, family, routing.as_ref())?;
     check(&shape)?;
     let (files, mut tensors) = tensors(path)?;
     // What an encoder's other uses need, and what says that positions count from zero.
     tensors.retain(|name, _| family.graph().causal || !is_unused(name));
     let places = assign(&shape, tensors, |role| {
-        Kept::new(&shape, role, name_of(family, role), |layer, fused| match fused {
+        let kept = Kept::new(&shape, role, name_of(family, role), |layer, fused| match fused {
             Fused::Attention => format!("model.layers.{layer}.self_attn.qkv_proj.weight"),
             Fused::AttentionBias => format!("model.layers.{layer}.self_attn.qkv_proj.bias"),
             Fused::Gate => format!("model.layers.{layer}.mlp.gate_up_proj.weight"),
-        })
+        });
+        match stack(&shape, role) {
+            Some(experts) => each_expert(experts, &kept),
+            None => vec![kept],
+        }
     })?;
     let tokenizer: TokenizerConfig = optional(path, "tokenizer_config.json")?.unwrap_or_default();
     Ok(Source {
@@ -188,6 +200,10 @@ fn name_of(family: Family, role: Role) -> String {
                 R::Gate => "mlp.gate_proj",
                 R::Up | R::UpBias => "mlp.up_proj",
                 R::Down | R::DownBias => "mlp.down_proj",
+                R::Router => "mlp.gate",
+                R::ExpertGates => "mlp.experts.{}.gate_proj",
+                R::ExpertUps => "mlp.experts.{}.up_proj",
+                R::ExpertDowns => "mlp.experts.{}.down_proj",
                 _ => return role_name(Role::Layer(layer, role)),
             },
         ),
@@ -280,12 +296,12 @@ fn refuse_pooling(path: &Path) -> Result<(), LoadError> {
     }
 }
 
-fn differs(what: &str, found: impl ToString, expected: &str) -> LoadError {
+pub(super) fn differs(what: &str, found: impl ToString, expected: &str) -> LoadError {
     let expected = expected.to_owned();
     LoadError::Value { what: what.to_owned(), found: found.to_string(), expected }
 }
 
-fn shape(config: &Config, family: Family) -> Result<Shape, LoadError> {
+fn shape(config: &Config, family: Family, routing: Option<&Routing>) -> Result<Shape, LoadError> {
     let graph = family.graph();
     let width = count("hidden_size", config.hidden_size, COLUMNS_MAX)?;
     let heads = count("num_attention_heads", config.num_attention_heads, HEADS_MAX)?;
@@ -297,6 +313,10 @@ fn shape(config: &Config, family: Family) -> Result<Shape, LoadError> {
     };
     let context = config.max_position_embeddings;
     let rope = rope(config, head_dim)?;
+    let (experts, hidden) = match routing {
+        Some(routing) => routing.sizes().map(|(experts, hidden)| (Some(experts), hidden))?,
+        None => (None, count("intermediate_size", config.intermediate_size, COLUMNS_MAX)?),
+    };
     Ok(Shape {
         family,
         width,
@@ -304,7 +324,8 @@ fn shape(config: &Config, family: Family) -> Result<Shape, LoadError> {
         heads,
         kv_heads: count("num_key_value_heads", kv_heads, HEADS_MAX)?,
         head_dim,
-        hidden: count("intermediate_size", config.intermediate_size, COLUMNS_MAX)?,
+        hidden,
+        experts,
         vocab: count("vocab_size", config.vocab_size, VOCAB_MAX)?,
         context: count("max_position_embeddings", context, CONTEXT_MAX)?,
         norm_eps: match graph.centred {
@@ -330,7 +351,7 @@ fn window(config: &Config, family: Family, base: f32) -> Result<Option<Window>, 
 }
 
 /// A number from 1 to `max`.
-fn count(what: &str, found: u64, max: u64) -> Result<usize, LoadError> {
+pub(super) fn count(what: &str, found: u64, max: u64) -> Result<usize, LoadError> {
     match found {
         0 => Err(differs(what, 0, "a positive number")),
         1.. if found <= max => Ok(found as usize),

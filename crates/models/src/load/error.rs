@@ -1,6 +1,7 @@
 //! Why a model could not be read.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::rope::RopeError;
@@ -24,12 +25,12 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// The file is of another version of its format.
-    #[error("gguf version {found}, expected {expected}")]
+    #[error("gguf version {found}, expected {} or {}", expected.start(), expected.end())]
     Version {
         /// Version in the file.
         found: u32,
-        /// Version that can be read.
-        expected: u32,
+        /// Versions that can be read: the first and the last.
+        expected: RangeInclusive<u32>,
     },
     /// The file ends, or a stated length says it should, before its content does.
     #[error("{what} needs {needed} bytes, {left} are left")]

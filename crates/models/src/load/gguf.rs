@@ -1,4 +1,4 @@
-//! The GGUF container, version 3: metadata by key, tensors by name, nothing about any family.
+//! The GGUF container, versions 2 and 3: metadata by key, tensors by name, nothing about any family.
 //!
 //! Layout, little endian: magic, version, number of tensors, number of keys, the keys with their
 //! values, the tensors' names, sizes, types and offsets, padding to the alignment, data. Lengths
@@ -7,11 +7,13 @@
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::io::{BufReader, Read};
+use std::ops::RangeInclusive;
 
 use super::{Bytes, Kind, LoadError, Place, length};
 
 const MAGIC: [u8; 4] = *b"GGUF";
-const VERSION: u32 = 3;
+/// In little endian they are the same.
+const VERSIONS: RangeInclusive<u32> = 2..=3;
 /// Largest header: everything before the tensor data.
 const HEADER_MAX: u64 = 256 << 20;
 /// Most keys; published models have some forty.
@@ -53,6 +55,8 @@ pub(super) enum Value {
     Integers(Vec<i64>),
     /// An array of binary32, by their bits.
     Floats(Vec<u32>),
+    /// An array of integers of eight bits, signed or not.
+    Bytes(Vec<u8>),
     /// A type that no reader asks for: its name, the value skipped.
     Other(&'static str),
 }
@@ -79,8 +83,8 @@ pub(super) fn read(file: &mut dyn Bytes) -> Result<Header, LoadError> {
         });
     }
     let version = cursor.u32("the version")?;
-    if version != VERSION {
-        return Err(LoadError::Version { found: version, expected: VERSION });
+    if !VERSIONS.contains(&version) {
+        return Err(LoadError::Version { found: version, expected: VERSIONS });
     }
     let tensors = cursor.count("the number of tensors", TENSORS_MAX)?;
     let keys = cursor.count("the number of keys", KEYS_MAX)?;
@@ -302,6 +306,15 @@ impl Metadata {
         }
     }
 
+    /// An array of bytes.
+    pub(super) fn bytes(&self, key: &str) -> Result<Option<&[u8]>, LoadError> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Bytes(bytes)) => Ok(Some(bytes)),
+            Some(other) => Err(other.is_not(key, "array of bytes")),
+        }
+    }
+
     /// An array of integers.
     pub(super) fn integers(&self, key: &str) -> Result<Option<&[i64]>, LoadError> {
         match self.0.get(key) {
@@ -322,6 +335,7 @@ impl Value {
             Value::Texts(_) => "array of strings",
             Value::Integers(_) => "array of integers",
             Value::Floats(_) => "array of f32",
+            Value::Bytes(_) => "array of bytes",
             Value::Other(name) => name,
         };
         LoadError::Type { what: key.to_owned(), found: found.to_owned(), expected }
@@ -336,7 +350,9 @@ impl std::fmt::Display for Value {
             Value::Float(number) => write!(f, "{number}"),
             Value::Bool(flag) => write!(f, "{flag}"),
             Value::Text(text) => write!(f, "{text:?}"),
-            Value::Texts(_) | Value::Integers(_) | Value::Floats(_) => f.write_str("an array"),
+            Value::Texts(_) | Value::Integers(_) | Value::Floats(_) | Value::Bytes(_) => {
+                f.write_str("an array")
+            }
             Value::Other(name) => f.write_str(name),
         }
     }
@@ -463,6 +479,7 @@ impl<R: Read> Cursor<R> {
         // At most 2^22 · 8: no overflow.
         self.reserve(key, count * least)?;
         match code {
+            0 | 1 => self.collect(count, |it| it.array(key).map(|[byte]| byte)).map(Value::Bytes),
             4 => self.collect(count, |it| it.u32(key).map(i64::from)).map(Value::Integers),
             5 => self
                 .collect(count, |it| it.array(key).map(|b| i32::from_le_bytes(b).into()))

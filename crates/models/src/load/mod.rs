@@ -9,6 +9,7 @@
 mod directory;
 mod error;
 mod gguf;
+mod routing;
 mod safetensors;
 mod words;
 
@@ -30,6 +31,8 @@ const LAYERS_MAX: u64 = 1 << 10;
 const HEADS_MAX: u64 = 1 << 10;
 /// Longest row of a matrix: the integer sums of exact-1 are proved up to here.
 const COLUMNS_MAX: u64 = assay_kernels::COLUMNS_MAX as u64;
+/// Most experts a layer may have; the largest published models have some five hundred.
+const EXPERTS_MAX: u64 = 1 << 10;
 /// Most token ids a model may have.
 const VOCAB_MAX: u64 = 1 << 20;
 /// Most positions: the integer sums of attention are proved up to here.
@@ -49,7 +52,8 @@ pub struct Source {
     pub path: PathBuf,
     shape: Shape,
     files: Vec<Mutex<Box<dyn Bytes>>>,
-    places: BTreeMap<Role, Place>,
+    /// Where the parts of each tensor lie, one below the other; in most cases there is one.
+    places: BTreeMap<Role, Vec<Place>>,
 }
 
 /// Raw parts of a tokenizer, in the words of the file that brought it.
@@ -57,7 +61,7 @@ pub struct Source {
 pub enum SourceTokenizer {
     /// The `tokenizer.ggml.*` keys of a GGUF file.
     Gguf {
-        /// Algorithm: `gpt2` is byte-level BPE, `llama` SentencePiece.
+        /// Algorithm: `gpt2` is byte-level BPE, `llama` SentencePiece, `bert` WordPiece, `t5` Unigram.
         model: String,
         /// Name of the rule that splits text into words.
         pre: Option<String>,
@@ -71,10 +75,17 @@ pub enum SourceTokenizer {
         score_bits: Vec<u32>,
         /// Whether SentencePiece puts a space before a text; `None` when the file does not say.
         space_first: Option<bool>,
+        /// Whether spaces in a row become one; `None` when the file does not say.
+        spaces_joined: Option<bool>,
+        /// SentencePiece's map of characters as it stands in the file; empty where there is none.
+        charsmap: Vec<u8>,
         /// Token that begins a text.
         bos: Option<u32>,
-        /// Tokens that end an answer: end of text, of turn, of message.
+        /// Tokens that end an answer: end of text, of turn, of message; of `bert` and `t5` the one that
+        /// ends a text, if one does.
         eos: Vec<u32>,
+        /// Token that stands for what the vocabulary cannot spell.
+        unknown: Option<u32>,
         /// Whether every text begins with `bos`; `None` when the file does not say.
         add_bos: Option<bool>,
     },
@@ -223,6 +234,15 @@ pub fn open(path: &Path) -> Result<Source, LoadError> {
     Ok(source)
 }
 
+/// Reads the tokenizer of the GGUF file at `path`, and leaves the model in it alone: such files may
+/// hold no tensor, or a model of a family that is not supported. `None` when it brings none.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_vocabulary(path: &Path) -> Result<Option<SourceTokenizer>, LoadError> {
+    words::read_vocabulary(Box::new(open_file(path)?))
+}
+
 /// Reads a GGUF model from bytes that need not be a file, such as a download in a browser.
 ///
 /// # Errors
@@ -242,6 +262,11 @@ impl Source {
         self.shape.context = self.shape.context.min(context);
     }
 
+    /// How a tensor's elements are stored; none for a tensor that the model does not have.
+    pub fn kind(&self, role: Role) -> Option<Kind> {
+        self.places.get(&role)?.first().map(|place| place.kind)
+    }
+
     /// Reads one tensor.
     ///
     /// # Errors
@@ -249,15 +274,25 @@ impl Source {
     /// because the file has shrunk since it was opened, for example.
     pub fn tensor(&self, role: Role) -> Result<RawTensor, LoadError> {
         let name = role.to_string();
-        let Some(place) = self.places.get(&role) else {
+        let (Some(kind), Some(places)) = (self.kind(role), self.places.get(&role)) else {
             return Err(LoadError::Missing { what: format!("tensor {name}") });
         };
         let (rows, columns) = self.shape.extent(role);
-        let mut file = self.files[place.file].lock().unwrap_or_else(PoisonError::into_inner);
-        // Of a table, the first rows.
-        let bytes = place.kind.bytes((rows * columns) as u64).unwrap_or(u64::MAX).min(place.bytes);
-        let bytes = read_at(file.as_mut(), &name, &Place { bytes, ..place.clone() })?;
-        Ok(RawTensor { name, kind: place.kind, rows, columns, bytes })
+        let mut left = kind.bytes((rows * columns) as u64).unwrap_or(u64::MAX);
+        let mut bytes = Vec::new();
+        for place in places {
+            let mut file = self.files[place.file].lock().unwrap_or_else(PoisonError::into_inner);
+            // Of a table, the first rows.
+            let place = Place { bytes: place.bytes.min(left), ..place.clone() };
+            left -= place.bytes;
+            let part = read_at(file.as_mut(), &name, &place)?;
+            if bytes.is_empty() {
+                bytes = part;
+            } else {
+                bytes.extend(part);
+            }
+        }
+        Ok(RawTensor { name, kind, rows, columns, bytes })
     }
 }
 
@@ -286,7 +321,7 @@ fn read_at(file: &mut dyn Bytes, name: &str, place: &Place) -> Result<Vec<u8>, L
     Ok(bytes)
 }
 
-/// Where a file keeps a tensor.
+/// Where a file keeps a tensor, or some of its rows.
 struct Kept {
     /// The file's name for it, or for the larger one that it is part of.
     name: String,
@@ -294,6 +329,10 @@ struct Kept {
     first: usize,
     /// Rows there, of a vector elements.
     rows: usize,
+    /// Rows that are the tensor's, of a vector elements.
+    units: usize,
+    /// How many matrices of as many rows it is there, where the file counts them.
+    stack: Option<usize>,
 }
 
 impl Kept {
@@ -311,8 +350,15 @@ impl Kept {
         let units = if role.is_vector() { columns } else { rows };
         let queries = shape.heads * shape.head_dim;
         let keys = shape.kv_heads * shape.head_dim;
-        let part = |layer, which, first, rows| Kept { name: fused(layer, which), first, rows };
-        let Role::Layer(layer, part_of) = role else { return Kept { name, first: 0, rows: units } };
+        let part = |layer, which, first, rows| Kept {
+            name: fused(layer, which),
+            first,
+            rows,
+            units,
+            stack: None,
+        };
+        let whole = Kept { name, first: 0, rows: units, units, stack: None };
+        let Role::Layer(layer, part_of) = role else { return whole };
         let which = if role.is_bias() { Fused::AttentionBias } else { Fused::Attention };
         match part_of {
             R::Query | R::QueryBias if graph.fused_attention => {
@@ -326,8 +372,19 @@ impl Kept {
             }
             R::Gate if graph.fused_gate => part(layer, Fused::Gate, 0, 2 * shape.hidden),
             R::Up if graph.fused_gate => part(layer, Fused::Gate, shape.hidden, 2 * shape.hidden),
-            _ => Kept { name, first: 0, rows: units },
+            _ => whole,
         }
+    }
+}
+
+/// How many experts' matrices a tensor consists of, one below the other; none of other tensors.
+fn stack(shape: &Shape, role: Role) -> Option<usize> {
+    use LayerRole as R;
+    match role {
+        Role::Layer(_, R::ExpertGates | R::ExpertUps | R::ExpertDowns) => {
+            shape.experts.map(|experts| experts.count)
+        }
+        _ => None,
     }
 }
 
@@ -342,24 +399,36 @@ enum Fused {
     Gate,
 }
 
-/// Gives every role of the shape its tensor, from where `kept` says it lies in the file.
+/// Gives every role of the shape its tensor, from where `kept` says its parts lie in the file, one
+/// below the other.
 ///
 /// # Errors
-/// Fails when a tensor is missing, has other sizes than the shape demands, or is left over.
+/// Fails when a tensor is missing, has other sizes than the shape demands or parts of several types,
+/// or is left over.
 fn assign(
     shape: &Shape,
     tensors: BTreeMap<String, Place>,
-    kept: impl Fn(Role) -> Kept,
-) -> Result<BTreeMap<Role, Place>, LoadError> {
-    let mut places = BTreeMap::new();
+    kept: impl Fn(Role) -> Vec<Kept>,
+) -> Result<BTreeMap<Role, Vec<Place>>, LoadError> {
+    let mut places: BTreeMap<Role, Vec<Place>> = BTreeMap::new();
     let mut used = BTreeSet::new();
     for role in shape.roles() {
-        let kept = kept(role);
-        let Some(place) = tensors.get(&kept.name) else {
-            return Err(LoadError::Missing { what: format!("tensor {}", kept.name) });
-        };
-        places.insert(role, part(shape, role, &kept, place)?);
-        used.insert(kept.name);
+        let own = places.entry(role).or_default();
+        for kept in kept(role) {
+            let Some(place) = tensors.get(&kept.name) else {
+                return Err(LoadError::Missing { what: format!("tensor {}", kept.name) });
+            };
+            let place = part(shape, role, &kept, place)?;
+            if let Some(first) = own.first().filter(|first| first.kind != place.kind) {
+                return Err(LoadError::Value {
+                    what: format!("the type of tensor {}", kept.name),
+                    found: format!("{:?}", place.kind),
+                    expected: format!("{:?}, that of the first expert", first.kind),
+                });
+            }
+            own.push(place);
+            used.insert(kept.name);
+        }
     }
     match tensors.into_keys().find(|name| !used.contains(name)) {
         Some(name) => Err(LoadError::UnknownTensor { name, family: shape.graph().name }),
@@ -369,11 +438,15 @@ fn assign(
 
 /// The place of a tensor within that of the one it is part of.
 fn part(shape: &Shape, role: Role, kept: &Kept, place: &Place) -> Result<Place, LoadError> {
-    let (rows, columns) = shape.extent(role);
-    let (columns, units) = if role.is_vector() { (1, columns) } else { (columns, rows) };
-    let expected = match role.is_vector() {
-        true => vec![kept.rows as u64],
-        false => vec![kept.rows as u64, columns as u64],
+    let (_, columns) = shape.extent(role);
+    let (columns, units) = (if role.is_vector() { 1 } else { columns }, kept.units);
+    let matrix = |rows: usize| vec![rows as u64, columns as u64];
+    let expected = match kept.stack {
+        _ if role.is_vector() => vec![kept.rows as u64],
+        // A single matrix may stand without its count.
+        Some(1) if place.sizes.len() == 2 => matrix(kept.rows),
+        Some(count) => [vec![count as u64], matrix(kept.rows / count)].concat(),
+        None => matrix(kept.rows),
     };
     // A text has one type, whose row stands first.
     let longer = role == Role::TokenType

@@ -11,11 +11,11 @@ use assay_kernels::{HEAD_DIM_MAX, Pairing};
 
 use super::gguf::{self, Metadata, Value};
 use super::{
-    Bytes, COLUMNS_MAX, CONTEXT_MAX, Fused, HEADS_MAX, Kept, Kind, LAYERS_MAX, LoadError, Place,
-    Source, SourceTokenizer, VOCAB_MAX, assign, check, read_at,
+    Bytes, COLUMNS_MAX, CONTEXT_MAX, EXPERTS_MAX, Fused, HEADS_MAX, Kept, Kind, LAYERS_MAX,
+    LoadError, Place, Source, SourceTokenizer, VOCAB_MAX, assign, check, read_at, stack,
 };
 use crate::family::{Family, Graph, Norms};
-use crate::shape::{LayerRole, Role, Rope, Shape, Window};
+use crate::shape::{Experts, LayerRole, Role, Rope, Shape, Window};
 
 /// Base of the rope frequencies where the file names none, as GGUF defines it.
 const ROPE_BASE_DEFAULT: f32 = 10_000.0;
@@ -32,6 +32,9 @@ const CONTEXT: &str = "context_length";
 const WIDTH: &str = "embedding_length";
 const LAYERS: &str = "block_count";
 const HIDDEN: &str = "feed_forward_length";
+const EXPERTS: &str = "expert_count";
+const EXPERTS_CHOSEN: &str = "expert_used_count";
+const EXPERT_HIDDEN: &str = "expert_feed_forward_length";
 const HEADS: &str = "attention.head_count";
 const KV_HEADS: &str = "attention.head_count_kv";
 const KEY_LENGTH: &str = "attention.key_length";
@@ -70,10 +73,13 @@ const KNOWN: [&str; 17] = [
 ];
 /// Hyperparameters that are read of families with windows.
 const KNOWN_WINDOW: [&str; 2] = [WINDOW, WINDOW_ROPE_BASE];
+/// Hyperparameters that are read of families with experts.
+const KNOWN_ROUTED: [&str; 3] = [EXPERTS, EXPERTS_CHOSEN, EXPERT_HIDDEN];
 /// Hyperparameters that change nothing when they are zero or false.
-const HARMLESS_OFF: [&str; 5] = [
-    "expert_count",
-    "expert_used_count",
+const HARMLESS_OFF: [&str; 6] = [
+    EXPERTS,
+    EXPERTS_CHOSEN,
+    "expert_shared_feed_forward_length",
     WINDOW,
     "attn_logit_softcapping",
     "final_logit_softcapping",
@@ -105,14 +111,15 @@ pub(super) fn read(mut file: Box<dyn Bytes>) -> Result<Source, LoadError> {
     let shape = words.shape(&tensors, factors)?;
     check(&shape)?;
     let places = assign(&shape, tensors, |role| {
-        Kept::new(&shape, role, name_of(family, role), |layer, fused| {
+        let kept = Kept::new(&shape, role, name_of(family, role), |layer, fused| {
             let name = match fused {
                 Fused::Attention => "attn_qkv.weight",
                 Fused::AttentionBias => "attn_qkv.bias",
                 Fused::Gate => "ffn_up.weight",
             };
             format!("blk.{layer}.{name}")
-        })
+        });
+        vec![Kept { stack: stack(&shape, role), ..kept }]
     })?;
     Ok(Source {
         vocabulary: vocabulary(&metadata, shape.vocab)?,
@@ -124,6 +131,13 @@ pub(super) fn read(mut file: Box<dyn Bytes>) -> Result<Source, LoadError> {
         files: vec![Mutex::new(file)],
         places,
     })
+}
+
+/// Reads the tokenizer of a GGUF file, whatever model it holds, if it holds one at all.
+pub(super) fn read_vocabulary(
+    mut file: Box<dyn Bytes>,
+) -> Result<Option<SourceTokenizer>, LoadError> {
+    vocabulary(&gguf::read(file.as_mut())?.metadata, VOCAB_MAX as usize)
 }
 
 /// The name a tensor has in such files.
@@ -179,7 +193,8 @@ impl Words<'_> {
             let known = KNOWN.contains(&name)
                 || HARMLESS.contains(&name)
                 || (HARMLESS_OFF.contains(&name) && off)
-                || (KNOWN_WINDOW.contains(&name) && self.has_windows());
+                || (KNOWN_WINDOW.contains(&name) && self.has_windows())
+                || (KNOWN_ROUTED.contains(&name) && self.graph.routed);
             if !known {
                 return Err(LoadError::UnknownKey {
                     key: key.to_owned(),
@@ -241,7 +256,9 @@ impl Words<'_> {
             heads,
             kv_heads: self.count(KV_HEADS, HEADS_MAX)?.unwrap_or(heads),
             head_dim,
-            hidden: self.need(HIDDEN, COLUMNS_MAX)?,
+            hidden: self
+                .need(if self.graph.routed { EXPERT_HIDDEN } else { HIDDEN }, COLUMNS_MAX)?,
+            experts: self.experts()?,
             vocab: self.vocab(tensors)?,
             context: self.need(CONTEXT, CONTEXT_MAX)?,
             norm_eps: self.metadata.float(&self.key(eps))?.ok_or_else(missing)?,
@@ -267,6 +284,14 @@ impl Words<'_> {
             }
             _ => Ok(rows),
         }
+    }
+
+    fn experts(&self) -> Result<Option<Experts>, LoadError> {
+        if !self.graph.routed {
+            return Ok(None);
+        }
+        let count = self.need(EXPERTS, EXPERTS_MAX)?;
+        Ok(Some(Experts { count, chosen: self.need(EXPERTS_CHOSEN, count as u64)? }))
     }
 
     fn window(&self, rope: &Rope) -> Result<Option<Window>, LoadError> {
@@ -343,10 +368,31 @@ fn vocabulary(metadata: &Metadata, vocab: usize) -> Result<Option<SourceTokenize
         let what = format!("the length of {key}");
         return Err(LoadError::TooMuch { what, found: tokens.len() as u64, max: vocab as u64 });
     }
+    let token =
+        |name: &str| metadata.token(&format!("tokenizer.ggml.{name}_token_id"), tokens.len());
+    // What stands around a text for BERT. The misspelling is the format's.
+    let (begins, ends): (&[&str], &[&str]) = match model.as_str() {
+        "bert" => (&["cls", "bos"], &["seperator", "eos"]),
+        "t5" => (&["bos"], &["eos"]),
+        _ => (&["bos"], &["eos", "eot", "eom"]),
+    };
+    let named = |names: &[&str]| -> Result<Vec<u32>, LoadError> {
+        let ids = names.iter().filter_map(|name| token(name).transpose());
+        ids.collect()
+    };
+    let bos = named(begins)?.first().copied();
     let mut eos = Vec::new();
-    for name in ["eos", "eot", "eom"] {
-        let token = metadata.token(&format!("tokenizer.ggml.{name}_token_id"), tokens.len())?;
-        eos.extend(token.filter(|token| !eos.contains(token)));
+    for id in named(ends)? {
+        if !eos.contains(&id) {
+            eos.push(id);
+        }
+    }
+    if model == "bert" {
+        // Of a text, one token is the end.
+        eos.truncate(1);
+    }
+    if model == "t5" && metadata.flag("tokenizer.ggml.add_eos_token")? == Some(false) {
+        eos.clear();
     }
     Ok(Some(SourceTokenizer::Gguf {
         model,
@@ -355,8 +401,14 @@ fn vocabulary(metadata: &Metadata, vocab: usize) -> Result<Option<SourceTokenize
         merges: metadata.texts("tokenizer.ggml.merges")?.unwrap_or_default().to_vec(),
         score_bits: metadata.floats("tokenizer.ggml.scores")?.unwrap_or_default().to_vec(),
         space_first: metadata.flag("tokenizer.ggml.add_space_prefix")?,
-        bos: metadata.token("tokenizer.ggml.bos_token_id", tokens.len())?,
+        spaces_joined: metadata.flag("tokenizer.ggml.remove_extra_whitespaces")?,
+        charsmap: metadata
+            .bytes("tokenizer.ggml.precompiled_charsmap")?
+            .unwrap_or_default()
+            .to_vec(),
+        bos,
         eos,
+        unknown: token("unknown")?,
         add_bos: metadata.flag("tokenizer.ggml.add_bos_token")?,
         tokens,
     }))

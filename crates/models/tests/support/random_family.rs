@@ -12,6 +12,12 @@ const HEAD: u64 = 32;
 const HEADS: u64 = 2;
 /// Width of the feed-forward layer.
 const HIDDEN: u64 = 96;
+/// Experts of a layer, where there are some.
+const EXPERTS: u64 = 6;
+/// How many of them a position goes through.
+const CHOSEN: u64 = 2;
+/// Width of the feed-forward layer of one of them.
+const EXPERT_HIDDEN: u64 = 32;
 /// Token ids.
 pub(crate) const VOCAB: u64 = 61;
 /// Positions.
@@ -20,11 +26,61 @@ pub(crate) const CONTEXT: u64 = 64;
 const WINDOW: u32 = 9;
 
 /// A model of the family with weights in f32, the same ones every time.
+#[allow(dead_code, reason = "each test and example uses its own part")]
 pub(crate) fn random(family: Family) -> GgufWriter {
+    random_with(family, |file| {
+        file.text("tokenizer.ggml.model", "none");
+    })
+}
+
+/// A small BERT with a vocabulary of its own: letters, as words and as their continuations.
+#[allow(dead_code, reason = "each test and example uses its own part")]
+pub(crate) fn random_bert() -> GgufWriter {
+    let controls = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(String::from);
+    let begins = ('a'..='z').map(|letter| format!("▁{letter}"));
+    let tokens: Vec<String> =
+        controls.into_iter().chain(begins).chain(('a'..='z').map(String::from)).collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let kinds: Vec<i32> = (0..tokens.len()).map(|id| if id < 4 { 3 } else { 1 }).collect();
+    random_with(Family::Bert, |file| {
+        file.text("general.name", "tiny-bert")
+            .text("tokenizer.ggml.model", "bert")
+            .texts("tokenizer.ggml.tokens", &tokens)
+            .i32s("tokenizer.ggml.token_type", &kinds)
+            .u32("tokenizer.ggml.unknown_token_id", 1)
+            .u32("tokenizer.ggml.cls_token_id", 2)
+            .u32("tokenizer.ggml.seperator_token_id", 3);
+    })
+}
+
+/// A small Qwen 3 with experts and a vocabulary of its own: some characters, and one token that ends.
+#[allow(dead_code, reason = "each test and example uses its own part")]
+pub(crate) fn random_with_experts() -> GgufWriter {
+    let characters = ('a'..='z').chain('0'..='9').chain("Ġ.,:;!?+-=()".chars());
+    let mut tokens: Vec<String> = characters.map(String::from).collect();
+    tokens.extend((tokens.len()..VOCAB as usize - 1).map(|id| format!("<spare-{id}>")));
+    tokens.push("<end>".to_owned());
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let kinds: Vec<i32> = tokens.iter().map(|it| if it.len() > 2 { 3 } else { 1 }).collect();
+    random_with(Family::Qwen3Moe, |file| {
+        file.text("general.name", "tiny-experts")
+            .text("tokenizer.ggml.model", "gpt2")
+            .text("tokenizer.ggml.pre", "qwen2")
+            .texts("tokenizer.ggml.tokens", &tokens)
+            .i32s("tokenizer.ggml.token_type", &kinds)
+            .texts("tokenizer.ggml.merges", &[])
+            .u32("tokenizer.ggml.eos_token_id", VOCAB as u32 - 1)
+            .text("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}{% endfor %}");
+    })
+}
+
+/// A model of the family, and what else is to stand in its file.
+fn random_with(family: Family, more: impl FnOnce(&mut GgufWriter)) -> GgufWriter {
     let name = family.graph().name;
     let layers = layers(family);
     let mut file = GgufWriter::default();
     hyperparameters(&mut file, family, name);
+    more(&mut file);
     let mut model = Random { file, noise: Noise(u64::from(family.graph().code) + 1) };
     model.outside(family);
     for layer in 0..layers {
@@ -52,8 +108,7 @@ fn hyperparameters(file: &mut GgufWriter, family: Family, name: &str) {
         .u32(&key("feed_forward_length"), HIDDEN as u32)
         .u32(&key("attention.head_count"), HEADS as u32)
         .u32(&key("attention.head_count_kv"), kv_heads(family) as u32)
-        .u32(&key("vocab_size"), VOCAB as u32)
-        .text("tokenizer.ggml.model", "none");
+        .u32(&key("vocab_size"), VOCAB as u32);
     match family {
         Family::Gpt2 | Family::Bert => {
             file.f32(&key("attention.layer_norm_epsilon"), 1e-5);
@@ -70,6 +125,11 @@ fn hyperparameters(file: &mut GgufWriter, family: Family, name: &str) {
         file.bool(&key("attention.causal"), false)
             .u32(&key("pooling_type"), 1)
             .u32("tokenizer.ggml.token_type_count", 2);
+    }
+    if family == Family::Qwen3Moe {
+        file.u32(&key("expert_count"), EXPERTS as u32)
+            .u32(&key("expert_used_count"), CHOSEN as u32)
+            .u32(&key("expert_feed_forward_length"), EXPERT_HIDDEN as u32);
     }
     if family == Family::Gemma3 {
         file.u32(&key("attention.sliding_window"), WINDOW)
@@ -126,19 +186,27 @@ impl Random {
         match family {
             Family::Phi3 => self.linear(&of("ffn_up"), 2 * HIDDEN, WIDTH, false),
             Family::Gpt2 | Family::Bert => self.linear(&of("ffn_up"), HIDDEN, WIDTH, true),
+            Family::Qwen3Moe => {
+                self.linear(&of("ffn_gate_inp"), EXPERTS, WIDTH, false);
+                self.stack(&of("ffn_gate_exps"), EXPERT_HIDDEN, WIDTH);
+                self.stack(&of("ffn_up_exps"), EXPERT_HIDDEN, WIDTH);
+                self.stack(&of("ffn_down_exps"), WIDTH, EXPERT_HIDDEN);
+            }
             _ => {
                 self.linear(&of("ffn_gate"), HIDDEN, WIDTH, false);
                 self.linear(&of("ffn_up"), HIDDEN, WIDTH, false);
             }
         }
-        self.linear(&of("ffn_down"), WIDTH, HIDDEN, biased);
+        if family != Family::Qwen3Moe {
+            self.linear(&of("ffn_down"), WIDTH, HIDDEN, biased);
+        }
         if family == Family::Bert {
             self.norm(&of("attn_output_norm"), WIDTH, true);
             return self.norm(&of("layer_output_norm"), WIDTH, true);
         }
         self.norm(&of("attn_norm"), WIDTH, biased);
         self.norm(&of("ffn_norm"), WIDTH, biased);
-        if matches!(family, Family::Qwen3 | Family::Gemma3) {
+        if matches!(family, Family::Qwen3 | Family::Gemma3 | Family::Qwen3Moe) {
             self.norm(&of("attn_q_norm"), HEAD, false);
             self.norm(&of("attn_k_norm"), HEAD, false);
         }
@@ -177,9 +245,19 @@ impl Random {
     }
 
     fn matrix(&mut self, name: &str, rows: u64, columns: u64, size: f32) {
-        let numbers = (0..rows * columns).map(|_| size * self.noise.next());
+        self.numbers(name, &[rows, columns], size);
+    }
+
+    /// The matrices of all experts as one tensor.
+    fn stack(&mut self, name: &str, rows: u64, columns: u64) {
+        let size = 1.7 / (columns as f32).sqrt();
+        self.numbers(&format!("{name}.weight"), &[EXPERTS, rows, columns], size);
+    }
+
+    fn numbers(&mut self, name: &str, sizes: &[u64], size: f32) {
+        let numbers = (0..sizes.iter().product()).map(|_| size * self.noise.next());
         let bytes = numbers.flat_map(f32::to_le_bytes).collect();
-        self.file.tensor(name, &[rows, columns], 0, bytes);
+        self.file.tensor(name, sizes, 0, bytes);
     }
 }
 

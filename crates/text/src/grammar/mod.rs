@@ -21,7 +21,8 @@ use llguidance::{Matcher, ParserFactory};
 use crate::Tokenizer;
 
 pub use write::{
-    any_json_object_grammar, choice_grammar, json_schema_grammar, regex_grammar, tool_calls_grammar,
+    Otherwise, any_json_object_grammar, choice_grammar, json_schema_grammar, regex_grammar,
+    tool_calls_grammar,
 };
 
 /// Longest grammar, in bytes.

@@ -69,14 +69,21 @@ fn json_objects_and_expressions() {
 }
 
 fn tool(name: &str, parameters: Option<&str>) -> Tool {
-    Tool { name: name.into(), parameters: parameters.map(Into::into), json: "{}".into() }
+    Tool {
+        name: name.into(),
+        parameters: parameters.map(Into::into),
+        strict: false,
+        json: "{}".into(),
+    }
 }
 
 #[test]
 fn calls_are_written_as_their_readers_want_them() {
     let schema = r#"{"type":"object","properties":{"x":{"type":"integer"}},"required":["x"]}"#;
     let (f, g) = (tool("f", Some(schema)), tool("g", None));
-    let grammar = |format, parallel| tool_calls_grammar(&[&f, &g], format, parallel).unwrap();
+    let grammar = |format, parallel| {
+        tool_calls_grammar(&[&f, &g], format, parallel, Otherwise::Nothing).unwrap()
+    };
     let one = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 7}}\n</tool_call>";
     takes(&grammar(CallFormat::Tagged, false), one);
     let two = format!("{one}\n<tool_call>\n{{\"name\": \"g\", \"arguments\": {{}}}}\n</tool_call>");
@@ -85,7 +92,60 @@ fn calls_are_written_as_their_readers_want_them() {
     takes(&grammar(CallFormat::Bare, false), r#"{"name": "f", "parameters": {"x":7}}"#);
     takes(&grammar(CallFormat::Listed, true), r#"[{"name": "g", "arguments": {}}]"#);
     refuses(&grammar(CallFormat::Bare, false), r#"{"name": "h"#, 10);
-    assert!(tool_calls_grammar(&[], CallFormat::Bare, false).is_err());
+    assert!(tool_calls_grammar(&[], CallFormat::Bare, false, Otherwise::Nothing).is_err());
+}
+
+#[test]
+fn words_may_stand_before_calls_or_instead() {
+    let f = tool(
+        "f",
+        Some(
+            r#"{"properties":{"x":{"type":"integer"}},"required":["x"],"additionalProperties":false}"#,
+        ),
+    );
+    let grammar = |format| tool_calls_grammar(&[&f], format, true, Otherwise::Words).unwrap();
+    let tagged = grammar(CallFormat::Tagged);
+    for text in ["", "so < it <tool is", "a\nb"] {
+        takes(&tagged, text);
+    }
+    let one = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 7}}\n</tool_call>";
+    takes(&tagged, one);
+    takes(&tagged, &format!("Well,\n{one}\n{one}"));
+    refuses(&tagged, "a<tool_call> {}", 12);
+    refuses(&tagged, "<tool_call>\n{\"name\": \"g\"", 22);
+    let bare = grammar(CallFormat::Bare);
+    let call = "{\"name\": \"f\", \"parameters\": {\"x\": 7}}";
+    ["", "hm {", call].iter().for_each(|text| takes(&bare, text));
+    refuses(&bare, "{\"answer\"", 2);
+    let listed = grammar(CallFormat::Listed);
+    let call = "[{\"name\": \"f\", \"arguments\": {\"x\": 7}}]";
+    ["", "hm [", call].iter().for_each(|text| takes(&listed, text));
+}
+
+#[test]
+fn a_sentence_of_another_grammar_may_stand_instead() {
+    let f = tool("f", None);
+    let other = choice_grammar(&["yes".into(), "no".into()]);
+    let both =
+        |other| tool_calls_grammar(&[&f], CallFormat::Bare, false, Otherwise::Sentence(other));
+    let grammar = both(&other).unwrap();
+    let call = "{\"name\": \"f\", \"parameters\": {}}";
+    ["yes", call].iter().for_each(|text| takes(&grammar, text));
+    refuses(&grammar, "maybe", 0);
+    assert!(both("start: a\na: \"x\"").is_err());
+}
+
+#[test]
+fn a_schema_that_cannot_be_followed_is_kept_to_where_it_is_strict() {
+    let of = |strict| {
+        let tool = Tool {
+            strict,
+            ..tool("f", Some(r#"{"type":"object","properties":{"a":{"type":"owl"}}}"#))
+        };
+        tool_calls_grammar(&[&tool], CallFormat::Bare, false, Otherwise::Nothing)
+    };
+    takes(&of(false).unwrap(), "{\"name\": \"f\", \"parameters\": {\"a\": [1]}}");
+    assert!(matches!(of(true), Err(GrammarError::Refused { .. })));
 }
 
 /// A grammar that tries to cost too much is refused, or followed, in bounded time.

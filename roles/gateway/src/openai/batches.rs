@@ -23,7 +23,7 @@ impl BatchRequest {
     /// What is missing, of the wrong type or not supported, by name.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Problem> {
         let known = &["input_file_id", "endpoint", "completion_window", "metadata"];
-        let fields = Fields::of_body(body, known)?;
+        let fields = Fields::of_body(body, &[known])?;
         let needed = |name: &str| fields.string(name)?.ok_or_else(|| Problem::missing(name));
         let input_file = needed("input_file_id")?;
         let endpoint = needed("endpoint")?;

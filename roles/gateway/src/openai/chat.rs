@@ -5,51 +5,28 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, kind};
 use super::messages::conversation;
-use super::sampling::{self, Sampling, choices, compact, metadata, tokens};
-use super::{Form, Problem, Prompt, Question};
+use super::sampling::{self, Sampling, choices, metadata, tokens};
+use super::tools::{self, Calling};
+use super::{Form, Problem, Prompt, Question, shape};
 
-/// Fields that have a meaning here.
+/// Fields that have a meaning here, beside those of the sampling and the shape.
 const KNOWN: &[&str] = &[
     "model",
     "messages",
     "max_tokens",
     "max_completion_tokens",
-    "temperature",
-    "top_p",
-    "min_p",
-    "top_k",
-    "seed",
-    "stop",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "logit_bias",
-    "stream",
-    "stream_options",
     "n",
     "logprobs",
     "top_logprobs",
-    "tools",
-    "tool_choice",
-    "functions",
-    "function_call",
-    "response_format",
     "modalities",
     "audio",
     "prediction",
     "web_search_options",
     "best_of",
-    "ignore_eos",
     "min_tokens",
     "stop_token_ids",
     "use_beam_search",
-    "structured_outputs",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
     "grammar",
-    "json_schema",
     "chat_template",
     "chat_template_kwargs",
     "add_generation_prompt",
@@ -63,12 +40,9 @@ const KNOWN: &[&str] = &[
 /// Fields that would change the answer and cannot, with the values that ask for nothing. White
 /// space between tokens is left out.
 const UNSUPPORTED: &[(&str, &[&str])] = &[
-    ("tool_choice", &["\"none\"", "\"auto\""]),
-    ("function_call", &["\"none\"", "\"auto\""]),
     ("modalities", &["[\"text\"]"]),
     ("web_search_options", &[]),
     ("best_of", &["1"]),
-    ("ignore_eos", &["false"]),
     ("min_tokens", &["0"]),
     ("stop_token_ids", &["[]"]),
     ("use_beam_search", &["false"]),
@@ -87,8 +61,9 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
 /// What is not JSON, with its place; what is missing, of the wrong type, out of range, or
 /// not supported, by name.
 pub(crate) fn parse(body: &[u8]) -> Result<Question, Problem> {
-    let fields = Fields::of_body(body, KNOWN)?;
-    let model = fields.string("model")?.ok_or_else(|| Problem::missing("model"))?;
+    let fields = Fields::of_body(body, &[KNOWN, sampling::FIELDS, shape::FIELDS, tools::FIELDS])?;
+    // Where none is named, the gateway may have a model for that.
+    let model = fields.string("model")?.unwrap_or_default();
     let messages = fields.get("messages").ok_or_else(|| Problem::missing("messages"))?;
     let max_tokens = max_tokens(&fields)?;
     // Of no tokens, nothing is told that could be taken for what it is not.
@@ -96,9 +71,11 @@ pub(crate) fn parse(body: &[u8]) -> Result<Question, Problem> {
         refuse_unsupported(&fields)?;
     }
     let (stream, include_usage) = sampling::stream(&fields)?;
+    let calling = Calling::of_chat(&fields)?;
     Ok(Question {
         model,
-        prompts: vec![Prompt::Messages(conversation(messages)?)],
+        prompts: vec![Prompt::conversation(conversation(messages)?, calling.as_ref())],
+        calling,
         n: choices(&fields)?,
         sampling: Sampling { logprobs: logprobs(&fields)?, ..Sampling::read(&fields, max_tokens)? },
         stream,
@@ -110,18 +87,6 @@ pub(crate) fn parse(body: &[u8]) -> Result<Question, Problem> {
 }
 
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), Problem> {
-    for (list, choice) in [("tools", "tool_choice"), ("functions", "function_call")] {
-        // What may not be called cannot change the answer.
-        let may_call = fields.get(choice).is_none_or(|raw| compact(raw) != "\"none\"");
-        if may_call && let Some(raw) = fields.get(list).filter(|raw| compact(raw) != "[]") {
-            if kind(raw) != "an array" {
-                return Err(Problem::invalid_type(list, "an array", kind(raw)));
-            }
-            let message =
-                format!("{list} is not supported, except as [] or with {choice} \"none\"");
-            return Err(Problem::unsupported(list, message));
-        }
-    }
     // Neither changes a text: one says how to speak, which `modalities` does not ask for, the other
     // what the answer might be, so that it comes faster.
     for hint in ["audio", "prediction"] {
@@ -191,7 +156,9 @@ mod tests {
             "logit_bias":{"5":-100,"4":1.5},"stream":true,"stream_options":{"include_usage":true},
             "user":"u","metadata":{"a":"b"},"store":true,"service_tier":"auto","unheard":[{}]}"#;
         let request = parse(body).unwrap();
-        let [Prompt::Messages(messages)] = &request.prompts[..] else { panic!("one conversation") };
+        let [Prompt::Messages { messages, .. }] = &request.prompts[..] else {
+            panic!("one conversation")
+        };
         assert_eq!(messages[0].role, "system");
         assert_eq!(messages[1].content, "a\nb");
         let sampling = request.sampling;
@@ -234,8 +201,8 @@ mod tests {
         );
         check(r#","logprobs":true,"top_logprobs":20"#, "ok");
         check(
-            r#","tools":[{"type":"function"}]"#,
-            r#"unsupported_parameter tools: tools is not supported, except as [] or with tool_choice "none""#,
+            r#","tools":[{"type":"custom","custom":{"name":"x"}}]"#,
+            r#"unsupported_parameter tools[0].type: tools[0].type "custom" is not supported, only function"#,
         );
         check(
             r#","grammar":"root ::= x""#,
@@ -312,7 +279,7 @@ mod tests {
             "{} x",
             "invalid_json -: the body is not a JSON object: trailing characters at line 1 column 4",
         );
-        body_is("{}", "missing_required_parameter model: model is missing");
+        body_is("{}", "missing_required_parameter messages: messages is missing");
         body_is(r#"{"model":"m"}"#, "missing_required_parameter messages: messages is missing");
         body_is(
             r#"{"model":1,"messages":[]}"#,
@@ -337,11 +304,23 @@ mod tests {
         );
         check(
             r#"{"role":"owl","content":""}"#,
-            r#"invalid_value messages[0].role: messages[0].role is "owl", expected system, developer, user or assistant"#,
+            r#"invalid_value messages[0].role: messages[0].role is "owl", expected system, developer, user, assistant or tool"#,
         );
         check(
             r#"{"role":"user","content":[{"type":"image_url"}]}"#,
             r#"unsupported_parameter messages[0].content[0].type: content of type "image_url" is not supported, only text"#,
+        );
+        check(
+            r#"{"role":"tool","content":"x"}"#,
+            "missing_required_parameter messages[0].tool_call_id: messages[0].tool_call_id is missing",
+        );
+        check(
+            r#"{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f"}}]}"#,
+            "missing_required_parameter messages[0].tool_calls[0].function.arguments: messages[0].tool_calls[0].function.arguments is missing",
+        );
+        check(
+            r#"{"role":"user","content":"x","tool_calls":[{"id":"c","function":{"name":"f","arguments":""}}]}"#,
+            "invalid_value messages[0].tool_calls: messages[0].tool_calls is for the assistant's messages",
         );
         check(
             r#"{"role":"user","content":"\ud800"}"#,

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, items, kind, string};
 use super::sampling::{self, CHOICES_MAX, Sampling, choices, tokens};
-use super::{Form, Problem, Prompt, Question};
+use super::{Form, Problem, Prompt, Question, shape};
 
 /// Output tokens where a request names no number.
 const TOKENS_DEFAULT: u32 = 16;
@@ -14,42 +14,22 @@ const TOKENS_DEFAULT: u32 = 16;
 const LOGPROBS_MAX: i64 = 5;
 
 /// Tokens of one prompt that is given as tokens; no context is longer.
-const PROMPT_TOKENS_MAX: usize = 1 << 20;
+pub(super) const PROMPT_TOKENS_MAX: usize = 1 << 20;
 
-/// Fields that have a meaning here.
+/// Fields that have a meaning here, beside those of the sampling and the shape.
 const KNOWN: &[&str] = &[
     "model",
     "prompt",
     "max_tokens",
-    "temperature",
-    "top_p",
-    "min_p",
-    "top_k",
-    "seed",
-    "stop",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "logit_bias",
-    "stream",
-    "stream_options",
     "n",
     "echo",
     "best_of",
     "suffix",
     "logprobs",
-    "ignore_eos",
     "min_tokens",
     "stop_token_ids",
     "use_beam_search",
-    "structured_outputs",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
     "grammar",
-    "json_schema",
-    "response_format",
     "prompt_logprobs",
     "add_special_tokens",
 ];
@@ -58,7 +38,6 @@ const KNOWN: &[&str] = &[
 const UNSUPPORTED: &[(&str, &[&str])] = &[
     // A model that goes on from a prompt does not know what is to come after its answer.
     ("suffix", &["\"\""]),
-    ("ignore_eos", &["false"]),
     ("min_tokens", &["0"]),
     ("stop_token_ids", &["[]"]),
     ("use_beam_search", &["false"]),
@@ -73,8 +52,9 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
 /// What is not JSON, with its place; what is missing, of the wrong type, out of range, or
 /// not supported, by name.
 pub(crate) fn parse(body: &[u8]) -> Result<Question, Problem> {
-    let fields = Fields::of_body(body, KNOWN)?;
-    let model = fields.string("model")?.ok_or_else(|| Problem::missing("model"))?;
+    let fields = Fields::of_body(body, &[KNOWN, sampling::FIELDS, shape::FIELDS])?;
+    // Where none is named, the gateway may have a model for that.
+    let model = fields.string("model")?.unwrap_or_default();
     let max_tokens = tokens(&fields, "max_tokens")?.unwrap_or(TOKENS_DEFAULT);
     // Of no tokens, nothing is told that could be taken for what it is not.
     if max_tokens != 0 {
@@ -104,6 +84,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Question, Problem> {
         model,
         prompts,
         n,
+        calling: None,
         sampling: Sampling { logprobs, ..Sampling::read(&fields, Some(max_tokens))? },
         stream,
         include_usage,
@@ -153,7 +134,7 @@ fn one(raw: &RawValue, name: &str) -> Result<Prompt, Problem> {
     }
 }
 
-fn ids(listed: &[&RawValue], name: &str) -> Result<Vec<u32>, Problem> {
+pub(super) fn ids(listed: &[&RawValue], name: &str) -> Result<Vec<u32>, Problem> {
     let ids = listed.iter().enumerate().map(|(place, raw)| {
         raw.get().parse::<u32>().map_err(|_| {
             let name = format!("{name}[{place}]");

@@ -88,23 +88,14 @@ impl Reply for CompletionReply {
         self.chunk(Some(Choice { logprobs, ..Choice::piece(choice, &piece.text) }), None, None)
     }
 
-    /// Of several choices, each carries its receipt where it ends; of one, the stream's last chunk does.
     fn ended(&mut self, choice: usize, told: &Told) -> String {
-        let last = self.echoes.len() > 1 || !self.head.include_usage;
-        let answer = told.answer.as_deref().filter(|_| last);
+        let answer = self.head.receipt(self.echoes.len(), told);
         let end = Choice { finish_reason: Some(told.finish), ..Choice::piece(choice, "") };
         self.chunk(Some(end), None, answer)
     }
 
     fn closed(&mut self, told: &[Told]) -> String {
-        let usage = match self.head.include_usage {
-            true => {
-                let usage = Usage::sum(told.iter().map(|told| told.usage));
-                self.chunk(None, Some(usage), only(told))
-            }
-            false => String::new(),
-        };
-        usage + &event("[DONE]")
+        self.head.closed(told, |usage, answer| self.chunk(None, Some(usage), answer))
     }
 }
 

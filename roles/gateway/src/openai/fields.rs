@@ -24,8 +24,11 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of the whole body that are in `known`.
-    pub(crate) fn of_body(body: &'a [u8], known: &'static [&'static str]) -> Result<Self, Problem> {
+    /// The fields of the whole body that are in one of the lists `known`.
+    pub(crate) fn of_body(
+        body: &'a [u8],
+        known: &[&'static [&'static str]],
+    ) -> Result<Self, Problem> {
         let mut json = serde_json::Deserializer::from_slice(body);
         let values = Known(known).deserialize(&mut json).map_err(Problem::json)?;
         json.end().map_err(Problem::json)?;
@@ -42,7 +45,7 @@ impl<'a> Fields<'a> {
             return Err(Problem::invalid_type(&at, "an object", kind(raw)));
         }
         let mut json = serde_json::Deserializer::from_str(raw.get());
-        let values = Known(known)
+        let values = Known(&[known])
             .deserialize(&mut json)
             .map_err(|error| Problem::invalid_value(&at, format!("{at}: {error}")))?;
         Ok(Self { at, values })
@@ -173,9 +176,9 @@ pub(crate) fn kind(raw: &RawValue) -> &'static str {
     }
 }
 
-struct Known(&'static [&'static str]);
+struct Known<'k>(&'k [&'static [&'static str]]);
 
-impl<'de> DeserializeSeed<'de> for Known {
+impl<'de> DeserializeSeed<'de> for Known<'_> {
     type Value = BTreeMap<&'static str, &'de RawValue>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -183,7 +186,7 @@ impl<'de> DeserializeSeed<'de> for Known {
     }
 }
 
-impl<'de> Visitor<'de> for Known {
+impl<'de> Visitor<'de> for Known<'_> {
     type Value = BTreeMap<&'static str, &'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -193,7 +196,7 @@ impl<'de> Visitor<'de> for Known {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
         let mut values = BTreeMap::new();
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
-            match self.0.iter().find(|known| **known == key) {
+            match self.0.iter().copied().flatten().find(|known| **known == key) {
                 Some(known) => {
                     values.insert(*known, map.next_value()?);
                 }

@@ -1,7 +1,8 @@
 //! The models as OpenAI's clients list them.
 
-use assay_protocol::ModelId;
 use serde::Serialize;
+
+use crate::Listed;
 
 /// The list of models.
 #[derive(Serialize)]
@@ -27,6 +28,12 @@ pub(crate) struct ModelCard {
     root: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_model_len: Option<u32>,
+    /// What it can be asked for.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    capabilities: &'static [&'static str],
+    /// Numbers of an embedding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<u32>,
 }
 
 impl ModelCard {
@@ -39,17 +46,28 @@ impl ModelCard {
             owned_by: "operator",
             root: None,
             max_model_len: None,
+            capabilities: &[],
+            dimensions: None,
         }
     }
 
-    pub(crate) fn new(name: String, id: ModelId, created: u64, context: u32) -> Self {
+    pub(crate) fn new(listed: &Listed) -> Self {
+        let embeds = listed.vector_width.filter(|_| listed.labels.is_none());
+        let capabilities: &[&str] = match (&listed.labels, embeds, &listed.chat) {
+            (Some(_), ..) => &["classify"],
+            (None, Some(_), _) => &["embeddings"],
+            (None, None, Some(_)) => &["chat", "completions"],
+            (None, None, None) => &["completions"],
+        };
         Self {
-            id: name,
+            id: listed.name.clone(),
             object: "model",
-            created,
+            created: listed.created,
             owned_by: "assay",
-            root: Some(id.to_string()),
-            max_model_len: Some(context),
+            root: Some(listed.id.to_string()),
+            max_model_len: Some(listed.context),
+            capabilities,
+            dimensions: embeds,
         }
     }
 }

@@ -109,8 +109,35 @@ impl Problem {
     }
 
     pub(crate) fn no_embeddings(name: &str) -> Self {
+        let message =
+            format!("the model {name:?} makes no embeddings; GET /v1/models lists what there is");
+        Self::bad("model_not_supported", "model", message)
+    }
+
+    pub(crate) fn no_classes(name: &str) -> Self {
+        let message =
+            format!("the model {name:?} tells no texts apart; GET /v1/models lists what there is");
+        Self::bad("model_not_supported", "model", message)
+    }
+
+    pub(crate) fn only_embeddings(name: &str) -> Self {
         let message = format!(
-            "the model {name:?} makes text, not embeddings; GET /v1/models lists what there is"
+            "the model {name:?} makes vectors, not text; ask for them at /v1/embeddings or /classify"
+        );
+        Self::bad("model_not_supported", "model", message)
+    }
+
+    pub(crate) fn no_template(name: &str) -> Self {
+        let message = format!(
+            "the model {name:?} has no chat template; ask it to go on with a prompt at /v1/completions"
+        );
+        Self::bad("model_not_supported", "model", message)
+    }
+
+    pub(crate) fn not_made(name: &str, what: &str) -> Self {
+        let message = format!(
+            "the model {name:?} makes no {what}; a model of the operator's own server may \
+             (assay gateway --relay)"
         );
         Self::bad("model_not_supported", "model", message)
     }

@@ -143,6 +143,24 @@ impl Head {
             include_usage,
         }
     }
+
+    /// The receipt that stands where one of `choices` choices ends in a stream: each has its own. That of
+    /// an only choice stands in the chunk of usage, if there is one.
+    pub(crate) fn receipt<'a>(&self, choices: usize, told: &'a Told) -> Option<&'a Answer> {
+        told.answer.as_deref().filter(|_| choices > 1 || !self.include_usage)
+    }
+
+    /// What a stream ends with: what `chunk` tells of usage and receipt, if that was asked for, and the
+    /// mark of the end.
+    pub(crate) fn closed(
+        &self,
+        told: &[Told],
+        chunk: impl FnOnce(Usage, Option<&Answer>) -> String,
+    ) -> String {
+        let usage = || Usage::sum(told.iter().map(|told| told.usage));
+        let last = if self.include_usage { chunk(usage(), only(told)) } else { String::new() };
+        last + &event("[DONE]")
+    }
 }
 
 /// The receipt of a reply with one answer.

@@ -4,32 +4,20 @@
 //! one's conversation, which the gateway has kept.
 
 use assay_text::Message;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::fields::{Fields, items, kind, string};
-use super::messages::{MESSAGES_MAX, message};
-use super::sampling::{self, Sampling, compact, metadata, tokens};
+use super::fields::Fields;
+use super::items::input;
+use super::sampling::{self, Sampling, metadata, tokens};
+use super::tools::Calling;
 use super::{Form, Problem, Prompt, Question, shape};
 
-/// Fields that have a meaning here.
+/// Fields that have a meaning here, beside those of the sampling.
 const KNOWN: &[&str] = &[
     "model",
     "input",
     "instructions",
     "max_output_tokens",
-    "temperature",
-    "top_p",
-    "min_p",
-    "top_k",
-    "seed",
-    "stop",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "logit_bias",
-    "stream",
-    "stream_options",
     "store",
     "metadata",
     "background",
@@ -77,9 +65,9 @@ pub(crate) struct Wish {
 /// What is not JSON, with its place; what is of the wrong type, out of range, or not supported, by
 /// name.
 pub(crate) fn parse(body: &[u8], history: &[Message]) -> Result<Question, Problem> {
-    let fields = Fields::of_body(body, KNOWN)?;
+    let fields = Fields::of_body(body, &[KNOWN, sampling::FIELDS])?;
     sampling::refuse(&fields, UNSUPPORTED)?;
-    refuse_tools(&fields)?;
+    let calling = Calling::of_response(&fields)?;
     let max_tokens = tokens(&fields, "max_output_tokens")?;
     let (stream, _) = sampling::stream(&fields)?;
     let wish = Wish {
@@ -95,12 +83,13 @@ pub(crate) fn parse(body: &[u8], history: &[Message]) -> Result<Question, Proble
         return Err(Problem::invalid_value("background", message));
     }
     let told = wish.instructions.iter();
-    let told = told.map(|said| Message { role: "system".into(), content: said.clone() });
+    let told = told.map(|said| Message::new("system", said.clone()));
     let messages = told.chain(history.iter().cloned()).chain(wish.input.iter().cloned()).collect();
     Ok(Question {
         // Where none is named, the gateway may have a model for that.
         model: fields.string("model")?.unwrap_or_default(),
-        prompts: vec![Prompt::Messages(messages)],
+        prompts: vec![Prompt::conversation(messages, calling.as_ref())],
+        calling,
         n: 1,
         sampling: Sampling { grammar: grammar(&fields)?, ..Sampling::read(&fields, max_tokens)? },
         stream,
@@ -113,20 +102,7 @@ pub(crate) fn parse(body: &[u8], history: &[Message]) -> Result<Question, Proble
 
 /// The response that a body goes on from, if it names one.
 pub(crate) fn previous(body: &[u8]) -> Result<Option<String>, Problem> {
-    Fields::of_body(body, KNOWN)?.string("previous_response_id")
-}
-
-fn refuse_tools(fields: &Fields<'_>) -> Result<(), Problem> {
-    let may_call = fields.get("tool_choice").is_none_or(|raw| compact(raw) != "\"none\"");
-    let Some(raw) = fields.get("tools").filter(|raw| compact(raw) != "[]") else { return Ok(()) };
-    if kind(raw) != "an array" {
-        return Err(Problem::invalid_type("tools", "an array", kind(raw)));
-    }
-    if may_call {
-        let message = "tools is not supported, except as [] or with tool_choice \"none\"";
-        return Err(Problem::unsupported("tools", message));
-    }
-    Ok(())
+    Fields::of_body(body, &[KNOWN])?.string("previous_response_id")
 }
 
 /// What the answer has to be a sentence of.
@@ -134,33 +110,6 @@ fn grammar(fields: &Fields<'_>) -> Result<Option<String>, Problem> {
     let Some(text) = fields.get("text") else { return Ok(None) };
     let text = Fields::of(text, "text".into(), &["format"])?;
     text.get("format").map_or(Ok(None), |format| shape::text_format(format, "text.format"))
-}
-
-/// What was said: a text, or a list of messages.
-fn input(raw: Option<&RawValue>) -> Result<Vec<Message>, Problem> {
-    let Some(raw) = raw else { return Ok(Vec::new()) };
-    match kind(raw) {
-        "a string" => {
-            let content = string(raw, "input")?;
-            Ok(vec![Message { role: "user".into(), content }])
-        }
-        "an array" => {
-            let listed = items(raw, "input", MESSAGES_MAX)?.into_iter().enumerate();
-            listed.map(|(place, raw)| item(raw, format!("input[{place}]"))).collect()
-        }
-        found => Err(Problem::invalid_type("input", "a string or an array", found)),
-    }
-}
-
-fn item(raw: &RawValue, at: String) -> Result<Message, Problem> {
-    let fields = Fields::of(raw, at.clone(), &["type"])?;
-    match fields.string("type")?.as_deref() {
-        None | Some("message") => message(raw, at),
-        Some(other) => {
-            let message = format!("an item of type {other:?} is not supported, only messages");
-            Err(Problem::unsupported(&fields.name("type"), message))
-        }
-    }
 }
 
 /// What a response says of its request; what was not sent, as it is then.
@@ -193,7 +142,7 @@ mod tests {
     use super::*;
 
     fn check(fields: &str, expected: &str) {
-        let history = [Message { role: "user".into(), content: "before".into() }];
+        let history = [Message::new("user", "before")];
         let said = match parse(format!("{{{fields}}}").as_bytes(), &history) {
             Ok(question) => question.prompts[0].canonical(),
             Err(problem) => format!("{}: {}", problem.code, problem.message),
@@ -218,12 +167,12 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         check(
-            r#""input":[{"type":"function_call"}]"#,
-            r#"unsupported_parameter: an item of type "function_call" is not supported, only messages"#,
+            r#""input":[{"type":"item_reference"}]"#,
+            r#"unsupported_parameter: an item of type "item_reference" is not supported, only messages, function calls and their outputs"#,
         );
         check(
-            r#""tools":[{"type":"function"}]"#,
-            r#"unsupported_parameter: tools is not supported, except as [] or with tool_choice "none""#,
+            r#""tools":[{"type":"web_search"}]"#,
+            r#"unsupported_parameter: tools[0].type "web_search" is not supported, only function"#,
         );
         check(
             r#""text":{"format":{"type":"xml"}}"#,
@@ -232,7 +181,7 @@ mod tests {
         check(r#""conversation":"c""#, "unsupported_parameter: conversation is not supported");
         check(
             r#""input":[{"role":"owl","content":"x"}]"#,
-            r#"invalid_value: input[0].role is "owl", expected system, developer, user or assistant"#,
+            r#"invalid_value: input[0].role is "owl", expected system, developer, user, assistant or tool"#,
         );
         check(
             r#""background":true,"store":false"#,

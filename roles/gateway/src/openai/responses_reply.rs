@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::calls::{AnswerReader, CallRules, Part};
 use super::reply::{Finish, Head, Reply, Told, Usage, only};
 use super::responses::Wish;
 use super::{Problem, Question};
@@ -14,13 +15,24 @@ pub(crate) struct ResponseReply {
     wish: Wish,
     metadata: Map<String, Value>,
     store: bool,
+    /// How calls are read out of the answer, if anything may be called.
+    rules: Option<CallRules>,
+    reader: AnswerReader,
+    written: Items,
     events: Events,
 }
 
 impl ResponseReply {
-    pub(crate) fn new(head: Head, wish: Wish, question: &Question) -> Self {
+    pub(crate) fn new(
+        head: Head,
+        wish: Wish,
+        question: &Question,
+        rules: Option<CallRules>,
+    ) -> Self {
         let (metadata, store) = (question.metadata.clone(), question.store);
-        Self { head, wish, metadata, store, events: Events::default() }
+        let reader = AnswerReader::new(rules.as_ref(), &head.id, 0);
+        let (written, events) = (Items::new(&head.id), Events::default());
+        Self { head, wish, metadata, store, rules, reader, written, events }
     }
 
     /// The response while nothing of it is there.
@@ -48,6 +60,19 @@ impl ResponseReply {
         response
     }
 
+    /// The items of an answer, all at once.
+    fn output(&self, told: &Told) -> Vec<Value> {
+        let mut reader = AnswerReader::new(self.rules.as_ref(), &self.head.id, 0);
+        let mut parts = reader.push(&told.text);
+        parts.extend(reader.finish());
+        let (mut items, mut unheard) = (Items::new(&self.head.id), Events::default());
+        for part in &parts {
+            items.write(part, &mut unheard);
+        }
+        items.finish(told.finish, &mut unheard);
+        items.done
+    }
+
     fn complete(&self, told: &[Told]) -> Value {
         let mut response = self.begun("completed");
         let Some(first) = told.first() else { return response };
@@ -56,7 +81,7 @@ impl ResponseReply {
             response["incomplete_details"] = json!({ "reason": "max_output_tokens" });
         }
         response["completed_at"] = json!(crate::http::now_s());
-        response["output"] = json!([message(&self.head.id, Some(first))]);
+        response["output"] = json!(self.output(first));
         response["usage"] = usage(first.usage);
         if let Some(answer) = only(told) {
             response["assay"] = json!(answer);
@@ -65,18 +90,97 @@ impl ResponseReply {
     }
 }
 
-/// The message of a response; while it is not complete, without its content.
-fn message(id: &str, told: Option<&Told>) -> Value {
-    let status = match told.map(|told| told.finish) {
-        None => "in_progress",
-        Some(Finish::Length) => "incomplete",
-        Some(Finish::Stop) => "completed",
-    };
-    let content = told.map(|told| part(&told.text)).into_iter().collect::<Vec<_>>();
-    let id = id.replacen("resp_", "msg_", 1);
-    json!({
-        "id": id, "type": "message", "role": "assistant", "status": status, "content": content,
-    })
+/// The items of an output, while they are written.
+#[derive(Debug)]
+struct Items {
+    /// What the response is called.
+    id: String,
+    /// The complete ones.
+    done: Vec<Value>,
+    /// The one that is being written.
+    open: Option<Value>,
+}
+
+impl Items {
+    fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), done: Vec::new(), open: None }
+    }
+
+    /// Goes on by a part of the answer, and tells it.
+    fn write(&mut self, part: &Part, events: &mut Events) -> String {
+        let mut said = String::new();
+        match part {
+            Part::Text(text) => {
+                if self.open.as_ref().is_none_or(|item| item["type"] != "message") {
+                    said += &self.begin(message("in_progress"), "msg_", events);
+                }
+                said += &self.more(text, events);
+            }
+            Part::Call { id, name, .. } => {
+                let item = json!({
+                    "type": "function_call", "status": "in_progress", "call_id": id, "name": name,
+                    "arguments": "",
+                });
+                said += &self.begin(item, "fc_", events);
+            }
+            Part::Arguments { json, .. } => said += &self.more(json, events),
+        }
+        said
+    }
+
+    /// Begins an item, after the one before is complete.
+    fn begin(&mut self, mut item: Value, kind: &str, events: &mut Events) -> String {
+        let mut said = self.close("completed", events);
+        let place = self.done.len();
+        let id = self.id.replacen("resp_", kind, 1);
+        item["id"] = json!(if place == 0 { id } else { format!("{id}_{place}") });
+        said += &events.begun(place, &item);
+        self.open = Some(item);
+        said
+    }
+
+    fn more(&mut self, text: &str, events: &mut Events) -> String {
+        let Some(item) = &mut self.open else { return String::new() };
+        let field = match item["type"] == "message" {
+            true => {
+                if item["content"][0].is_null() {
+                    item["content"] = json!([part("")]);
+                }
+                &mut item["content"][0]["text"]
+            }
+            false => &mut item["arguments"],
+        };
+        if let Value::String(field) = field {
+            *field += text;
+        }
+        if text.is_empty() { String::new() } else { events.more(self.done.len(), item, text) }
+    }
+
+    fn close(&mut self, status: &str, events: &mut Events) -> String {
+        let Some(mut item) = self.open.take() else { return String::new() };
+        item["status"] = json!(status);
+        let said = events.done(self.done.len(), &item);
+        self.done.push(item);
+        said
+    }
+
+    /// The end of all items, of which there is one at least.
+    fn finish(&mut self, finish: Finish, events: &mut Events) -> String {
+        let mut said = String::new();
+        if self.open.is_none() && self.done.is_empty() {
+            said += &self.write(&Part::Text(String::new()), events);
+        }
+        let status = match finish {
+            Finish::Length => "incomplete",
+            Finish::Stop => "completed",
+        };
+        said + &self.close(status, events)
+    }
+}
+
+/// A message without its content and name.
+fn message(status: &str) -> Value {
+    json!({ "type": "message", "role": "assistant", "status": status, "content": [] })
 }
 
 fn part(text: &str) -> Value {
@@ -101,17 +205,20 @@ impl Reply for ResponseReply {
 
     fn opened(&mut self) -> String {
         let begun = self.begun("in_progress");
-        let item = message(&self.head.id, None);
-        self.events.opened(&begun, &item)
+        self.events.opened(&begun)
     }
 
     fn piece(&mut self, _: usize, piece: &Piece) -> String {
-        let item = message(&self.head.id, None);
-        self.events.piece(&item, &piece.text)
+        let parts = self.reader.push(&piece.text);
+        let write = |part| self.written.write(part, &mut self.events);
+        parts.iter().map(write).collect()
     }
 
     fn ended(&mut self, _: usize, told: &Told) -> String {
-        self.events.ended(&message(&self.head.id, Some(told)))
+        let parts = self.reader.finish();
+        let write = |part| self.written.write(part, &mut self.events);
+        let rest: String = parts.iter().map(write).collect();
+        rest + &self.written.finish(told.finish, &mut self.events)
     }
 
     fn closed(&mut self, told: &[Told]) -> String {
@@ -150,19 +257,20 @@ pub(crate) fn replayed(response: &Value, after: Option<u64>) -> String {
     ] {
         begun[field] = value;
     }
-    let Some(item) = response["output"].get(0) else {
-        let created = events.event("response.created", json!({ "response": begun }));
-        return created + &events.closed(response);
-    };
-    let mut empty = item.clone();
-    empty["content"] = json!([]);
-    empty["status"] = json!("in_progress");
-    let text = item["content"][0]["text"].as_str().unwrap_or_default();
-    let mut said = events.opened(&begun, &empty);
-    if !text.is_empty() {
-        said += &events.piece(item, text);
+    let mut said = events.opened(&begun);
+    for (place, item) in response["output"].as_array().into_iter().flatten().enumerate() {
+        let is_message = item["type"] == "message";
+        let mut empty = item.clone();
+        empty["status"] = json!("in_progress");
+        empty[if is_message { "content" } else { "arguments" }] =
+            if is_message { json!([]) } else { json!("") };
+        let text = if is_message { &item["content"][0]["text"] } else { &item["arguments"] };
+        said += &events.begun(place, &empty);
+        if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
+            said += &events.more(place, item, text);
+        }
+        said += &events.done(place, item);
     }
-    said += &events.ended(item);
     said + &events.closed(response)
 }
 
@@ -187,40 +295,58 @@ impl Events {
         format!("event: {kind}\ndata: {body}\n\n")
     }
 
-    fn opened(&mut self, begun: &Value, item: &Value) -> String {
-        let place = json!({ "item_id": item["id"], "output_index": 0, "content_index": 0 });
-        let mut added = place.clone();
-        added["part"] = part("");
-        [
-            self.event("response.created", json!({ "response": begun })),
-            self.event("response.in_progress", json!({ "response": begun })),
-            self.event("response.output_item.added", json!({ "output_index": 0, "item": item })),
-            self.event("response.content_part.added", added),
-        ]
-        .concat()
+    fn opened(&mut self, begun: &Value) -> String {
+        self.event("response.created", json!({ "response": begun }))
+            + &self.event("response.in_progress", json!({ "response": begun }))
     }
 
-    fn piece(&mut self, item: &Value, text: &str) -> String {
-        let body = json!({
-            "item_id": item["id"], "output_index": 0, "content_index": 0, "delta": text,
-            "logprobs": [],
-        });
+    /// The beginning of an item; what there is of it is empty.
+    fn begun(&mut self, place: usize, item: &Value) -> String {
+        let added = json!({ "output_index": place, "item": item });
+        let mut said = self.event("response.output_item.added", added);
+        if item["type"] == "message" {
+            let added = json!({
+                "item_id": item["id"], "output_index": place, "content_index": 0, "part": part(""),
+            });
+            said += &self.event("response.content_part.added", added);
+        }
+        said
+    }
+
+    /// More of an item.
+    fn more(&mut self, place: usize, item: &Value, text: &str) -> String {
+        let mut body = json!({ "item_id": item["id"], "output_index": place, "delta": text });
+        if item["type"] != "message" {
+            return self.event("response.function_call_arguments.delta", body);
+        }
+        body["content_index"] = json!(0);
+        body["logprobs"] = json!([]);
         self.event("response.output_text.delta", body)
     }
 
-    fn ended(&mut self, item: &Value) -> String {
-        let content = &item["content"][0];
-        let place = json!({ "item_id": item["id"], "output_index": 0, "content_index": 0 });
-        let (mut text, mut part) = (place.clone(), place);
-        text["text"] = content["text"].clone();
-        text["logprobs"] = json!([]);
-        part["part"] = content.clone();
-        [
-            self.event("response.output_text.done", text),
-            self.event("response.content_part.done", part),
-            self.event("response.output_item.done", json!({ "output_index": 0, "item": item })),
-        ]
-        .concat()
+    /// The end of an item.
+    fn done(&mut self, place: usize, item: &Value) -> String {
+        let at = json!({ "item_id": item["id"], "output_index": place });
+        let mut said = String::new();
+        if item["type"] == "message" {
+            let content = &item["content"][0];
+            let (mut text, mut part) = (at.clone(), at);
+            for event in [&mut text, &mut part] {
+                event["content_index"] = json!(0);
+            }
+            text["text"] = content["text"].clone();
+            text["logprobs"] = json!([]);
+            part["part"] = content.clone();
+            said += &self.event("response.output_text.done", text);
+            said += &self.event("response.content_part.done", part);
+        } else {
+            let mut called = at;
+            called["name"] = item["name"].clone();
+            called["arguments"] = item["arguments"].clone();
+            said += &self.event("response.function_call_arguments.done", called);
+        }
+        let done = json!({ "output_index": place, "item": item });
+        said + &self.event("response.output_item.done", done)
     }
 
     /// The last event, by the response's status.
@@ -242,9 +368,14 @@ mod tests {
     use crate::openai::{Form, responses};
 
     fn reply() -> ResponseReply {
-        let question = responses::parse(br#"{"input":"hi"}"#, &[]).unwrap();
+        of(r#"{"input":"hi"}"#)
+    }
+
+    fn of(body: &str) -> ResponseReply {
+        let question = responses::parse(body.as_bytes(), &[]).unwrap();
         let Form::Response(wish) = question.form.clone() else { panic!("a response") };
-        ResponseReply::new(head("resp_", true), *wish, &question)
+        let rules = question.rules(assay_text::CallFormat::Tagged);
+        ResponseReply::new(head("resp_", true), *wish, &question, rules)
     }
 
     fn kinds(events: &str) -> Vec<&str> {
@@ -298,5 +429,46 @@ mod tests {
         let broken = reply.broken(&Problem::upstream("gone"));
         assert_eq!(kinds(&broken), ["failed"]);
         assert!(broken.contains(r#""message":"gone""#), "{broken}");
+    }
+
+    #[test]
+    fn calls_are_items_beside_the_message() {
+        let body = r#"{"input":"hi","tools":[{"type":"function","name":"f"}]}"#;
+        let text = "Hm. <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call>";
+        let mut reply = of(body);
+        let told = told(text);
+        let mut stream = reply.opened();
+        for piece in text.as_bytes().chunks(9) {
+            stream += &reply.piece(0, &String::from_utf8(piece.to_vec()).unwrap().into());
+        }
+        stream += &reply.ended(0, &told);
+        stream += &reply.closed(std::slice::from_ref(&told));
+        let mut said = kinds(&stream);
+        said.dedup();
+        let expected = [
+            "created",
+            "in_progress",
+            "output_item.added",
+            "content_part.added",
+            "output_text.delta",
+            "output_text.done",
+            "content_part.done",
+            "output_item.done",
+            "output_item.added",
+            "function_call_arguments.delta",
+            "function_call_arguments.done",
+            "output_item.done",
+            "completed",
+        ];
+        assert_eq!(said, expected);
+        let whole: Value = serde_json::from_str(&reply.whole(&[told])).unwrap();
+        let [message, call] = &whole["output"].as_array().unwrap()[..] else { panic!("{whole}") };
+        assert_eq!(message["content"][0]["text"], "Hm.");
+        assert_eq!((&call["name"], &call["arguments"]), (&json!("f"), &json!("{\"a\": 1}")));
+        assert!(call["call_id"].as_str().unwrap().starts_with("call_"));
+        assert_ne!(call["id"], message["id"]);
+        // What is streamed is what is stored.
+        assert!(stream.contains(&format!("\"item\":{call}")), "{stream}");
+        assert_eq!(kinds(&replayed(&whole, None)), expected);
     }
 }

@@ -27,6 +27,24 @@ const NOTE_BYTES_MAX: usize = 512;
 /// Answers to one request.
 pub(crate) const CHOICES_MAX: u32 = 128;
 
+/// Fields that [`Sampling::read`] and [`stream`] read.
+pub(crate) const FIELDS: &[&str] = &[
+    "temperature",
+    "top_p",
+    "min_p",
+    "top_k",
+    "seed",
+    "stop",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "ignore_eos",
+    "service_tier",
+    "stream",
+    "stream_options",
+];
+
 /// How tokens are chosen, and when they end.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sampling {
@@ -44,8 +62,12 @@ pub(crate) struct Sampling {
     pub(crate) presence_penalty: f64,
     pub(crate) repetition_penalty: f64,
     pub(crate) logit_bias: BTreeMap<u32, f64>,
+    /// Whether the answer goes on to its last token, as who measures wants it.
+    pub(crate) ignore_eos: bool,
     /// Alternatives to tell with each token, and logprobs of all; none: no logprobs.
     pub(crate) logprobs: Option<u8>,
+    /// Whether others may go first, because nobody waits for the answer.
+    pub(crate) flex: bool,
     /// What the answer has to be a sentence of.
     pub(crate) grammar: Option<String>,
 }
@@ -68,10 +90,24 @@ impl Sampling {
             presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0),
             repetition_penalty: fields.number("repetition_penalty", 0.0625..=16.0)?.unwrap_or(1.0),
             logit_bias: logit_bias(fields)?,
+            ignore_eos: fields.boolean("ignore_eos")?.unwrap_or(false),
             logprobs: None,
-            // Of no tokens, nothing can be held to anything.
-            grammar: if max_tokens == Some(0) { None } else { shape::grammar(fields)? },
+            flex: is_flex(fields)?,
+            // Of no tokens, nothing can be held to anything, but what is asked for must make sense.
+            grammar: shape::grammar(fields)?.filter(|_| max_tokens != Some(0)),
         })
+    }
+}
+
+/// Whether a request is for the tier that waits. All others are served alike.
+fn is_flex(fields: &Fields<'_>) -> Result<bool, Problem> {
+    match fields.string("service_tier")?.as_deref() {
+        None | Some("auto" | "default" | "scale" | "priority") => Ok(false),
+        Some("flex") => Ok(true),
+        Some(other) => {
+            let message = format!("{other:?} is no service tier: auto, default, flex or priority");
+            Err(Problem::invalid_value("service_tier", message))
+        }
     }
 }
 
@@ -107,7 +143,7 @@ pub(crate) fn metadata(fields: &Fields<'_>) -> Result<Map<String, Value>, Proble
 
 /// The notes in a body that has nothing else.
 pub(crate) fn sent_metadata(body: &[u8]) -> Result<Map<String, Value>, Problem> {
-    let fields = Fields::of_body(body, &["metadata"])?;
+    let fields = Fields::of_body(body, &[&["metadata"]])?;
     if fields.get("metadata").is_none() {
         return Err(Problem::missing("metadata"));
     }

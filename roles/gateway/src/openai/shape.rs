@@ -25,6 +25,17 @@ const SHAPES: &[(&str, Read)] = &[
     ("json_schema", schema),
 ];
 
+/// Fields that [`grammar`] reads.
+pub(crate) const FIELDS: &[&str] = &[
+    "response_format",
+    "structured_outputs",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "json_schema",
+];
+
 /// The grammar that a request holds its answer to, if it does.
 ///
 /// # Errors
@@ -175,16 +186,18 @@ pub(crate) fn refused(name: &str, error: &GrammarError) -> Problem {
 mod tests {
     use super::*;
 
-    const KNOWN: &[&str] =
-        &["response_format", "structured_outputs", "guided_regex", "guided_choice"];
-
     fn check(body: &str, expected: &str) {
-        let said = match Fields::of_body(body.as_bytes(), KNOWN).and_then(|f| grammar(&f)) {
+        let said = match Fields::of_body(body.as_bytes(), &[FIELDS]).and_then(|f| grammar(&f)) {
             Ok(Some(text)) => text,
             Ok(None) => "none".into(),
             Err(problem) => format!("{}: {}", problem.code, problem.message),
         };
         assert!(said.starts_with(expected), "{body}: {said}");
+    }
+
+    #[test]
+    fn every_shape_has_a_known_field() {
+        assert!(SHAPES.iter().all(|(name, _)| FIELDS.contains(name)));
     }
 
     #[test]

@@ -130,7 +130,7 @@ fn vetted(gateway: &Gateway, caller: &Caller, body: &[u8], wish: Wish) -> Result
 fn offered(gateway: &Gateway, vetted: Vetted) -> Result<Offered, Problem> {
     let Vetted { asked: Single { prompt, sampling, model }, buyer, line } = vetted;
     let now = now_s();
-    let draft = draft(&model, &prompt, &sampling, random()?)?;
+    let draft = draft(&model, &prompt, &sampling, random()?, now)?;
     let most = gateway.price_max.min(line.spend().unwrap_or(gateway.price_max));
     let mut wanted = draft.wanted(&model, most);
     wanted.registry = gateway.registry().unwrap_or_default();
@@ -234,7 +234,9 @@ fn checked(
     }
     on_offer(gateway, order, line, now)?;
     line.check(gateway, order.buyer, &model, order.max_price, now)?;
-    let draft = draft(&model, &prompt, &sampling, terms.sampler.seed)?;
+    // When it was made, on whose day its prompt may depend.
+    let made = order.deadline.saturating_sub(gateway.order_ttl.as_secs().max(1)).min(now);
+    let draft = draft(&model, &prompt, &sampling, terms.sampler.seed, made)?;
     let conditions = Conditions {
         buyer: order.buyer,
         market: order.market,

@@ -86,6 +86,19 @@ async fn a_file_is_kept_listed_and_taken_away() {
 }
 
 #[tokio::test]
+async fn what_nobody_waits_for_lets_others_go_first() {
+    let stage = Stage::new(Setup::default()).await;
+    stage.providers[0].says("the answer");
+    assert_eq!(stage.chat(json!({"service_tier": "default"})).await.status, 200);
+    assert_eq!(stage.chat(json!({"service_tier": "flex"})).await.status, 200);
+    let path = stage.batch(&[line("a", json!({}))]).await;
+    stage.until(&path, |said| said.json()["status"] == "completed").await;
+    assert_eq!(stage.providers[0].seen.lock().unwrap().flex, [false, true, true]);
+    let refused = stage.chat(json!({"service_tier": "soon"})).await;
+    assert_eq!(refused.error(), (400, "invalid_value".into()));
+}
+
+#[tokio::test]
 async fn a_bad_line_stops_no_other() {
     let stage = Stage::new(Setup::default()).await;
     stage.providers[0].says("the answer");

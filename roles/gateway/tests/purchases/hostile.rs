@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::provider::Lie;
-use crate::stage::{CONTEXT, Setup, Stage};
+use crate::stage::{CONTEXT, Pay, Setup, Stage};
 
 #[tokio::test]
 async fn a_hostile_offer_raises_no_order() {
@@ -43,6 +43,28 @@ async fn all_who_refuse_are_asked_before_a_client_hears_no() {
     assert!(stage.providers.iter().all(|provider| provider.orders() == 1));
     // Nobody else is left, so who failed is asked again.
     stage.providers[3].says("yes");
+    assert_eq!(stage.chat(json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_order_outlives_the_connection_it_was_sent_over() {
+    for pay in [None, Some(Pay { prepay_max: 20, ..Pay::default() })] {
+        let stage = Stage::new(Setup { hang_ups: 1, pay, ..Setup::default() }).await;
+        stage.providers[0].says("still here");
+        let said = stage.chat(json!({})).await;
+        assert_eq!(said.status, 200, "{}", said.body);
+        assert_eq!(stage.providers[0].orders(), 1);
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_twice_is_left() {
+    let stage = Stage::new(Setup { hang_ups: 2, ..Setup::default() }).await;
+    let said = stage.chat(json!({})).await;
+    assert_eq!(said.error(), (502, "upstream_error".into()));
+    assert!(said.body.contains("the provider cannot be reached: "), "{}", said.body);
+    // The next order finds it well.
+    stage.providers[0].says("yes");
     assert_eq!(stage.chat(json!({})).await.status, 200);
 }
 

@@ -7,6 +7,7 @@ mod choices;
 mod hostile;
 mod keys;
 mod killed;
+mod media;
 mod paid;
 mod provider;
 mod rated;
@@ -16,6 +17,7 @@ mod rpc;
 mod signed;
 mod stage;
 mod stored;
+mod vectors;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

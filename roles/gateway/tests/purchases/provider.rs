@@ -9,7 +9,7 @@ use assay_protocol::wire::{
 };
 use assay_protocol::{
     Address, Amount, Assurance, B256, ChannelId, Ending, Finish, Key, Logprobs, Offer, OrderHash,
-    Receipt, Signature, State, Use, Voucher, check_grants, keccak256, token_root,
+    Receipt, Signature, State, Use, Voucher, check_grants, keccak256, token_root, vector_hash,
 };
 use assay_text::Tokenizer;
 use axum::body::{Body, BodyDataStream};
@@ -70,6 +70,12 @@ pub(crate) enum Lie {
     TooLikely,
     /// Logprobs come that nobody asked for.
     Unasked,
+    /// Another vector comes than the receipt is signed for.
+    Vector,
+    /// No vector comes.
+    NoVector,
+    /// Vectors come that nobody asked for, without end.
+    Vectors,
 }
 
 /// Tokens with the logprobs that their buyer asks for, or as the lie has it. Every token is as likely as
@@ -104,6 +110,8 @@ pub(crate) struct Act {
     pub(crate) breaks_after: Option<usize>,
     /// The only frame.
     pub(crate) fails: Option<Refusal>,
+    /// What it gives before its end token.
+    pub(crate) vector: Option<Vec<i32>>,
 }
 
 /// A channel, as the provider keeps it.
@@ -139,6 +147,8 @@ struct Tab {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) orders: Vec<OrderHash>,
+    /// Whether others could have gone before each order.
+    pub(crate) flex: Vec<bool>,
     pub(crate) deletes: Vec<OrderHash>,
     /// What was asked for while answers were paused, and what came.
     pub(crate) dues: Vec<(u128, u128)>,
@@ -263,6 +273,18 @@ impl Scripted {
             return;
         }
         let mut output = Vec::new();
+        while act.lie == Some(Lie::Vectors) {
+            if frames.send(Frame::Vector(vec![1, 2])).await.is_err() {
+                return;
+            }
+        }
+        if let Some(mut vector) = act.vector.clone().filter(|_| act.lie != Some(Lie::NoVector)) {
+            if act.lie == Some(Lie::Vector) {
+                vector[0] ^= 1;
+            }
+            // The buyer may have hung up.
+            let _ = frames.send(Frame::Vector(vector)).await;
+        }
         let pieces = act.pieces.iter().cloned().chain([vec![EOS]]);
         for (index, piece) in pieces.enumerate() {
             if act.breaks_after == Some(index) {
@@ -453,8 +475,10 @@ impl Scripted {
         let tokens = u32::try_from(output.len()).unwrap();
         let mut state = State::start(order);
         let mut states = Vec::new();
+        let vector = self.act.lock().unwrap().vector.clone();
+        let hidden = vector.map_or(B256::ZERO, |vector| vector_hash(&vector));
         for &token in &output {
-            state = state.next(token, B256::ZERO);
+            state = state.next(token, hidden);
             states.push(state.0);
         }
         let mut price = self.offer().price(submission.order.prompt_tokens, tokens);
@@ -561,7 +585,11 @@ async fn submit(Shared(provider): Shared<Arc<Scripted>>, body: Body) -> Response
     let submission: Submission = serde_json::from_slice(&first).unwrap();
     let Submission { order, signature, terms, .. } = &submission;
     let hash = order.check(CHAIN, signature, terms).unwrap();
-    provider.seen.lock().unwrap().orders.push(hash);
+    {
+        let mut seen = provider.seen.lock().unwrap();
+        seen.orders.push(hash);
+        seen.flex.push(submission.flex);
+    }
     let act = provider.act.lock().unwrap().clone();
     if let Some(refusal) = act.refuse {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(refusal)).into_response();

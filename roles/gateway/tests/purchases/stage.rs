@@ -1,6 +1,8 @@
 //! A gateway between scripted providers and a client.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use assay_gateway::{Config, KeyRules, Listed, Origin, Patience, Payments, Relayed, RunError, run};
@@ -10,7 +12,8 @@ use assay_protocol::{
 use assay_text::{Chat, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) running_max: u32,
     /// A provider that nobody answers for, listed first.
     pub(crate) dead: bool,
+    /// Connections to each provider that close when an order has come over them, before any reply.
+    pub(crate) hang_ups: usize,
     pub(crate) requests_max: usize,
     pub(crate) drain_max: Duration,
     pub(crate) patience: Patience,
@@ -45,6 +50,9 @@ pub(crate) struct Setup {
     pub(crate) keys: KeyRules,
     /// Models of the operator's own servers.
     pub(crate) relayed: Vec<Relayed>,
+    /// Numbers of the model's vectors, if it makes those.
+    pub(crate) vector_width: Option<u32>,
+    pub(crate) labels: Option<Arc<[String]>>,
 }
 
 /// How a gateway pays.
@@ -81,12 +89,15 @@ impl Default for Setup {
             prices: vec![1],
             running_max: 16,
             dead: false,
+            hang_ups: 0,
             requests_max: 16,
             drain_max: Duration::from_secs(10),
             patience: Patience::default(),
             pay: None,
             keys: KeyRules::default(),
             relayed: vec![],
+            vector_width: None,
+            labels: None,
         }
     }
 }
@@ -160,7 +171,8 @@ impl Stage {
             let (provider, url) =
                 Scripted::start(name, *price, setup.running_max, words, paid).await;
             providers.push(provider);
-            urls.push(url);
+            let hangs_up = setup.hang_ups > 0;
+            urls.push(if hangs_up { hanging_up(url, setup.hang_ups).await } else { url });
         }
         let folder = tempfile::tempdir().unwrap();
         let config = Config {
@@ -170,7 +182,9 @@ impl Stage {
                 id: MODEL,
                 name: NAME.into(),
                 tokenizer: Arc::clone(&tokenizer),
-                chat: Arc::new(Chat::new(TEMPLATE).unwrap()),
+                chat: Some(Arc::new(Chat::new(TEMPLATE).unwrap())),
+                vector_width: setup.vector_width,
+                labels: setup.labels,
                 eos: vec![EOS],
                 context: CONTEXT,
                 assurance: Assurance::Replayable,
@@ -366,4 +380,36 @@ pub(crate) fn streamed(said: &Said, usage: bool) -> (String, String, String) {
     }
     assert_eq!(finishes.len(), 1);
     (text, finishes.remove(0), chunks[0]["id"].as_str().unwrap().to_owned())
+}
+
+/// The way to the server at `url`: so many times it closes a connection once an order has come over it.
+async fn hanging_up(url: String, times: usize) -> String {
+    let left = Arc::new(AtomicUsize::new(times));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
+            tokio::spawn(pass(near, far, Arc::clone(&left)));
+        }
+    });
+    format!("http://{address}")
+}
+
+async fn pass(near: TcpStream, far: TcpStream, left: Arc<AtomicUsize>) {
+    let (mut asked, mut told) = near.into_split();
+    let (mut replies, mut requests) = far.into_split();
+    let back = tokio::spawn(async move { tokio::io::copy(&mut replies, &mut told).await });
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = asked.read(&mut bytes).await {
+        let is_order = bytes.starts_with(b"POST /v1/orders");
+        let one_less = |left: usize| left.checked_sub(1);
+        if is_order && left.fetch_update(Relaxed, Relaxed, one_less).is_ok() {
+            back.abort();
+            return;
+        }
+        if requests.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
+    }
 }

@@ -106,5 +106,6 @@ fn answer(seller: &Seller, kept: Kept) -> Option<Answer> {
         receipt: sealed.receipt,
         receipt_signature: sealed.signature,
         states: sealed.states,
+        vector: None,
     })
 }

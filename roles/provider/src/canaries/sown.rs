@@ -57,6 +57,7 @@ impl Sown {
             receipt: sealed.receipt,
             receipt_signature: sealed.signature,
             states: sealed.states,
+            vector: None,
         };
         Filing::of(&answer, None)
     }

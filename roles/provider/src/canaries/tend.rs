@@ -186,6 +186,7 @@ impl Canaries {
             signature: sown.signature,
             terms: sown.ordered.terms.clone(),
             logprobs: None,
+            flex: false,
             grants: Vec::new(),
             payment: Some(payment),
         };

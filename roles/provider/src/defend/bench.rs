@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use assay_chain::{Chain, Dispute};
 use assay_court::{Disputed, FactsError, Record, Tracer, claimed, facts};
-use assay_engine::TraceError;
+use assay_engine::{PackageError, TraceError};
 use assay_protocol::{Answer, B256, ChainId, ModelId, OrderHash};
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -42,6 +42,8 @@ pub(crate) enum BenchError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Chain(#[from] assay_chain::ChainError),
+    #[error(transparent)]
+    Model(#[from] PackageError),
     #[error("the record of the answer could not be made")]
     Broken,
 }
@@ -134,8 +136,11 @@ impl Bench {
         let tracer = Arc::clone(tracer);
         let computed =
             tokio::task::spawn_blocking(move || Record::compute(&*tracer, disputed)).await;
-        let record = computed.map_err(|_| BenchError::Broken)?;
-        Ok(Arc::new(record.map_err(|error| Undefendable::Trace(Arc::new(error)))?))
+        match computed.map_err(|_| BenchError::Broken)? {
+            Ok(record) => Ok(Arc::new(record)),
+            Err(TraceError::Package(error)) => Err(error.into()),
+            Err(error) => Err(Undefendable::Trace(Arc::new(error)).into()),
+        }
     }
 
     /// The answer that a receipt of `order` is about.
@@ -168,5 +173,6 @@ fn answer_of(kept: Kept, chain_id: ChainId) -> Option<Answer> {
         receipt: sealed.receipt,
         receipt_signature: sealed.signature,
         states: sealed.states,
+        vector: None,
     })
 }

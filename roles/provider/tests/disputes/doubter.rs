@@ -46,7 +46,7 @@ impl Tracer for Mistaken {
         })
     }
 
-    fn model(&self) -> Model {
+    fn model(&self) -> Result<Model, TraceError> {
         TRACER.model()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use assay_chain::{
     AddressBook, AuditTerms, Beneficiaries, Chain, Client, Contract, DisputeTerms, FirstSeat, Part,
     Seating, Settings, Value, deploy,
 };
-use assay_court::{Retracer, Tracer};
+use assay_court::{Desk, Fetched, Tracer};
 use assay_engine::import::{Options, import};
-use assay_engine::{Backend, Loaded, Native, NativeConfig};
+use assay_engine::{Backend, Loaded, Native, NativeConfig, Package};
 use assay_evm::clock::{Clock, SystemClock};
 use assay_evm::producer::{self, Production};
 use assay_evm::rpc::{Development, Impersonated, Limits, Module, Pages, Rpc, serve};
@@ -38,18 +38,26 @@ pub(crate) const BOND: u128 = ASY;
 pub(crate) const CLOCK: u64 = 600;
 
 /// The shipped model.
-pub(crate) static NANO: LazyLock<Arc<Loaded>> = LazyLock::new(|| {
+pub(crate) static NANO: LazyLock<Arc<Loaded>> =
+    LazyLock::new(|| Arc::new(Package::read(&PACKAGE).unwrap().load().unwrap()));
+
+/// Where its package lies.
+static PACKAGE: LazyLock<PathBuf> = LazyLock::new(|| {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/nano/nano-q8_0.gguf");
     let package = import(&path, &Options::default(), &CPU, &mut |_| ()).unwrap().0;
-    Arc::new(package.load().unwrap())
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("disputed.assay");
+    package.write(&kept).unwrap();
+    kept
 });
 
 static CPU: LazyLock<Arc<Cpu>> =
     LazyLock::new(|| Arc::new(Cpu::new(Isa::detect(), NonZeroUsize::MIN).unwrap()));
 
-/// Computes its answers again.
-pub(crate) static TRACER: LazyLock<Arc<dyn Tracer>> =
-    LazyLock::new(|| Arc::new(Retracer::new(Arc::clone(&NANO), Arc::clone(&CPU))));
+/// Computes its answers again, with a model that is read for it.
+pub(crate) static TRACER: LazyLock<Arc<dyn Tracer>> = LazyLock::new(|| {
+    let desk = Arc::new(Desk::new(Arc::clone(&CPU)));
+    Arc::new(Fetched::new(NANO.id, NANO.manifest.parts.weights, PACKAGE.clone(), desk))
+});
 
 fn key(byte: u8) -> Key {
     Key::from_bytes([byte; 32]).unwrap()
@@ -263,10 +271,11 @@ impl World {
             chain: CHAIN,
             models: vec![Served {
                 id: NANO.id,
-                trees: None,
+                holder: None,
                 context: NANO.context(),
                 vocabulary: NANO.manifest.shape.vocab,
                 eos: NANO.manifest.eos.clone(),
+                makes_vectors: false,
                 tokenizer: None,
                 backend: Arc::new(native) as Arc<dyn Backend>,
                 tracer: Some(Arc::clone(&TRACER)),
@@ -406,6 +415,7 @@ impl Provider {
             order,
             terms,
             logprobs: None,
+            flex: false,
             grants: vec![],
             payment: Some(Offered { channel, voucher }),
         };
@@ -425,6 +435,7 @@ impl Provider {
             receipt: sealed.receipt,
             receipt_signature: sealed.signature,
             states: sealed.states,
+            vector: None,
         }
     }
 

@@ -87,7 +87,7 @@ async fn buy(stage: &Stage, whom: For) -> Had {
                     had.sealed.push((hash(&order), *sealed));
                     break;
                 }
-                Some(Frame::Failed(_) | Frame::Logprobs(_)) | None => break,
+                Some(Frame::Failed(_) | Frame::Logprobs(_) | Frame::Vector(_)) | None => break,
             }
         }
         had.cost += if tokens > 0 { 3 + 2 * tokens } else { 0 };

@@ -10,6 +10,7 @@ mod hostile;
 mod paid;
 mod script;
 mod settled;
+mod vectors;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use assay_engine::{Backend, Busy, Delta, Deltas, Job};
 use assay_protocol::wire::{Frame, Offers, Refusal, Sealed, Submission, TopUp};
 use assay_protocol::{
     Address, Amount, Assurance, Audit, B256, ChainId, Ending, Key, Logprobs, ModelId, Order,
-    OrderHash, Sampler, Terms, U256, keccak256, token_root,
+    OrderHash, Sampler, Terms, U256, keccak256, token_root, vector_hash,
 };
 use assay_provider::{Config, Open, Payment, RunError, Served, run_with_store};
 use futures_util::StreamExt;
@@ -37,17 +37,29 @@ pub(crate) struct Script {
     pub(crate) other_bits: AtomicBool,
     /// Whether the stream closes after the first token.
     pub(crate) breaks: AtomicBool,
+    /// What it makes of every prompt instead, if it makes vectors.
+    pub(crate) vector: Option<Vec<i32>>,
 }
 
 impl Script {
     pub(crate) fn new(length: u32, permits: usize) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(length, permits))
+    }
+
+    /// Gives every prompt this vector.
+    pub(crate) fn vectors(vector: Vec<i32>) -> Arc<Self> {
+        Arc::new(Self { vector: Some(vector), ..Self::of(1, 100) })
+    }
+
+    fn of(length: u32, permits: usize) -> Self {
+        Self {
             length,
             pace: Arc::new(Semaphore::new(permits)),
             jobs: AtomicU32::new(0),
             other_bits: AtomicBool::new(false),
             breaks: AtomicBool::new(false),
-        })
+            vector: None,
+        }
     }
 }
 
@@ -62,8 +74,13 @@ impl Backend for Script {
         let (length, pace) = (self.length, Arc::clone(&self.pace));
         let other_bits = self.other_bits.load(Ordering::SeqCst);
         let breaks = self.breaks.load(Ordering::SeqCst);
+        let vector = self.vector.clone();
         tokio::spawn(async move {
             let mut output = Vec::new();
+            let bound = vector.as_ref().map(|vector| vector_hash(vector));
+            if let Some(vector) = vector.filter(|_| !breaks) {
+                sender.send(Delta::Vector(vector));
+            }
             for index in 0.. {
                 let Ok(permit) = pace.acquire().await else { return };
                 if sender.is_cancelled() {
@@ -72,6 +89,7 @@ impl Backend for Script {
                 permit.forget();
                 let token = if index + 1 == length { EOS } else { 10 + index };
                 let hidden = keccak256([u8::from(other_bits), u8::try_from(index % 256).unwrap()]);
+                let hidden = bound.filter(|_| !other_bits).unwrap_or(hidden);
                 output.push(token);
                 let top = |n: u8| (0..n).map(|below| (token + u32::from(below), -i32::from(below)));
                 let said = |n| Logprobs { token, logprob: 0, top: top(n).collect() };
@@ -194,11 +212,12 @@ impl Stage {
             chain: CHAIN,
             models: vec![Served {
                 id: MODEL,
-                trees: None,
+                holder: None,
                 context: 100,
                 vocabulary: 1000,
                 eos: vec![EOS],
                 tokenizer: None,
+                makes_vectors: script.vector.is_some(),
                 backend: Arc::clone(&script) as Arc<dyn Backend>,
                 tracer: None,
             }],
@@ -374,6 +393,7 @@ pub(crate) fn order(nonce: u64) -> Submission {
         order,
         terms,
         logprobs: None,
+        flex: false,
         grants: vec![],
         payment: None,
     }

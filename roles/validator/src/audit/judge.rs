@@ -110,6 +110,7 @@ impl Bench {
             receipt: filing.receipt,
             receipt_signature: filing.receipt_signature,
             states: Vec::new(),
+            vector: None,
         });
         let shelf = Arc::clone(&self.shelf);
         let model = answer.order.model;

@@ -32,8 +32,8 @@ impl Tracer for Retrace {
         Ok(Box::new(Trace::compute(loaded, cpu, answer, &mut tell)?))
     }
 
-    fn model(&self) -> Model {
-        Arc::clone(&self.trees) as Model
+    fn model(&self) -> Result<Model, TraceError> {
+        Ok(Arc::clone(&self.trees) as Model)
     }
 
     fn weights(&self) -> B256 {

@@ -18,10 +18,11 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    /// Loads a model; `isa` is the path to force, if any.
-    pub(super) fn start(model: &Path, isa: Option<&str>) -> Result<Ours> {
+    /// Loads a model, with weights of four bits or eight; `isa` is the path to force, if any.
+    pub(super) fn start(model: &Path, isa: Option<&str>, four_bits: bool) -> Result<Ours> {
         let mut command = Command::new(root().join("target/release/examples/speed"));
         command.arg(model).arg("--ask").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(four_bits.then_some("--w4"));
         command.envs(isa.map(|isa| ("ASSAY_ISA", isa)));
         let mut child =
             command.spawn().with_context(|| format!("{} cannot run", line(&command)))?;

@@ -18,7 +18,7 @@ use crate::bench::gateway::environment;
 use crate::{line, root, step};
 
 /// What rows call it.
-pub(super) const NAME: &str = "llama.cpp of llama-cpp-python 0.3.36";
+pub(in crate::bench) const NAME: &str = "llama.cpp of llama-cpp-python 0.3.36";
 /// The source package.
 const PACKAGE: &str = "llama-cpp-python==0.3.36";
 const ARCHIVE: &str = "llama_cpp_python-0.3.36";
@@ -40,7 +40,7 @@ const TICKS: f64 = 100.0;
 
 /// Which instructions a build uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Build {
+pub(in crate::bench) enum Build {
     /// All that this machine has.
     Native,
     /// AVX2, FMA and F16C.
@@ -90,21 +90,21 @@ impl Build {
 }
 
 /// One build of llama.cpp.
-pub(super) struct Peer {
+pub(in crate::bench) struct Peer {
     build: Build,
-    bench: PathBuf,
+    program: PathBuf,
 }
 
 impl Peer {
-    /// Fetches the source and builds it, unless that was done.
-    pub(super) fn built(build: Build) -> Result<Peer> {
+    /// Fetches the source and builds one of its programs, unless that was done.
+    pub(in crate::bench) fn built(build: Build, name: &str) -> Result<Peer> {
         let folder = root().join("target/bench/peers");
         let venv = folder.join("llama-tools");
         environment(&venv, &[TOOLS])?;
         let source = source(&folder, &venv)?;
         let made = folder.join(format!("llama-{}", build.name()));
-        let bench = made.join("bin/llama-bench");
-        if !bench.exists() {
+        let program = made.join("bin").join(name);
+        if !program.exists() {
             let cmake = || tool(&venv, "cmake");
             let mut configure = cmake();
             configure.args(["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"]).args(WITHOUT);
@@ -113,10 +113,15 @@ impl Peer {
             configure.arg(format!("-DCMAKE_MAKE_PROGRAM={}", ninja.display()));
             step("llama.cpp, configured", &mut configure)?;
             let mut compile = cmake();
-            compile.arg("--build").arg(&made).args(["--target", "llama-bench"]);
+            compile.arg("--build").arg(&made).args(["--target", name]);
             step("llama.cpp", &mut compile)?;
         }
-        Ok(Peer { build, bench })
+        Ok(Peer { build, program })
+    }
+
+    /// The program that was built.
+    pub(in crate::bench) fn program(&self) -> &Path {
+        &self.program
     }
 
     pub(super) fn build(&self) -> Build {
@@ -129,7 +134,7 @@ impl Peer {
             Task::Decode => (0, task.tokens()),
             Task::Prefill => (task.tokens(), 0),
         };
-        let mut command = Command::new(&self.bench);
+        let mut command = Command::new(&self.program);
         command.arg("-m").arg(model).args(["-r", "1", "-o", "jsonl", "-t", &threads.to_string()]);
         command.args(["-p", &prompt.to_string(), "-n", &output.to_string()]);
         let (text, cpu_seconds) = finished(&mut command)?;
@@ -141,6 +146,14 @@ impl Peer {
             cpu_ms: 1000.0 * cpu_seconds / computed as f64,
         })
     }
+}
+
+/// llama.cpp's source, fetched and unpacked once.
+pub(crate) fn llama_source() -> Result<PathBuf> {
+    let folder = root().join("target/bench/peers");
+    let venv = folder.join("llama-tools");
+    environment(&venv, &[TOOLS])?;
+    source(&folder, &venv)
 }
 
 /// llama.cpp's source, unpacked once.
