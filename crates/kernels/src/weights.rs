@@ -8,7 +8,6 @@
 use std::ops::Range;
 
 use crate::GROUP;
-use crate::aligned::Aligned;
 use crate::format::Format;
 use crate::pages::Pages;
 use crate::reference;
@@ -41,9 +40,9 @@ pub struct Weights {
     /// (panels, columns / 4, 16 rows, 4 columns), each `q ^ 0x80`; in W4 (panels, columns / 8,
     /// 16 rows, 4 bytes), each `q + 8` of a column in the lower and of the fourth after it in the
     /// upper half.
-    quants: Pages,
+    quants: Pages<u8>,
     /// (panels, columns / 32, 16 rows); in W4 the two's complement.
-    scales: Aligned<u16>,
+    scales: Pages<u16>,
 }
 
 impl Weights {
@@ -141,7 +140,7 @@ impl Weights {
             exponents: exponents.to_vec(),
             exponent_range: range(&exponents[..rows]),
             quants: Pages::copy(quants),
-            scales: Aligned::copy(scales),
+            scales: Pages::copy(scales),
         })
     }
 
@@ -260,7 +259,7 @@ impl Weights {
     fn zero(format: Format, rows: usize, columns: usize) -> Weights {
         let padded = rows.next_multiple_of(LANES);
         let mut quants = Pages::new(padded * format.bytes(columns));
-        let mut scales = Aligned::new(padded * (columns / GROUP));
+        let mut scales = Pages::new(padded * (columns / GROUP));
         quants.fill(format.zero());
         scales.fill(1);
         Weights {

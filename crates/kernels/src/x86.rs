@@ -4,6 +4,7 @@
 //! set. Products are written out: [`avx2`] and [`avx512`]; so are [`powers`] where registers are
 //! wide enough to hold tables.
 
+mod ahead;
 mod avx2;
 mod avx512;
 mod keccak;

@@ -15,6 +15,7 @@ use crate::path::Values;
 use crate::quantised::Rows;
 use crate::reference::WIDE_FRAC;
 use crate::weights::{LANES, Panels, QUAD};
+use crate::x86::ahead;
 use crate::x86::packed::{Packed, tiles};
 use crate::{BLOCK, GROUP};
 
@@ -120,6 +121,7 @@ fn tile<const T: usize>(panels: Panels<'_>, panel: usize, x: &[[i32; WORDS]]) ->
             }
             for quad in 0..GROUP / QUAD {
                 let line = quants.as_ptr().add((group * GROUP / QUAD + quad) * LINE);
+                ahead::ask(line);
                 let halves = [0, LINE / 2].map(|at| _mm256_loadu_si256(line.add(at).cast()));
                 let even = halves.map(|half| _mm256_and_si256(half, low));
                 let odd = halves.map(|half| _mm256_srli_epi16::<8>(half));

@@ -12,6 +12,7 @@ use crate::path::Values;
 use crate::quantised::Rows;
 use crate::reference::WIDE_FRAC;
 use crate::weights::{LANES, Panels, QUAD};
+use crate::x86::ahead;
 use crate::x86::packed::{Packed, WORDS, tiles, whole};
 use crate::{BLOCK, GROUP};
 
@@ -210,6 +211,7 @@ fn tile<const T: usize>(panels: Panels<'_>, panel: usize, x: impl Tile) -> [Sums
             }
             for quad in 0..GROUP / QUAD {
                 let line = quants.as_ptr().add((group * GROUP / QUAD + quad) * LINE);
+                ahead::ask(line);
                 let weights = _mm512_loadu_si512(line.cast());
                 for (t, product) in products.iter_mut().enumerate() {
                     let four = _mm512_set1_epi32(x.four::<T>(t, group, quad));

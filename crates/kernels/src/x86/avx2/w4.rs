@@ -9,6 +9,7 @@ use super::{HALF, LINE, Shifts, Sums, TILE, put};
 use crate::GROUP;
 use crate::quantised::Rows;
 use crate::weights::{LANES, Panels, QUAD};
+use crate::x86::ahead;
 use crate::x86::packed::{Packed, WORDS, tiles, whole};
 
 /// Lines of a group of a panel.
@@ -54,6 +55,7 @@ fn tile<const T: usize>(panels: Panels<'_>, panel: usize, x: &[[i32; WORDS]]) ->
             let mut products = [[_mm256_setzero_si256(); T]; 2];
             for at in 0..LINES {
                 let line = quants.as_ptr().add((group * LINES + at) * LINE);
+                ahead::ask(line);
                 let halves = [0, LINE / 2].map(|at| _mm256_loadu_si256(line.add(at).cast()));
                 let lower = halves.map(|half| _mm256_and_si256(half, low));
                 let upper = halves.map(|half| _mm256_and_si256(_mm256_srli_epi16::<4>(half), low));

@@ -9,6 +9,7 @@ use std::arch::x86_64::*;
 use super::{LINE, Sums, Tile};
 use crate::GROUP;
 use crate::weights::{LANES, Panels, QUAD};
+use crate::x86::ahead;
 
 /// Lines of a group of a panel.
 const LINES: usize = GROUP / (2 * QUAD);
@@ -35,6 +36,7 @@ pub(super) fn tile<const T: usize>(panels: Panels<'_>, panel: usize, x: impl Til
             }
             for at in 0..LINES {
                 let line = quants.as_ptr().add((group * LINES + at) * LINE);
+                ahead::ask(line);
                 let line = _mm512_loadu_si512(line.cast());
                 let lower = _mm512_and_si512(line, halves);
                 let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(line), halves);
