@@ -1,6 +1,7 @@
 //! The seam to engines: a job goes in, a stream of deltas comes out.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use assay_models::Sampler;
 use assay_protocol::{
@@ -119,14 +120,21 @@ pub enum Delta {
 #[derive(Debug)]
 pub struct Deltas {
     receiver: mpsc::Receiver<Delta>,
-    cached: Arc<OnceLock<u32>>,
+    started: Arc<OnceLock<Started>>,
+}
+
+/// How a job was started.
+#[derive(Clone, Copy, Debug)]
+struct Started {
+    cached_tokens: u32,
+    at: Instant,
 }
 
 /// The backend's end of a job's stream.
 #[derive(Clone, Debug)]
 pub struct DeltasSender {
     sender: mpsc::Sender<Delta>,
-    cached: Arc<OnceLock<u32>>,
+    started: Arc<OnceLock<Started>>,
     /// Dropped with the last sender: the job is over.
     lease: Option<Arc<Lease>>,
 }
@@ -136,15 +144,20 @@ impl Deltas {
     /// slow reader never holds up a batch.
     pub fn channel(tokens_max: u32) -> (DeltasSender, Self) {
         let (sender, receiver) = mpsc::channel(tokens_max as usize + 2);
-        let cached = Arc::default();
-        let sender = DeltasSender { sender, cached: Arc::clone(&cached), lease: None };
-        (sender, Self { receiver, cached })
+        let started = Arc::default();
+        let sender = DeltasSender { sender, started: Arc::clone(&started), lease: None };
+        (sender, Self { receiver, started })
     }
 
     /// Prompt tokens that did not have to be computed, since an earlier job of the same tenant began
     /// alike; `None` as long as the job waits to be started, and of backends that do not say.
     pub fn cached_tokens(&self) -> Option<u32> {
-        self.cached.get().copied()
+        self.started.get().map(|started| started.cached_tokens)
+    }
+
+    /// When the job was started; `None` as long as it waits for that.
+    pub fn started_at(&self) -> Option<Instant> {
+        self.started.get().map(|started| started.at)
     }
 
     /// The next delta; `None` once the stream is closed.
@@ -182,7 +195,7 @@ impl DeltasSender {
     /// first word counts.
     pub fn start(&self, cached_tokens: u32) {
         // A job that had to make room is started again; what counts is the first time.
-        let _ = self.cached.set(cached_tokens);
+        let _ = self.started.set(Started { cached_tokens, at: Instant::now() });
     }
 
     /// Waits until the reader has left.

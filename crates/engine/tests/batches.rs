@@ -192,6 +192,11 @@ fn what_a_tenant_asked_is_found_again_by_no_other() {
     let whole_pages = (tokens.len() - 1) as u32 / 64 * 64;
     assert!(whole_pages >= 128);
     assert_eq!([ask(1), ask(1), ask(2), ask(2)], [0, whole_pages, 0, whole_pages].map(Some));
+    let (figures, shape) = (backend.figures(), NANO.model.shape());
+    let kept = 2 * whole_pages as usize * shape.kv_bytes_per_position();
+    assert!(figures.kv_bytes >= kept as u64, "both tenants' pages stay: {figures:?}");
+    assert!(figures.kv_used_bytes <= figures.kv_bytes && figures.kv_bytes < figures.kv_bytes_max);
+    assert_eq!(figures.waiting, 0);
 }
 
 #[test]

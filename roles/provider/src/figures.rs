@@ -3,8 +3,8 @@
 //! Names are those of vLLM with our prefix, so that dashboards made for it can be used. Every label has
 //! few values: models on sale, and words of ours. Nothing that a buyer chooses is one.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use assay_engine::Figures as Computed;
 use assay_protocol::wire::Refusal;
@@ -40,6 +40,30 @@ struct OfRefusal {
     code: String,
 }
 
+/// Of an answer: who gave it, how it ended, and when what of it happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    pub(crate) model: ModelId,
+    pub(crate) finish: Finish,
+    pub(crate) output_tokens: u32,
+    pub(crate) times: Times,
+}
+
+/// When an answer came how far. What was sealed before has neither start nor first token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// The order came.
+    pub(crate) since: Instant,
+    /// The engine began.
+    pub(crate) started: Option<Instant>,
+    /// The first token came.
+    pub(crate) first: Option<Instant>,
+    /// The receipt was on disk.
+    pub(crate) end: Instant,
+}
+
+type Histograms = Family<OfModel, Histogram, fn() -> Histogram>;
+
 /// The numbers, while they grow.
 #[derive(Debug)]
 pub(crate) struct Figures {
@@ -49,7 +73,15 @@ pub(crate) struct Figures {
     receipts: Family<OfEnd, Counter>,
     refused: Family<OfRefusal, Counter>,
     sold_tokens: Family<OfModel, Counter>,
-    whole: Family<OfModel, Histogram, fn() -> Histogram>,
+    queued: Histograms,
+    prefill: Histograms,
+    decode: Histograms,
+    first_token: Histograms,
+    between_tokens: Histograms,
+    whole: Histograms,
+    waiting: Family<OfModel, Gauge>,
+    kv_used: Family<OfModel, Gauge<f64, AtomicU64>>,
+    kv_bytes: Family<OfModel, Gauge>,
     prompt_tokens: Family<OfModel, Counter>,
     cached_tokens: Family<OfModel, Counter>,
     output_tokens: Family<OfModel, Counter>,
@@ -70,7 +102,15 @@ impl Default for Figures {
             receipts: Family::default(),
             refused: Family::default(),
             sold_tokens: Family::default(),
+            queued: Family::new_with_constructor(waits),
+            prefill: Family::new_with_constructor(waits),
+            decode: Family::new_with_constructor(waits),
+            first_token: Family::new_with_constructor(waits),
+            between_tokens: Family::new_with_constructor(waits),
             whole: Family::new_with_constructor(waits),
+            waiting: Family::default(),
+            kv_used: Family::default(),
+            kv_bytes: Family::default(),
             prompt_tokens: Family::default(),
             cached_tokens: Family::default(),
             output_tokens: Family::default(),
@@ -79,21 +119,40 @@ impl Default for Figures {
             preempted: Family::default(),
             registry: Registry::default(),
         };
-        figures.register(&mut registry);
+        figures.register_answers(&mut registry);
+        figures.register_engine(&mut registry);
         Self { registry, ..figures }
     }
 }
 
 impl Figures {
-    fn register(&self, to: &mut Registry) {
+    fn register_answers(&self, to: &mut Registry) {
         to.register("num_requests_running", "Orders being answered", self.running.clone());
         let help = "Orders that are answered at once, at most";
         to.register("num_requests_max", help, self.running_max.clone());
         to.register("receipts", "Receipts signed", self.receipts.clone());
         to.register("orders_refused", "Orders refused", self.refused.clone());
         to.register("sold_tokens", "Output tokens with a receipt", self.sold_tokens.clone());
+        let help = "From an order to when the engine began with it";
+        to.register("request_queue_time_seconds", help, self.queued.clone());
+        let help = "From there to its first token";
+        to.register("request_prefill_time_seconds", help, self.prefill.clone());
+        let help = "From its first token to its receipt";
+        to.register("request_decode_time_seconds", help, self.decode.clone());
+        let help = "From an order to its first token";
+        to.register("time_to_first_token_seconds", help, self.first_token.clone());
+        let help = "Time for each token after the first, on average in one answer";
+        to.register("inter_token_latency_seconds", help, self.between_tokens.clone());
         let help = "From an order to its receipt";
         to.register("e2e_request_latency_seconds", help, self.whole.clone());
+    }
+
+    fn register_engine(&self, to: &mut Registry) {
+        to.register("num_requests_waiting", "Jobs that wait", self.waiting.clone());
+        let help = "What running jobs take of the room for keys and values";
+        to.register("kv_cache_usage_ratio", help, self.kv_used.clone());
+        let help = "Bytes of keys and values, those kept for prompts that begin alike included";
+        to.register("kv_cache_bytes", help, self.kv_bytes.clone());
         let help = "Prompt tokens of jobs that were started";
         to.register("prompt_tokens", help, self.prompt_tokens.clone());
         let help = "Prompt tokens looked up among what earlier jobs left";
@@ -110,12 +169,28 @@ impl Figures {
     }
 
     /// A receipt was signed.
-    pub(crate) fn sealed(&self, model: ModelId, finish: Finish, tokens: u32, took: Duration) {
+    pub(crate) fn sealed(&self, answered: &Answered) {
+        let Answered { model, finish, output_tokens, times } = *answered;
+        let Times { since, started, first, end } = times;
         let of = of(model);
-        let end = OfEnd { model: of.model.clone(), finished_reason: finish.to_string() };
-        self.receipts.get_or_create(&end).inc();
-        self.sold_tokens.get_or_create(&of).inc_by(u64::from(tokens));
-        self.whole.get_or_create(&of).observe(took.as_secs_f64());
+        let reason = OfEnd { model: of.model.clone(), finished_reason: finish.to_string() };
+        self.receipts.get_or_create(&reason).inc();
+        self.sold_tokens.get_or_create(&of).inc_by(u64::from(output_tokens));
+        let observe = |histograms: &Histograms, from: Instant, to: Instant, times: u32| {
+            let seconds = to.saturating_duration_since(from).as_secs_f64();
+            histograms.get_or_create(&of).observe(seconds / f64::from(times));
+        };
+        observe(&self.whole, since, end, 1);
+        if let Some(started) = started {
+            observe(&self.queued, since, started, 1);
+        }
+        let Some(first) = first else { return };
+        observe(&self.first_token, since, first, 1);
+        observe(&self.prefill, started.unwrap_or(since), first, 1);
+        observe(&self.decode, first, end, 1);
+        if output_tokens > 1 {
+            observe(&self.between_tokens, first, end, output_tokens - 1);
+        }
     }
 
     /// An order was refused, or could not be answered.
@@ -137,6 +212,13 @@ impl Figures {
         is(&self.guessed_tokens, computed.guessed_tokens);
         is(&self.guessed_right, computed.guessed_right);
         is(&self.preempted, computed.preempted);
+        let now = |family: &Family<OfModel, Gauge>, value: u64| {
+            family.get_or_create(&of).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        now(&self.waiting, computed.waiting);
+        now(&self.kv_bytes, computed.kv_bytes);
+        let used = computed.kv_used_bytes as f64 / computed.kv_bytes_max.max(1) as f64;
+        self.kv_used.get_or_create(&of).set(used);
     }
 
     /// The page that is scraped, with so many orders running of so many at once.
@@ -156,19 +238,32 @@ fn of(model: ModelId) -> OfModel {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use assay_protocol::B256;
 
     use super::*;
 
     #[test]
     fn what_happened_is_on_the_page() {
-        let figures = Figures::default();
+        let (figures, since) = (Figures::default(), Instant::now());
         let model = ModelId(B256::repeat_byte(7));
-        figures.sealed(model, Finish::Eos, 5, Duration::from_millis(30));
+        let at = |ms| since + Duration::from_millis(ms);
+        let (started, first) = (Some(at(10)), Some(at(30)));
+        let times = Times { since, started, first, end: at(70) };
+        figures.sealed(&Answered { model, finish: Finish::Eos, output_tokens: 5, times });
         figures.refused(&Refusal::Closing);
         figures.computed(
             model,
-            Computed { prompt_tokens: 9, cached_tokens: 4, ..Computed::default() },
+            Computed {
+                prompt_tokens: 9,
+                cached_tokens: 4,
+                waiting: 3,
+                kv_used_bytes: 50,
+                kv_bytes: 70,
+                kv_bytes_max: 200,
+                ..Computed::default()
+            },
         );
         let page = figures.page(1, 8);
         for line in [
@@ -179,6 +274,15 @@ mod tests {
             format!("assay_sold_tokens_total{{model=\"{model}\"}} 5"),
             format!("assay_prefix_cache_queries_total{{model=\"{model}\"}} 9"),
             format!("assay_prefix_cache_hits_total{{model=\"{model}\"}} 4"),
+            format!("assay_request_queue_time_seconds_sum{{model=\"{model}\"}} 0.01"),
+            format!("assay_request_prefill_time_seconds_sum{{model=\"{model}\"}} 0.02"),
+            format!("assay_request_decode_time_seconds_sum{{model=\"{model}\"}} 0.04"),
+            format!("assay_time_to_first_token_seconds_sum{{model=\"{model}\"}} 0.03"),
+            format!("assay_inter_token_latency_seconds_sum{{model=\"{model}\"}} 0.01"),
+            format!("assay_e2e_request_latency_seconds_sum{{model=\"{model}\"}} 0.07"),
+            format!("assay_num_requests_waiting{{model=\"{model}\"}} 3"),
+            format!("assay_kv_cache_usage_ratio{{model=\"{model}\"}} 0.25"),
+            format!("assay_kv_cache_bytes{{model=\"{model}\"}} 70"),
             "assay_orders_refused_total{code=\"closing\"} 1".to_owned(),
             "assay_num_requests_running 1".to_owned(),
         ] {

@@ -1,6 +1,7 @@
 //! Turns what was answered into the receipt that its provider can be held to.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use assay_engine::Delta;
 use assay_protocol::wire::{Frame, Sealed};
@@ -24,6 +25,8 @@ pub(crate) struct Signer {
 pub(crate) struct Progress {
     pub(crate) output: Vec<u32>,
     pub(crate) states: Vec<B256>,
+    /// When the first token came.
+    pub(crate) first_at: Option<Instant>,
     state: State,
     beside: Beside,
 }
@@ -43,7 +46,8 @@ pub(crate) type Broken = &'static str;
 impl Progress {
     /// Before the first token.
     pub(crate) fn new(order: OrderHash, beside: Beside) -> Self {
-        Self { output: Vec::new(), states: Vec::new(), state: State::start(order), beside }
+        let state = State::start(order);
+        Self { output: Vec::new(), states: Vec::new(), first_at: None, state, beside }
     }
 
     /// Takes the next delta; true if it is the last. An engine that does not end where the order's
@@ -60,6 +64,7 @@ impl Progress {
                     (Beside::Vector(Some(_)), _) => return Err("the engine hashed another vector"),
                     (Beside::Vector(None), _) => return Err("the engine gave no vector"),
                 }
+                self.first_at.get_or_insert_with(Instant::now);
                 self.output.push(token);
                 self.state = self.state.next(token, hidden);
                 self.states.push(self.state.0);

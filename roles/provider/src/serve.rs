@@ -16,7 +16,7 @@ use assay_text::Tokenizer;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
-use crate::figures::Figures;
+use crate::figures::{Answered, Figures, Times};
 use crate::now_ms;
 use crate::seal::{Beside, Broken, Progress, Signer, seal};
 use crate::slots::Slot;
@@ -82,6 +82,7 @@ pub(crate) async fn serve(
     let beside = std::mem::replace(&mut answering.beside, Beside::Nothing);
     let mut progress = Progress::new(order, beside);
     let end = deliver(&mut answering, &mut progress, &mut deltas, &slot, &frames).await;
+    let started = deltas.started_at();
     // The engine computes for others while the disk is waited for.
     drop(deltas);
     let last = match end {
@@ -100,9 +101,11 @@ pub(crate) async fn serve(
     let frame = match last {
         Ok(sealed) => {
             let (finish, price) = (sealed.receipt.finish, sealed.receipt.price);
-            let (took, sold) = (since.elapsed(), sealed.receipt.output_tokens);
-            figures.sealed(model, finish, sold, took);
-            let ms = took.as_millis();
+            let (first, end) = (progress.first_at, Instant::now());
+            let output_tokens = sealed.receipt.output_tokens;
+            let times = Times { since, started, first, end };
+            figures.sealed(&Answered { model, finish, output_tokens, times });
+            let ms = (end - since).as_millis();
             tracing::info!(%order, %model, tokens, %finish, %price, ms, "answered");
             Frame::Sealed(Box::new(sealed))
         }

@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::engine::peer::{Build, NAME, Peer};
 use super::running::{Running, Start, binary, free_port, said};
@@ -136,17 +136,31 @@ fn answers(port: u16) -> bool {
         "max_tokens": 1,
         "temperature": 0,
     });
-    let body = body.to_string();
+    ask(port, "POST /v1/chat/completions", &body.to_string()).is_some()
+}
+
+/// The body of what a server says to a request, if it is a success.
+fn ask(port: u16, what: &str, body: &str) -> Option<String> {
     let length = body.len();
     let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
+        "{what} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
          content-length: {length}\r\nconnection: close\r\n\r\n{body}"
     );
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
     let mut reply = String::new();
-    let asked = stream.write_all(request.as_bytes());
-    let read = asked.and_then(|()| stream.read_to_string(&mut reply));
-    read.is_ok() && reply.starts_with("HTTP/1.1 200")
+    stream.read_to_string(&mut reply).ok()?;
+    let (head, body) = reply.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+}
+
+/// MiB of keys and values that our provider has, those kept for prompts that begin alike included.
+fn kv_mib(port: u16) -> Option<f64> {
+    let providers: Value = serde_json::from_str(&ask(port, "GET /v1/providers", "")?).ok()?;
+    let provider = providers["data"][0]["url"].as_str()?.rsplit(':').next()?;
+    let page = ask(provider.trim_end_matches('/').parse().ok()?, "GET /metrics", "")?;
+    let bytes = page.lines().find(|line| line.starts_with("assay_kv_cache_bytes{"))?;
+    Some(bytes.rsplit(' ').next()?.parse::<f64>().ok()? / f64::from(1 << 20))
 }
 
 /// Time to the first token after the start.
@@ -204,5 +218,7 @@ fn streams(servers: &[Server; 2]) -> Result<Vec<Row>> {
     let [ours, theirs] = started.each_ref().map(Started::memory_max);
     let memory = Row::new("engine.memory_max_mib", &json!(ours?), "MiB");
     rows.push(memory.beside(NAME, &json!(theirs?)));
+    let kv = kv_mib(started[0].port).context("the provider tells what it keeps")?;
+    rows.push(Row::new("engine.kv_mib", &json!(kv), "MiB"));
     Ok(rows)
 }

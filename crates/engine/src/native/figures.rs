@@ -17,6 +17,14 @@ pub struct Figures {
     pub guessed_right: u64,
     /// Times that a running job had to make room and was computed again later.
     pub preempted: u64,
+    /// Jobs that wait now.
+    pub waiting: u64,
+    /// Bytes of keys and values that running jobs have taken now, …
+    pub kv_used_bytes: u64,
+    /// … those that there are, kept for prompts that begin alike included, …
+    pub kv_bytes: u64,
+    /// … and those that there may be.
+    pub kv_bytes_max: u64,
 }
 
 /// The same, while they grow.
@@ -28,6 +36,9 @@ pub(super) struct Counters {
     pub(super) guessed_tokens: AtomicU64,
     pub(super) guessed_right: AtomicU64,
     pub(super) preempted: AtomicU64,
+    pub(super) kv_used_bytes: AtomicU64,
+    pub(super) kv_bytes: AtomicU64,
+    pub(super) kv_bytes_max: AtomicU64,
 }
 
 impl Counters {
@@ -35,7 +46,11 @@ impl Counters {
         which(self).fetch_add(more as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn figures(&self) -> Figures {
+    pub(super) fn set(&self, which: impl Fn(&Self) -> &AtomicU64, value: usize) {
+        which(self).store(value as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn figures(&self, waiting: usize) -> Figures {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Figures {
             prompt_tokens: read(&self.prompt_tokens),
@@ -44,6 +59,10 @@ impl Counters {
             guessed_tokens: read(&self.guessed_tokens),
             guessed_right: read(&self.guessed_right),
             preempted: read(&self.preempted),
+            waiting: waiting as u64,
+            kv_used_bytes: read(&self.kv_used_bytes),
+            kv_bytes: read(&self.kv_bytes),
+            kv_bytes_max: read(&self.kv_bytes_max),
         }
     }
 }

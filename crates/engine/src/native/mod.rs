@@ -192,7 +192,7 @@ impl Native {
 
     /// What it did so far.
     pub fn figures(&self) -> Figures {
-        self.counters.figures()
+        self.counters.figures(self.places.taken())
     }
 }
 

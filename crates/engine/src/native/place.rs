@@ -27,6 +27,11 @@ impl Places {
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Place { taken: Arc::clone(&self.taken) })
     }
+
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Place {

@@ -176,7 +176,17 @@ impl<P: Clone> Pool<P> {
 
     /// Pages that sequences use.
     pub(super) fn used(&self) -> usize {
-        self.own + self.kept.len() - self.idle.len()
+        self.len() - self.idle.len()
+    }
+
+    /// Pages that there are.
+    pub(super) fn len(&self) -> usize {
+        self.own + self.kept.len()
+    }
+
+    /// Pages that there may be.
+    pub(super) fn pages_max(&self) -> usize {
+        self.pages_max
     }
 
     /// One more sequence uses a kept page.

@@ -67,13 +67,23 @@ impl Scheduler {
 
     /// Runs until the queue closes and nothing is left, or until told to stop.
     pub(super) fn run(&mut self, jobs: &Receiver<Admitted>) {
+        self.tell();
         while !self.stop.load(Ordering::Relaxed) && self.admit(jobs) {
             self.let_go();
             self.start();
             if !self.running.is_empty() {
                 self.step();
             }
+            self.tell();
         }
+    }
+
+    /// Says how much room keys and values take.
+    fn tell(&self) {
+        let bytes = page_bytes(&self.loaded);
+        self.counters.set(|figures| &figures.kv_used_bytes, self.pool.used() * bytes);
+        self.counters.set(|figures| &figures.kv_bytes, self.pool.len() * bytes);
+        self.counters.set(|figures| &figures.kv_bytes_max, self.pool.pages_max() * bytes);
     }
 
     /// Takes in what has come; waits for a job if there is nothing to do. `false` once the queue is
@@ -251,8 +261,10 @@ impl Scheduler {
 
 /// The pages that a model may have; a whole context always fits.
 fn pool(loaded: &Loaded, config: &NativeConfig) -> Pool<Page> {
-    let shape = loaded.model.shape();
-    let page_bytes = Page::POSITIONS * shape.kv_bytes_per_position();
-    let context = shape.context.div_ceil(Page::POSITIONS);
-    Pool::new(Page::POSITIONS, context.max(config.kv_bytes_max / page_bytes))
+    let context = loaded.model.shape().context.div_ceil(Page::POSITIONS);
+    Pool::new(Page::POSITIONS, context.max(config.kv_bytes_max / page_bytes(loaded)))
+}
+
+fn page_bytes(loaded: &Loaded) -> usize {
+    Page::POSITIONS * loaded.model.shape().kv_bytes_per_position()
 }
