@@ -103,7 +103,16 @@ fn source() -> Result<PathBuf> {
         return Ok(source);
     }
     let mut fetch = Command::new(python()?);
-    fetch.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest"]);
+    fetch.args([
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-binary",
+        "openai",
+        "--dest",
+    ]);
     step("source package", fetch.arg(folder()).arg(CLIENT))?;
     let archive = folder().join(format!("{FOLDER}.tar.gz"));
     let mut unpack = Command::new("tar");

@@ -19,7 +19,8 @@ use slab::Piece;
 #[cfg(target_os = "linux")]
 const PIECE_MIN: usize = 32 << 10;
 
-/// What weights are made of: any bytes are a number, and zeros are the default.
+/// What weights are made of. Bytes that are all zero are a value of it, the default, on which
+/// [`slab`] relies.
 pub(crate) trait Number: Copy + Default {}
 
 impl Number for u8 {}

@@ -1,7 +1,7 @@
 //! What a provider did so far, in numbers, as Prometheus reads them at `GET /metrics`.
 //!
-//! Names are those of vLLM with our prefix, so that dashboards made for it can be used. Every label has
-//! few values: models on sale, and words of ours. Nothing that a buyer chooses is one.
+//! Names are those of vLLM with our prefix, so that dashboards made for it can be used; a ratio is called
+//! one, and what vLLM does not know has names of ours. Every label has few values: models on sale, and words of ours. Nothing that a buyer chooses is one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -49,15 +49,15 @@ pub(crate) struct Answered {
     pub(crate) times: Times,
 }
 
-/// When an answer came how far. What was sealed before has neither start nor first token.
+/// When an answer came how far. One that ended early may have no start or no token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// The order came.
+    /// The order was read.
     pub(crate) since: Instant,
     /// The engine began.
     pub(crate) started: Option<Instant>,
-    /// The first token came.
-    pub(crate) first: Option<Instant>,
+    /// The first token came and the last, of so many.
+    pub(crate) tokens: Option<(Instant, Instant, u32)>,
     /// The receipt was on disk.
     pub(crate) end: Instant,
 }
@@ -137,7 +137,7 @@ impl Figures {
         to.register("request_queue_time_seconds", help, self.queued.clone());
         let help = "From there to its first token";
         to.register("request_prefill_time_seconds", help, self.prefill.clone());
-        let help = "From its first token to its receipt";
+        let help = "From its first token to its last";
         to.register("request_decode_time_seconds", help, self.decode.clone());
         let help = "From an order to its first token";
         to.register("time_to_first_token_seconds", help, self.first_token.clone());
@@ -148,7 +148,8 @@ impl Figures {
     }
 
     fn register_engine(&self, to: &mut Registry) {
-        to.register("num_requests_waiting", "Jobs that wait", self.waiting.clone());
+        let help = "Jobs that wait for their first start";
+        to.register("num_requests_waiting", help, self.waiting.clone());
         let help = "What running jobs take of the room for keys and values";
         to.register("kv_cache_usage_ratio", help, self.kv_used.clone());
         let help = "Bytes of keys and values, those kept for prompts that begin alike included";
@@ -171,25 +172,27 @@ impl Figures {
     /// A receipt was signed.
     pub(crate) fn sealed(&self, answered: &Answered) {
         let Answered { model, finish, output_tokens, times } = *answered;
-        let Times { since, started, first, end } = times;
+        let Times { since, started, tokens, end } = times;
         let of = of(model);
         let reason = OfEnd { model: of.model.clone(), finished_reason: finish.to_string() };
         self.receipts.get_or_create(&reason).inc();
         self.sold_tokens.get_or_create(&of).inc_by(u64::from(output_tokens));
-        let observe = |histograms: &Histograms, from: Instant, to: Instant, times: u32| {
+        let observe = |histograms: &Histograms, from: Instant, to: Instant, steps: u32| {
             let seconds = to.saturating_duration_since(from).as_secs_f64();
-            histograms.get_or_create(&of).observe(seconds / f64::from(times));
+            histograms.get_or_create(&of).observe(seconds / f64::from(steps));
         };
         observe(&self.whole, since, end, 1);
         if let Some(started) = started {
             observe(&self.queued, since, started, 1);
         }
-        let Some(first) = first else { return };
+        let Some((first, last, tokens)) = tokens else { return };
         observe(&self.first_token, since, first, 1);
-        observe(&self.prefill, started.unwrap_or(since), first, 1);
-        observe(&self.decode, first, end, 1);
-        if output_tokens > 1 {
-            observe(&self.between_tokens, first, end, output_tokens - 1);
+        if let Some(started) = started {
+            observe(&self.prefill, started, first, 1);
+        }
+        observe(&self.decode, first, last, 1);
+        if tokens > 1 {
+            observe(&self.between_tokens, first, last, tokens - 1);
         }
     }
 
@@ -249,8 +252,8 @@ mod tests {
         let (figures, since) = (Figures::default(), Instant::now());
         let model = ModelId(B256::repeat_byte(7));
         let at = |ms| since + Duration::from_millis(ms);
-        let (started, first) = (Some(at(10)), Some(at(30)));
-        let times = Times { since, started, first, end: at(70) };
+        let (started, tokens) = (Some(at(10)), Some((at(30), at(70), 5)));
+        let times = Times { since, started, tokens, end: at(80) };
         figures.sealed(&Answered { model, finish: Finish::Eos, output_tokens: 5, times });
         figures.refused(&Refusal::Closing);
         figures.computed(
@@ -279,7 +282,7 @@ mod tests {
             format!("assay_request_decode_time_seconds_sum{{model=\"{model}\"}} 0.04"),
             format!("assay_time_to_first_token_seconds_sum{{model=\"{model}\"}} 0.03"),
             format!("assay_inter_token_latency_seconds_sum{{model=\"{model}\"}} 0.01"),
-            format!("assay_e2e_request_latency_seconds_sum{{model=\"{model}\"}} 0.07"),
+            format!("assay_e2e_request_latency_seconds_sum{{model=\"{model}\"}} 0.08"),
             format!("assay_num_requests_waiting{{model=\"{model}\"}} 3"),
             format!("assay_kv_cache_usage_ratio{{model=\"{model}\"}} 0.25"),
             format!("assay_kv_cache_bytes{{model=\"{model}\"}} 70"),

@@ -1,7 +1,7 @@
 //! Takes orders in: reads them, has them decided on, and starts their answers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use assay_protocol::wire::{Frame, Payment as Offered, Refusal, Sealed, Submission, TopUp};
 use assay_protocol::{Amount, Channel, ChannelId, Finish, Offer, OrderHash};
@@ -85,7 +85,7 @@ async fn start(
     hash: OrderHash,
     lines: Lines,
 ) -> Result<mpsc::Receiver<Frame>, Refusal> {
-    let order = &submission.order;
+    let (since, order) = (Instant::now(), &submission.order);
     let model = order.model;
     let served = seller.models.get(&model).ok_or(Refusal::UnknownModel { model })?;
     let now = now_ms();
@@ -131,6 +131,7 @@ async fn start(
     let wait_max = seller.lanes.as_ref().map_or(Duration::ZERO, |l| l.payment().voucher_wait_max);
     let (sender, frames) = mpsc::channel(frames_max(job.ending.tokens_max));
     let answering = Answering {
+        since,
         begun,
         beside: match job.logprobs {
             Some(_) => Beside::Logprobs(Vec::new()),

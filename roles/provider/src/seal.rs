@@ -25,8 +25,8 @@ pub(crate) struct Signer {
 pub(crate) struct Progress {
     pub(crate) output: Vec<u32>,
     pub(crate) states: Vec<B256>,
-    /// When the first token came.
-    pub(crate) first_at: Option<Instant>,
+    /// When the first token came and the newest.
+    pub(crate) came: Option<(Instant, Instant)>,
     state: State,
     beside: Beside,
 }
@@ -47,7 +47,7 @@ impl Progress {
     /// Before the first token.
     pub(crate) fn new(order: OrderHash, beside: Beside) -> Self {
         let state = State::start(order);
-        Self { output: Vec::new(), states: Vec::new(), first_at: None, state, beside }
+        Self { output: Vec::new(), states: Vec::new(), came: None, state, beside }
     }
 
     /// Takes the next delta; true if it is the last. An engine that does not end where the order's
@@ -64,7 +64,8 @@ impl Progress {
                     (Beside::Vector(Some(_)), _) => return Err("the engine hashed another vector"),
                     (Beside::Vector(None), _) => return Err("the engine gave no vector"),
                 }
-                self.first_at.get_or_insert_with(Instant::now);
+                let now = Instant::now();
+                self.came = Some((self.came.map_or(now, |(first, _)| first), now));
                 self.output.push(token);
                 self.state = self.state.next(token, hidden);
                 self.states.push(self.state.0);

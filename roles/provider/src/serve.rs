@@ -31,6 +31,8 @@ pub(crate) fn frames_max(tokens_max: u32) -> usize {
 
 /// An order that is being answered.
 pub(crate) struct Answering {
+    /// When its order was read.
+    pub(crate) since: Instant,
     pub(crate) begun: Begun,
     /// What goes with its tokens.
     pub(crate) beside: Beside,
@@ -77,7 +79,7 @@ pub(crate) async fn serve(
     slot: Slot,
     frames: mpsc::Sender<Frame>,
 ) {
-    let (since, figures) = (Instant::now(), Arc::clone(&answering.figures));
+    let (since, figures) = (answering.since, Arc::clone(&answering.figures));
     let (order, model) = (answering.begun.order, answering.begun.model);
     let beside = std::mem::replace(&mut answering.beside, Beside::Nothing);
     let mut progress = Progress::new(order, beside);
@@ -101,9 +103,9 @@ pub(crate) async fn serve(
     let frame = match last {
         Ok(sealed) => {
             let (finish, price) = (sealed.receipt.finish, sealed.receipt.price);
-            let (first, end) = (progress.first_at, Instant::now());
-            let output_tokens = sealed.receipt.output_tokens;
-            let times = Times { since, started, first, end };
+            let came = progress.came.map(|(first, last)| (first, last, progress.tokens()));
+            let (output_tokens, end) = (sealed.receipt.output_tokens, Instant::now());
+            let times = Times { since, started, tokens: came, end };
             figures.sealed(&Answered { model, finish, output_tokens, times });
             let ms = (end - since).as_millis();
             tracing::info!(%order, %model, tokens, %finish, %price, ms, "answered");

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a native backend did since it started.
+/// What a native backend did since it started, and how it stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Prompt tokens of the jobs that were started.
@@ -17,7 +17,7 @@ pub struct Figures {
     pub guessed_right: u64,
     /// Times that a running job had to make room and was computed again later.
     pub preempted: u64,
-    /// Jobs that wait now.
+    /// Jobs that wait for their first start.
     pub waiting: u64,
     /// Bytes of keys and values that running jobs have taken now, …
     pub kv_used_bytes: u64,

@@ -1,23 +1,34 @@
 //! Mappings of many large pages, and the pieces that are cut from them.
 
+use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::slice;
+use std::sync::{Arc, Weak};
 
-use memmap2::{Advice, MmapMut};
+use memmap2::{Advice, MmapMut, MmapRaw, UncheckedAdvice};
 
 use super::Number;
 
 /// Bytes of a large page.
 const LARGE: usize = 2 << 20;
-/// Bytes of a slab, unless one piece wants more. What no piece took is never touched, so it
-/// takes no memory.
+/// Bytes of a slab, unless one piece wants more. Pages that no piece reaches are never touched, so
+/// they take no memory.
 const SLAB: usize = 64 << 20;
 /// Pieces start at multiples of this: a cache line.
 const LINE: usize = 64;
+/// Memory goes back in multiples of this: the largest small page that Linux knows.
+const SMALL: usize = 64 << 10;
 
-/// The slab that the next piece is cut from, if that piece still fits.
-static OPEN: Mutex<Rest> = Mutex::new(Rest { slab: Weak::new(), from: 0, to: 0 });
+thread_local! {
+    /// The slab that the next piece is cut from, if that piece still fits. Each thread has its own,
+    /// so that models that are read at the same time lie apart.
+    static OPEN: RefCell<Rest> = const { RefCell::new(Rest { slab: Weak::new(), from: 0, to: 0 }) };
+}
+
+/// A mapping of which nobody makes a slice but the pieces, each of its own place. The system gets it
+/// back when the last piece is gone.
+type Slab = MmapRaw;
 
 /// What is left of a slab: the bytes from one place to another.
 struct Rest {
@@ -26,43 +37,25 @@ struct Rest {
     to: usize,
 }
 
-/// A mapping, given back to the system when its last piece is gone.
-#[derive(Debug)]
-struct Slab {
-    /// Where it starts; the bytes behind it belong to the pieces.
-    start: NonNull<u8>,
-    /// Kept, never read.
-    _map: MmapMut,
-}
-
-// SAFETY: `start` is an address and no more; the mapping goes from thread to thread itself.
-unsafe impl Send for Slab {}
-// SAFETY: as above; nothing of a slab changes.
-unsafe impl Sync for Slab {}
-
-impl Slab {
-    /// A slab for at least `len` bytes, and all of it as the rest; nothing if the system
-    /// refuses.
+impl Rest {
+    /// A new slab for at least `len` bytes, and all of it; nothing if the system refuses.
     fn new(len: usize) -> Option<(Arc<Slab>, Rest)> {
         // The mapping may start anywhere, its first piece at a large page.
         let len = len.max(SLAB).checked_next_multiple_of(LARGE)?;
-        let mut map = MmapMut::map_anon(len.checked_add(LARGE)?).ok()?;
+        let slab = MmapRaw::from(MmapMut::map_anon(len.checked_add(LARGE)?).ok()?);
         // A system without large pages refuses the advice, which costs speed only.
-        let _ = map.advise(Advice::HugePage);
-        let start = NonNull::new(map.as_mut_ptr())?;
-        let from = start.align_offset(LARGE).min(LARGE);
-        let slab = Arc::new(Slab { start, _map: map });
+        let _ = slab.advise(Advice::HugePage);
+        let from = slab.as_mut_ptr().align_offset(LARGE).min(LARGE);
+        let slab = Arc::new(slab);
         let rest = Rest { slab: Arc::downgrade(&slab), from, to: from + len };
         Some((slab, rest))
     }
-}
 
-impl Rest {
     fn len(&self) -> usize {
         self.to - self.from
     }
 
-    /// The place of the next `len` bytes, which are taken.
+    /// The place of the next `len` bytes, which are taken; nothing if there are fewer.
     fn take(&mut self, len: usize) -> Option<usize> {
         let len = len.checked_next_multiple_of(LINE).filter(|len| *len <= self.len())?;
         self.from += len;
@@ -73,39 +66,30 @@ impl Rest {
 /// Some numbers of a slab, which nobody else reads or writes.
 #[derive(Debug)]
 pub(crate) struct Piece<T> {
-    first: NonNull<T>,
+    slab: Arc<Slab>,
+    /// Bytes before it in the slab, and numbers in it.
+    at: usize,
     len: usize,
-    /// Kept for as long as there are pieces of it.
-    _slab: Arc<Slab>,
+    numbers: PhantomData<T>,
 }
-
-// SAFETY: a piece owns its numbers, as a box does.
-unsafe impl<T: Send> Send for Piece<T> {}
-// SAFETY: as above.
-unsafe impl<T: Sync> Sync for Piece<T> {}
 
 impl<T: Number> Piece<T> {
     /// `len` zeros; nothing if the system has no room for them.
     pub(super) fn cut(len: usize) -> Option<Piece<T>> {
         let bytes = len.checked_mul(size_of::<T>())?;
-        // Whoever panicked here had taken a place or not; the rest is true either way.
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let (slab, at) = match open.slab.upgrade() {
-            Some(slab) if open.len() >= bytes.checked_next_multiple_of(LINE)? => {
-                (slab, open.take(bytes)?)
+        let (slab, at) = OPEN.with_borrow_mut(|open| {
+            let there = open.slab.upgrade().and_then(|slab| Some((slab, open.take(bytes)?)));
+            if there.is_some() {
+                return there;
             }
-            _ => {
-                let (slab, mut rest) = Slab::new(bytes)?;
-                let at = rest.take(bytes)?;
-                if open.slab.strong_count() == 0 || rest.len() > open.len() {
-                    *open = rest;
-                }
-                (slab, at)
+            let (slab, mut rest) = Rest::new(bytes)?;
+            let at = rest.take(bytes)?;
+            if open.slab.strong_count() == 0 || rest.len() > open.len() {
+                *open = rest;
             }
-        };
-        // SAFETY: `at` and the bytes behind it lie in the mapping, as a rest never leaves it.
-        let first = unsafe { slab.start.add(at) }.cast();
-        Some(Piece { first, len, _slab: slab })
+            Some((slab, at))
+        })?;
+        Some(Piece { slab, at, len, numbers: PhantomData })
     }
 }
 
@@ -113,17 +97,38 @@ impl<T> Deref for Piece<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: a place is taken once, so these bytes are this piece's alone, for as long as
-        // it keeps the slab. They start on a cache line, and were zeros or numbers from the
-        // start: only for a `Number` is a piece made.
-        unsafe { NonNull::slice_from_raw_parts(self.first, self.len).as_ref() }
+        // SAFETY: a place is taken once and lies in the mapping, so these bytes are this piece's
+        // alone for as long as it keeps the slab. They start on a cache line, and were zeros or
+        // numbers from the start: only of a `Number`, whose zeros are a value, a piece is made.
+        unsafe {
+            slice::from_raw_parts(self.slab.as_mut_ptr().add(self.at).cast_const().cast(), self.len)
+        }
     }
 }
 
 impl<T> DerefMut for Piece<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and the piece is borrowed alone.
-        unsafe { NonNull::slice_from_raw_parts(self.first, self.len).as_mut() }
+        unsafe { slice::from_raw_parts_mut(self.slab.as_mut_ptr().add(self.at).cast(), self.len) }
+    }
+}
+
+impl<T> Drop for Piece<T> {
+    /// Gives its memory back where other pieces keep the slab: those may be of another model.
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.slab) == 1 {
+            return;
+        }
+        let from = self.at.next_multiple_of(SMALL);
+        let to = (self.at + size_of::<T>() * self.len) / SMALL * SMALL;
+        if from < to {
+            // SAFETY: all of these bytes are this piece's, and no place is taken twice.
+            let gone = unsafe {
+                self.slab.unchecked_advise_range(UncheckedAdvice::DontNeed, from, to - from)
+            };
+            // What the system does not take back now it takes with the slab.
+            let _ = gone;
+        }
     }
 }
 
@@ -136,7 +141,7 @@ mod tests {
         let cut = |number: u8, len: usize| {
             let mut piece: Piece<u8> = Piece::cut(len).unwrap();
             assert!(piece.iter().all(|byte| *byte == 0));
-            assert_eq!(piece.first.align_offset(LINE), 0);
+            assert_eq!(piece.as_ptr().align_offset(LINE), 0);
             piece.fill(number);
             piece
         };
@@ -156,17 +161,34 @@ mod tests {
     }
 
     #[test]
+    fn who_goes_leaves_the_neighbours_as_they_were() {
+        let cut = |number: u8| {
+            let mut piece: Piece<u8> = Piece::cut(300_001).unwrap();
+            piece.fill(number);
+            piece
+        };
+        let [before, gone, after] = [1, 2, 3].map(cut);
+        assert!(Arc::ptr_eq(&before.slab, &after.slab));
+        let (slab, at, len) = (Arc::clone(&gone.slab), gone.at, gone.len);
+        drop(gone);
+        assert!(before.iter().all(|byte| *byte == 1) && after.iter().all(|byte| *byte == 3));
+        let left: Piece<u8> = Piece { slab, at, len, numbers: PhantomData };
+        let kept = left.iter().filter(|byte| **byte != 0).count();
+        assert!(kept < 2 * SMALL, "{kept} bytes did not go back");
+    }
+
+    #[test]
     fn a_slab_is_cut_to_its_end_and_no_further() {
-        let (slab, mut rest) = Slab::new(1).unwrap();
+        let (slab, mut rest) = Rest::new(1).unwrap();
         assert_eq!(rest.len(), SLAB);
-        assert_eq!(slab.start.addr().get().wrapping_add(rest.from) % LARGE, 0);
+        assert_eq!((slab.as_mut_ptr().addr() + rest.from) % LARGE, 0);
         let first = rest.take(SLAB - 65).unwrap();
         assert_eq!(rest.take(65), None);
         assert_eq!(rest.take(usize::MAX), None);
         assert_eq!(rest.take(1), Some(first + SLAB - LINE));
         assert_eq!(rest.len(), 0);
-        let more = Slab::new(SLAB + 1).unwrap().1;
+        let more = Rest::new(SLAB + 1).unwrap().1;
         assert_eq!(more.len(), SLAB + LARGE);
-        assert!(Slab::new(usize::MAX).is_none());
+        assert!(Rest::new(usize::MAX).is_none());
     }
 }

@@ -21,6 +21,7 @@ use crate::{line, root, step};
 pub(in crate::bench) const NAME: &str = "llama.cpp of llama-cpp-python 0.3.36";
 /// The source package.
 const PACKAGE: &str = "llama-cpp-python==0.3.36";
+const NAME_THERE: &str = "llama-cpp-python";
 const ARCHIVE: &str = "llama_cpp_python-0.3.36";
 const TOOLS: &[&str] = &["cmake==4.4.4", "ninja==1.13.2"];
 /// What neither build needs.
@@ -163,7 +164,8 @@ fn source(folder: &Path, venv: &Path) -> Result<PathBuf> {
         return Ok(source);
     }
     let mut fetch = tool(venv, "python");
-    fetch.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]);
+    // The package alone as its source: what it is built with comes built.
+    fetch.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", NAME_THERE]);
     step("llama.cpp's source", fetch.arg("--dest").arg(folder).arg(PACKAGE))?;
     let mut unpack = Command::new("tar");
     unpack.arg("-xzf").arg(folder.join(format!("{ARCHIVE}.tar.gz"))).arg("-C").arg(folder);
